@@ -1,0 +1,122 @@
+//! Who may change something: this host, or whoever has the token. Reading is free to all who reach the listener.
+//!
+//! "This host" means a connection from loopback that no proxy and no foreign web page stands behind: a browser on this
+//! host sends requests for any page it shows, so its `Origin` must be ours, and `Host` must be an address or
+//! `localhost`, because any other name may have been pointed at loopback by a stranger.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use axum::http::{HeaderMap, header};
+use serde::{Deserialize, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// Shortest token that is taken.
+const MIN_CHARS: usize = 16;
+/// Headers that a proxy adds.
+const PROXY_HEADERS: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
+
+/// A token that is too easy to guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token has at least {MIN_CHARS} characters, this one has {0}")]
+pub struct TokenError(usize);
+
+/// The secret that lets other hosts change something. Shown as `***` everywhere.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Token(Box<str>);
+
+impl TryFrom<String> for Token {
+    type Error = TokenError;
+    fn try_from(text: String) -> Result<Self, TokenError> {
+        match text.chars().count() {
+            short if short < MIN_CHARS => Err(TokenError(short)),
+            _ => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Token {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+/// Whether a request from `peer` with these headers may change something.
+pub(crate) fn may_change(token: Option<&Token>, peer: SocketAddr, headers: &HeaderMap) -> bool {
+    has_token(token, headers) || (peer.ip().to_canonical().is_loopback() && is_direct(headers))
+}
+
+/// Compares digests, so that the time it takes says nothing about the token.
+fn has_token(token: Option<&Token>, headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.strip_prefix("Bearer "));
+    match (token, given) {
+        (Some(token), Some(given)) => {
+            Sha256::digest(given.trim()) == Sha256::digest(token.0.as_bytes())
+        }
+        _ => false,
+    }
+}
+
+fn is_direct(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let proxied = PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
+    let Some(host) = text(header::HOST) else { return !proxied };
+    let same_origin = match text(header::ORIGIN) {
+        Some(origin) => origin.split_once("://").is_some_and(|(_, from)| from == host),
+        None => true,
+    };
+    !proxied && same_origin && is_unspoofable(host)
+}
+
+/// Whether the host part is an address or `localhost`.
+fn is_unspoofable(host: &str) -> bool {
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => name,
+        _ => host,
+    };
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(peer: &str, headers: &[(&'static str, &str)]) -> bool {
+        let token = Token::try_from("correct-horse-battery".to_owned()).unwrap();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()));
+        may_change(Some(&token), peer.parse().unwrap(), &headers.collect())
+    }
+
+    #[test]
+    fn other_hosts_need_the_token() {
+        let right = ("authorization", "Bearer correct-horse-battery");
+        assert!(!allowed("10.0.0.1:5", &[("host", "10.0.0.2:8090")]));
+        assert!(!allowed("10.0.0.1:5", &[("authorization", "Bearer correct-horse")]));
+        assert!(allowed("10.0.0.1:5", &[right]));
+    }
+
+    #[test]
+    fn this_host_needs_none_unless_a_page_or_a_proxy_asks_through_it() {
+        let host = ("host", "127.0.0.1:8090");
+        assert!(allowed("127.0.0.1:5", &[host]));
+        assert!(allowed("[::ffff:127.0.0.1]:5", &[("host", "localhost:8090")]));
+        assert!(allowed("[::1]:5", &[("host", "[::1]:8090")]));
+        assert!(allowed("127.0.0.1:5", &[host, ("origin", "http://127.0.0.1:8090")]));
+        assert!(!allowed("127.0.0.1:5", &[host, ("origin", "http://evil.example")]));
+        assert!(!allowed("127.0.0.1:5", &[("host", "rebound.example:8090")]));
+        assert!(!allowed("127.0.0.1:5", &[host, ("x-forwarded-for", "10.0.0.1")]));
+    }
+}

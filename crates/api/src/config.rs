@@ -1,0 +1,42 @@
+//! What an operator can set, with its defaults. Strict: an unknown key is an error. Reading the file is the program's business.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Token;
+
+/// Settings of the API; every key is optional.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where `/v1/…` and the console are. Port 0 takes a free one.
+    pub listen_api: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub listen_admin: SocketAddr,
+    /// Bearer token for changes that come from other hosts; without it only this host may change anything.
+    pub token: Option<Token>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { listen_api: here(8090), listen_admin: here(9104), token: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_named_and_a_token_is_not_shown() {
+        let error = toml::from_str::<Config>("listen = '0.0.0.0:1'").unwrap_err();
+        assert!(error.to_string().contains("listen"));
+        let config: Config = toml::from_str("token = 'correct-horse-battery'").unwrap();
+        assert!(!format!("{config:?}").contains("horse"));
+        assert!(!serde_json::to_string(&config).unwrap().contains("horse"));
+        let error = toml::from_str::<Config>("token = 'short'").unwrap_err();
+        assert!(error.to_string().contains("16 characters"), "{error}");
+    }
+}

@@ -1,0 +1,57 @@
+//! What a client gets instead of an answer: `{error, what_to_do}` with its status.
+
+use axum::{
+    Json,
+    extract::rejection::{BytesRejection, QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use millrace_registry::RegistryError;
+use serde_json::json;
+
+/// An error of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    error: String,
+    what_to_do: String,
+}
+
+impl Problem {
+    pub(crate) fn new(
+        status: StatusCode,
+        error: impl Into<String>,
+        what_to_do: impl Into<String>,
+    ) -> Self {
+        Self { status, error: error.into(), what_to_do: what_to_do.into() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.error, "what_to_do": self.what_to_do });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        tracing::error!(%error, "registry not readable");
+        let what_to_do = "repair or delete the record that is named";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), what_to_do)
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        let what_to_do = "see /v1/openapi.json for the parameters of this path";
+        Self::new(rejection.status(), rejection.body_text(), what_to_do)
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        let what_to_do = "send less: /v1/openapi.json says what is read";
+        Self::new(rejection.status(), rejection.body_text(), what_to_do)
+    }
+}

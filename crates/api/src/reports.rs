@@ -1,0 +1,146 @@
+//! What is live: `/v1/streams`, `/v1/events`, `/v1/nodes`, `/v1/origins`. Puts the routers' and nodes' words together.
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::StatusCode,
+};
+use millrace_registry::{NodeRecord, OriginRecord};
+use millrace_types::{Epoch, StreamId};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    farm::{Answers, Farm},
+    problem::Problem,
+};
+
+type Answer = Result<Json<Value>, Problem>;
+
+/// Events given when nobody says how many.
+const EVENTS: usize = 1_000;
+
+/// All live streams, by name.
+pub(crate) async fn streams(State(farm): State<Farm>) -> Answer {
+    let answers = farm.ask_routers("/v1/streams").await?;
+    let (mut streams, missing) = concatenated(answers);
+    streams.sort_by(|a, b| a["stream"].as_str().cmp(&b["stream"].as_str()));
+    Ok(Json(json!({ "streams": streams, "missing": missing })))
+}
+
+/// One live stream, with what its node says of its worker.
+pub(crate) async fn stream(State(farm): State<Farm>, Path(id): Path<String>) -> Answer {
+    let id: StreamId = id.parse().map_err(|error: millrace_types::IdError| {
+        Problem::new(StatusCode::BAD_REQUEST, error.to_string(), "see /v1/streams for the names")
+    })?;
+    let Answers { found, missing } = farm.ask_routers(&format!("/v1/streams/{id}")).await?;
+    let Some(mut report) = found.into_iter().next() else {
+        return Err(match missing.first() {
+            Some(router) => Problem::new(
+                StatusCode::BAD_GATEWAY,
+                format!("stream {id} is on no router that answers; {} does not", router.name),
+                format!("look at that router: {}", router.error),
+            ),
+            None => Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("stream {id} is not live"),
+                "see /v1/streams for what is",
+            ),
+        });
+    };
+    if let Some(fields) = report.as_object_mut() {
+        let worker = worker_of(&farm, &id, fields).await?;
+        fields.insert("worker".to_owned(), worker);
+    }
+    Ok(Json(report))
+}
+
+/// What the node that makes the stream says of its worker; null before there is one.
+async fn worker_of(
+    farm: &Farm,
+    id: &StreamId,
+    report: &Map<String, Value>,
+) -> Result<Value, Problem> {
+    let Some(node) = report.get("node").and_then(Value::as_str) else { return Ok(Value::Null) };
+    let Some(record) = farm.registry.get::<NodeRecord>(node).await? else {
+        return Ok(json!({ "unknown": format!("node {node} is not registered") }));
+    };
+    Ok(match farm.node_streams(&record).await {
+        Ok(streams) => {
+            let of_stream = streams.iter().find(|stream| stream["stream"] == id.to_string());
+            of_stream.map_or(Value::Null, worker)
+        }
+        Err(error) => json!({ "unknown": error.to_string() }),
+    })
+}
+
+/// The node's line on a stream, its sandbox as an object from measure to state.
+fn worker(line: &Value) -> Value {
+    let sandbox: Map<String, Value> = line["sandbox"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|pair| Some((pair[0].as_str()?.to_owned(), pair[1].clone())))
+        .collect();
+    let epoch = Epoch::deserialize(&line["epoch"]).ok();
+    json!({
+        "pid": line["worker_pid"],
+        "epoch": epoch.map(|epoch| epoch.to_string()),
+        "lag_ms": line["lag_ms"],
+        "sandbox": sandbox,
+    })
+}
+
+/// `?limit=`: how many of the newest events.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventsQuery {
+    limit: Option<usize>,
+}
+
+/// What happened lately, newest last.
+pub(crate) async fn events(
+    State(farm): State<Farm>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Answer {
+    let limit = query?.limit.unwrap_or(EVENTS);
+    let (mut events, missing) = concatenated(farm.ask_routers("/v1/events").await?);
+    events.sort_by(|a, b| a["at"].as_str().cmp(&b["at"].as_str()));
+    events.drain(..events.len().saturating_sub(limit));
+    Ok(Json(json!({ "events": events, "missing": missing })))
+}
+
+/// Every node, with what it works on.
+pub(crate) async fn nodes(State(farm): State<Farm>) -> Answer {
+    let records = farm.registry.list::<NodeRecord>().await?;
+    let works = farm.all_node_streams(&records).await;
+    let nodes = records.iter().zip(works).map(|(record, works)| {
+        let mut node = json!(record);
+        match works {
+            Ok(streams) => {
+                node["reachable"] = json!(true);
+                node["streams"] = Value::Array(streams);
+            }
+            Err(error) => {
+                node["reachable"] = json!(false);
+                node["error"] = json!(error.to_string());
+            }
+        }
+        node
+    });
+    Ok(Json(json!({ "nodes": nodes.collect::<Vec<_>>() })))
+}
+
+/// Every origin: where players connect.
+pub(crate) async fn origins(State(farm): State<Farm>) -> Answer {
+    let origins = farm.registry.list::<OriginRecord>().await?;
+    Ok(Json(json!({ "origins": origins })))
+}
+
+fn concatenated(answers: Answers) -> (Vec<Value>, Value) {
+    let lists = answers.found.into_iter().filter_map(|list| match list {
+        Value::Array(items) => Some(items),
+        _ => None,
+    });
+    (lists.flatten().collect(), json!(answers.missing))
+}

@@ -1,0 +1,103 @@
+//! Binds the API's listeners and serves in the background until it is told to stop.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::Router;
+use millrace_registry::Registry;
+use millrace_telemetry::{Metrics, Readiness, admin_routes};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config,
+    farm::Farm,
+    metrics::ApiMetrics,
+    routes::{Door, routes},
+};
+
+/// How long running answers may take once the API stops.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The API could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{what} on {address}: {error}")]
+    Bind {
+        /// Which listener.
+        what: &'static str,
+        /// The address wanted.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// Where a running API listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// `/v1/…` and the console.
+    pub api: SocketAddr,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+}
+
+/// An API that runs in background tasks. Dropping it aborts them.
+#[derive(Debug)]
+pub struct Api {
+    /// Where it listens.
+    pub addresses: Addresses,
+    stop: CancellationToken,
+    readiness: Readiness,
+    tasks: JoinSet<()>,
+}
+
+impl Api {
+    /// Takes nothing new, lets running answers finish for up to a second, and returns.
+    pub async fn stop(mut self) {
+        self.readiness.set(false);
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Starts the API of the farm that `registry` knows; its metrics are registered in `metrics`.
+///
+/// # Errors
+/// [`StartError`]: nothing runs then.
+pub async fn start(
+    config: Config,
+    registry: Registry,
+    metrics: Metrics,
+) -> Result<Api, StartError> {
+    let api = bind("api", config.listen_api).await?;
+    let admin = bind("admin", config.listen_admin).await?;
+    let addresses = Addresses { api: address(&api), admin: address(&admin) };
+    let door = Door { token: config.token, metrics: ApiMetrics::new(&metrics) };
+    let (stop, readiness, mut tasks) =
+        (CancellationToken::new(), Readiness::default(), JoinSet::new());
+    tasks.spawn(serve(api, routes(Farm::new(registry), door), stop.clone()));
+    tasks.spawn(serve(admin, admin_routes(metrics, readiness.clone()), stop.clone()));
+    readiness.set(true);
+    Ok(Api { addresses, stop, readiness, tasks })
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| StartError::Bind { what, address, error })
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("invariant: a bound listener has an address")
+}
+
+async fn serve(tcp: TcpListener, routes: Router, stop: CancellationToken) {
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    let stopping = stop.clone();
+    let serving =
+        axum::serve(tcp, service).with_graceful_shutdown(async move { stopping.cancelled().await });
+    tokio::select! {
+        _ = async { serving.await } => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
+    }
+}

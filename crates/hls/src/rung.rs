@@ -1,0 +1,279 @@
+//! The window of one rung: a run of segments without holes, and parts that came early and wait for the hole before them.
+//!
+//! Only the run is ever seen by a player. Epochs and the other rungs are [`Window`](crate::Window)'s business.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime, Msn, PartNo, RungId};
+
+use crate::{
+    Accepted, Hash, InitRecord, PartRecord, Refusal,
+    segment::{Part, Segment},
+};
+
+/// Full segments in a playlist.
+pub const LISTED_SEGMENTS: usize = 15;
+/// Full segments that can still be fetched: a player may use what a playlist named one window ago (RFC 8216bis 6.2.2).
+const KEPT_SEGMENTS: usize = 2 * LISTED_SEGMENTS;
+/// How many segments beyond a hole may arrive before the hole is given up and becomes a gap.
+const PATIENCE_SEGMENTS: u64 = 3;
+
+/// Most init sections at a time: more than one for each segment that can still be fetched.
+const MAX_INITS: usize = 64;
+/// Most parts that wait for a hole to be filled: the patience, ten times over.
+const MAX_EARLY_PARTS: usize = 512;
+/// Parts in one segment are fewer: at 0.2 s they last 13 minutes.
+const MAX_PARTS: u32 = 4_096;
+/// Numbers stay where every player's arithmetic is exact (RFC 8216 4.2 allows more).
+const MAX_MSN: u64 = 1 << 53;
+/// The year 10000, in ticks: what `EXT-X-PROGRAM-DATE-TIME` can say ends there.
+const MAX_TIME: i64 = 253_402_300_800 * MEDIA_TIMESCALE as i64;
+/// A terabit in a second.
+const MAX_BANDWIDTH_BPS: u64 = 1_000_000_000_000;
+
+/// One rung's part of the window.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RungWindow {
+    inits: Vec<(InitRecord, Bytes)>,
+    segments: VecDeque<Segment>,
+    early: BTreeMap<(Msn, PartNo), Part>,
+}
+
+impl RungWindow {
+    pub(crate) fn add_init(
+        &mut self,
+        record: InitRecord,
+        bytes: Bytes,
+    ) -> Result<Accepted, Refusal> {
+        check_init(&record)?;
+        if self.inits.last().is_some_and(|(last, _)| *last == record) {
+            return Ok(Accepted::Repeat);
+        }
+        self.inits.retain(|(init, _)| init.hash != record.hash);
+        if self.inits.len() >= MAX_INITS {
+            self.forget_unneeded_inits();
+        }
+        in_range(self.inits.len() < MAX_INITS, &record.rung, "count of init sections")?;
+        self.inits.push((record, bytes));
+        Ok(Accepted::Added)
+    }
+
+    pub(crate) fn add_part(
+        &mut self,
+        record: PartRecord,
+        bytes: Bytes,
+    ) -> Result<Accepted, Refusal> {
+        if !self.inits.iter().any(|(init, _)| init.hash == record.init) {
+            return Err(Refusal::UnknownInit { init: record.init });
+        }
+        if record.end <= record.start {
+            return Err(Refusal::EmptyPart { msn: record.msn, part: record.part });
+        }
+        check_part(&record)?;
+        let at = (record.msn, record.part);
+        if let Some(held) = self.held(at) {
+            return if held.hash == record.hash {
+                Ok(Accepted::Repeat)
+            } else {
+                Err(Refusal::Conflict { msn: at.0, part: at.1 })
+            };
+        }
+        if self.next().is_some_and(|next| at < next) {
+            return Err(Refusal::TooOld { msn: at.0, part: at.1 });
+        }
+        let is_next = self.next() == Some(at);
+        in_range(is_next || self.early.len() < MAX_EARLY_PARTS, &record.rung, "count of parts")?;
+        self.early.insert(at, Part { record, bytes });
+        self.advance();
+        self.give_up_hole();
+        Ok(Accepted::Added)
+    }
+
+    fn held(&self, at: (Msn, PartNo)) -> Option<&PartRecord> {
+        self.part(at.0, at.1).or_else(|| self.early.get(&at)).map(|part| &part.record)
+    }
+
+    /// Moves early parts that now follow the run into it.
+    fn advance(&mut self) {
+        while let Some(at) = self.next_or_first() {
+            let Some(part) = self.early.remove(&at) else { break };
+            match self.segments.back_mut() {
+                Some(open) if !open.closed => open.push(part),
+                _ => {
+                    let mut segment = Segment::opened_by(&part.record);
+                    segment.push(part);
+                    self.segments.push_back(segment);
+                }
+            }
+        }
+        self.forget_old();
+    }
+
+    /// Where the run goes on, or, while there is none, the earliest segment whose beginning is there.
+    fn next_or_first(&self) -> Option<(Msn, PartNo)> {
+        self.next().or_else(|| self.early.keys().find(|(_, part)| part.0 == 0).copied())
+    }
+
+    /// A hole that nobody fills must not stop the stream: past the patience it becomes a gap.
+    fn give_up_hole(&mut self) {
+        let (Some((next, _)), Some((newest, _))) = (self.next(), self.early.keys().next_back())
+        else {
+            return;
+        };
+        if newest.0 <= next.0 + PATIENCE_SEGMENTS {
+            return;
+        }
+        let beyond = |(msn, part): &&(Msn, PartNo)| *msn > next && part.0 == 0;
+        let Some(&(resume, _)) = self.early.keys().find(beyond) else { return };
+        let resumed = self.early[&(resume, PartNo(0))].record.clone();
+        self.early = self.early.split_off(&(resume, PartNo(0)));
+        self.close();
+        if resume.0 - next.0 > LISTED_SEGMENTS as u64 {
+            self.segments.clear();
+        } else {
+            self.fill_gap(resume, &resumed);
+        }
+        self.advance();
+    }
+
+    /// Gaps from the end of the run up to `resume`, sharing the time between them.
+    fn fill_gap(&mut self, resume: Msn, resumed: &PartRecord) {
+        let Some(last) = self.segments.back() else { return };
+        let (mut msn, mut start) = (last.msn.next(), last.end);
+        let (init, missing) = (last.init, (resume.0 - msn.0).max(1) as i64);
+        let span = ((resumed.start - start) / missing).clamp(1, 2 * 90_000);
+        while msn < resume {
+            let end = start + span;
+            self.segments.push_back(Segment::gap(msn, resumed.discontinuity, init, (start, end)));
+            (msn, start) = (msn.next(), end);
+        }
+    }
+
+    fn forget_old(&mut self) {
+        let closed = self.closed_count();
+        self.segments.drain(..closed.saturating_sub(KEPT_SEGMENTS));
+        self.forget_unneeded_inits();
+    }
+
+    fn forget_unneeded_inits(&mut self) {
+        let needed = |hash: Hash| {
+            self.segments.iter().any(|segment| segment.init == hash)
+                || self.early.values().any(|part| part.record.init == hash)
+        };
+        let newest = self.inits.last().map(|(init, _)| init.hash);
+        let keep: Vec<bool> = self
+            .inits
+            .iter()
+            .map(|(init, _)| Some(init.hash) == newest || needed(init.hash))
+            .collect();
+        let mut keep = keep.into_iter();
+        self.inits.retain(|_| keep.next().unwrap_or(true));
+    }
+
+    /// Parts that no player has seen are forgotten, so that another writer can make them.
+    pub(crate) fn forget_early(&mut self) {
+        self.early.clear();
+    }
+
+    /// Closes the open segment as short as it is.
+    pub(crate) fn close(&mut self) {
+        if let Some(last) = self.segments.back_mut() {
+            last.closed = true;
+        }
+    }
+
+    /// Adds a gap for each of `others`' segments that lies past the end of this run.
+    pub(crate) fn follow(&mut self, others: &[Segment]) {
+        for other in others {
+            let Some(last) = self.segments.back() else { return };
+            if other.msn == last.msn.next() {
+                let span = (last.end, other.end.max(last.end + 1));
+                let gap = Segment::gap(other.msn, other.discontinuity, last.init, span);
+                self.segments.push_back(gap);
+            }
+        }
+        self.forget_old();
+    }
+
+    /// The part that comes next; `None` before the first.
+    pub(crate) fn next(&self) -> Option<(Msn, PartNo)> {
+        let last = self.segments.back()?;
+        Some(if last.closed {
+            (last.msn.next(), PartNo(0))
+        } else {
+            (last.msn, PartNo(u32::try_from(last.parts.len()).unwrap_or(u32::MAX)))
+        })
+    }
+
+    /// The newest part that a player can see; a gap counts as its part 0.
+    pub(crate) fn last(&self) -> Option<(Msn, PartNo)> {
+        let last = self.segments.back()?;
+        let part = u32::try_from(last.parts.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        Some((last.msn, PartNo(part)))
+    }
+
+    pub(crate) fn mark(&self, rung: &RungId) -> Option<Mark> {
+        let (msn, part) = self.last()?;
+        let last = self.segments.back()?;
+        Some(Mark { rung: rung.clone(), msn, part, end: last.end, closed: last.closed })
+    }
+
+    /// Every segment that can be fetched, the open one last.
+    pub(crate) fn segments(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.segments.iter()
+    }
+
+    /// The segments a playlist names: the newest [`LISTED_SEGMENTS`] closed ones and the open one.
+    pub(crate) fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.segments.range(self.closed_count().saturating_sub(LISTED_SEGMENTS)..)
+    }
+
+    fn closed_count(&self) -> usize {
+        self.segments.len() - usize::from(self.segments.back().is_some_and(|last| !last.closed))
+    }
+
+    pub(crate) fn segment(&self, msn: Msn) -> Option<&Segment> {
+        let first = self.segments.front()?.msn;
+        self.segments.get(usize::try_from(msn.0.checked_sub(first.0)?).ok()?)
+    }
+
+    pub(crate) fn part(&self, msn: Msn, part: PartNo) -> Option<&Part> {
+        self.segment(msn)?.parts.get(part.0 as usize)
+    }
+
+    /// The init section of that hash.
+    pub(crate) fn init(&self, hash: Hash) -> Option<&Bytes> {
+        self.inits.iter().find(|(init, _)| init.hash == hash).map(|(_, bytes)| bytes)
+    }
+
+    /// What the newest init section says.
+    pub(crate) fn current_init(&self) -> Option<&InitRecord> {
+        self.inits.last().map(|(record, _)| record)
+    }
+
+    /// Where the last visible sample ends.
+    pub(crate) fn end(&self) -> Option<MediaTime> {
+        self.segments.back().map(|last| last.end)
+    }
+}
+
+/// Workers are confined because they may be taken over: what they write may not reach a playlist or a sum unchecked.
+fn check_init(init: &InitRecord) -> Result<(), Refusal> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ',' | '-' | '_' | '+');
+    in_range(init.codecs.chars().all(is_plain), &init.rung, "codecs")?;
+    in_range(init.bandwidth_bps <= MAX_BANDWIDTH_BPS, &init.rung, "bandwidth")
+}
+
+fn check_part(part: &PartRecord) -> Result<(), Refusal> {
+    in_range(part.msn.0 <= MAX_MSN, &part.rung, "segment number")?;
+    in_range(part.part.0 < MAX_PARTS, &part.rung, "part number")?;
+    for moment in [part.segment_start, part.start, part.end] {
+        in_range((0..MAX_TIME).contains(&moment.0), &part.rung, "time")?;
+    }
+    Ok(())
+}
+
+fn in_range(is_in_range: bool, rung: &RungId, what: &'static str) -> Result<(), Refusal> {
+    if is_in_range { Ok(()) } else { Err(Refusal::OutOfRange { rung: rung.clone(), what }) }
+}

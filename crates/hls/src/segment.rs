@@ -1,0 +1,79 @@
+//! One segment of one rung as the window holds it: its parts in order, with their bytes. Decides nothing.
+
+use bytes::Bytes;
+use millrace_types::{MediaTime, Msn};
+
+use crate::{Hash, PartRecord};
+
+/// A part that is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) record: PartRecord,
+    pub(crate) bytes: Bytes,
+}
+
+/// Parts without a hole, from the first on. A closed one without any part is a gap (`EXT-X-GAP`).
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) msn: Msn,
+    pub(crate) discontinuity: u64,
+    pub(crate) init: Hash,
+    /// Where its first sample is presented.
+    pub(crate) start: MediaTime,
+    /// Where its last part ends.
+    pub(crate) end: MediaTime,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) closed: bool,
+}
+
+impl Segment {
+    /// An open segment without parts, of which `first` will be the first.
+    pub(crate) fn opened_by(first: &PartRecord) -> Self {
+        Self {
+            msn: first.msn,
+            discontinuity: first.discontinuity,
+            init: first.init,
+            start: first.start,
+            end: first.start,
+            parts: Vec::new(),
+            closed: false,
+        }
+    }
+
+    /// A segment that this rung never got.
+    pub(crate) fn gap(
+        msn: Msn,
+        discontinuity: u64,
+        init: Hash,
+        span: (MediaTime, MediaTime),
+    ) -> Self {
+        Self {
+            msn,
+            discontinuity,
+            init,
+            start: span.0,
+            end: span.1,
+            parts: Vec::new(),
+            closed: true,
+        }
+    }
+
+    pub(crate) fn push(&mut self, part: Part) {
+        // Not every writer is to be trusted with its clock.
+        self.end = self.end.max(part.record.end);
+        self.closed = part.record.last;
+        self.parts.push(part);
+    }
+
+    pub(crate) fn is_gap(&self) -> bool {
+        self.closed && self.parts.is_empty()
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        MediaTime(self.end - self.start).seconds()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes.len() as u64).sum()
+    }
+}

@@ -1,0 +1,331 @@
+//! The window of one stream: which records are there, who may add to them, what a player may fetch.
+//!
+//! First writer wins: a record never changes once it is in. Writers carry an epoch; older ones than the newest seen are fenced.
+//! The media bytes lie beside their record, so that forgetting a record frees them. Text is written by the playlist modules.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use millrace_types::{Epoch, Mark, MediaTime, Msn, PartNo, RungId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Hash, InitRecord, PartRecord, RenditionKind, rung::RungWindow, segment::Segment};
+
+/// `EXT-X-TARGETDURATION` of every playlist; segments of up to 2.4 s round to it.
+pub const TARGET_DURATION: Duration = Duration::from_secs(2);
+
+/// What a writer announces before its first record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamOpen {
+    /// Who writes.
+    pub epoch: Epoch,
+    /// Every rung that will come, in the order of the multivariant playlist.
+    pub rungs: Vec<RungId>,
+    /// `PART-TARGET` in milliseconds, the same for the stream's life.
+    pub part_target_ms: u32,
+    /// `PART-HOLD-BACK` in milliseconds, at least three times `part_target_ms`.
+    pub hold_back_ms: u32,
+}
+
+/// A record was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is new.
+    Added,
+    /// The same one was there already.
+    Repeat,
+}
+
+/// Why a record was not taken. `reason()` is the wire value and metric label.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A newer writer has taken over.
+    #[error("epoch {epoch} is fenced by {fence}")]
+    Fenced {
+        /// The writer's.
+        epoch: Epoch,
+        /// The newest one seen.
+        fence: Epoch,
+    },
+    /// Another part is there under the same number.
+    #[error("part {msn}.{part} is there with another hash")]
+    Conflict {
+        /// Its segment.
+        msn: Msn,
+        /// Its number.
+        part: PartNo,
+    },
+    /// The window has moved past it.
+    #[error("part {msn}.{part} lies before the window")]
+    TooOld {
+        /// Its segment.
+        msn: Msn,
+        /// Its number.
+        part: PartNo,
+    },
+    /// The rung was not announced.
+    #[error("rung {rung} was not announced")]
+    UnknownRung {
+        /// The rung.
+        rung: RungId,
+    },
+    /// The init section must come first.
+    #[error("init section {init} is not there")]
+    UnknownInit {
+        /// Its hash.
+        init: Hash,
+    },
+    /// The part ends where it starts, or earlier.
+    #[error("part {msn}.{part} has no duration")]
+    EmptyPart {
+        /// Its segment.
+        msn: Msn,
+        /// Its number.
+        part: PartNo,
+    },
+    /// A number, a moment or a text that no writer of ours makes.
+    #[error("{what} of rung {rung} is out of range")]
+    OutOfRange {
+        /// The rung.
+        rung: RungId,
+        /// What of it.
+        what: &'static str,
+    },
+    /// The stream has ended.
+    #[error("the stream has ended")]
+    Ended,
+}
+
+impl Refusal {
+    /// Wire value and metric label.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Fenced { .. } => "fenced",
+            Self::Conflict { .. } => "conflict",
+            Self::TooOld { .. } => "too_old",
+            Self::UnknownRung { .. } => "unknown_rung",
+            Self::UnknownInit { .. } => "unknown_init",
+            Self::EmptyPart { .. } => "empty_part",
+            Self::OutOfRange { .. } => "out_of_range",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What came of asking for a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartLookup {
+    /// Its bytes.
+    Here(Bytes),
+    /// It is the next one, named by a preload hint: it may come.
+    Hinted,
+    /// It is not there and will not come, as far as is known.
+    Absent,
+}
+
+/// How far one rung has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RungStatus {
+    /// Which rung.
+    pub rung: RungId,
+    /// What it carries, once its init section is there.
+    pub init: Option<InitRecord>,
+    /// The newest visible part.
+    pub last: Option<(Msn, PartNo)>,
+    /// Where that part ends.
+    pub end: Option<MediaTime>,
+    /// Measured over the listed segments that are full.
+    pub bitrate_bps: Option<u64>,
+}
+
+/// The window of one stream.
+#[derive(Clone, Debug)]
+pub struct Window {
+    open: StreamOpen,
+    rungs: BTreeMap<RungId, RungWindow>,
+    ended: bool,
+}
+
+impl Window {
+    /// An empty window, fenced at the writer's epoch.
+    pub fn open(open: StreamOpen) -> Self {
+        let rungs = open.rungs.iter().map(|rung| (rung.clone(), RungWindow::default())).collect();
+        Self { open, rungs, ended: false }
+    }
+
+    /// A writer announces itself, maybe with another ladder: fences as [`Window::fence`] does. An ended stream begins anew.
+    ///
+    /// Rungs that are no longer announced stay as they are. `PART-TARGET` stays as well: players rely on it.
+    ///
+    /// # Errors
+    /// [`Refusal::Fenced`] for an older epoch.
+    pub fn reopen(&mut self, open: StreamOpen) -> Result<Vec<Mark>, Refusal> {
+        if self.ended && open.epoch > self.open.epoch {
+            *self = Self::open(open);
+            return Ok(Vec::new());
+        }
+        let marks = self.fence(open.epoch)?;
+        for rung in &open.rungs {
+            self.rungs.entry(rung.clone()).or_default();
+        }
+        self.open.rungs = open.rungs;
+        Ok(marks)
+    }
+
+    /// Refuses writers older than `epoch` from now on and says how far each rung has come without a hole; forgets what lies past a hole.
+    ///
+    /// A new generation cannot go on inside a segment: open segments are closed short, rungs that lag get gaps.
+    ///
+    /// # Errors
+    /// [`Refusal::Fenced`] for an older epoch.
+    pub fn fence(&mut self, epoch: Epoch) -> Result<Vec<Mark>, Refusal> {
+        self.check(epoch)?;
+        if epoch > self.open.epoch {
+            self.rungs.values_mut().for_each(RungWindow::forget_early);
+            if epoch.generation > self.open.epoch.generation {
+                self.close_all();
+            }
+            self.open.epoch = epoch;
+        }
+        Ok(self.rungs.iter().filter_map(|(id, rung)| rung.mark(id)).collect())
+    }
+
+    /// Adds an init section. `bytes` have the record's hash: the caller checks.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn add_init(
+        &mut self,
+        writer: Epoch,
+        record: InitRecord,
+        bytes: Bytes,
+    ) -> Result<Accepted, Refusal> {
+        let rung = self.writable(writer, &record.rung)?;
+        rung.add_init(record, bytes)
+    }
+
+    /// Adds a part. `writer` is who pushes it, `record.epoch` who made it. `bytes` have the record's hash and length: the caller checks.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn add_part(
+        &mut self,
+        writer: Epoch,
+        record: PartRecord,
+        bytes: Bytes,
+    ) -> Result<Accepted, Refusal> {
+        let rung = self.writable(writer, &record.rung)?;
+        rung.add_part(record, bytes)
+    }
+
+    /// The publisher is gone for good: closes what is open; the playlists end with `EXT-X-ENDLIST`.
+    ///
+    /// # Errors
+    /// [`Refusal::Fenced`] for an older epoch.
+    pub fn end(&mut self, epoch: Epoch) -> Result<(), Refusal> {
+        self.check(epoch)?;
+        self.rungs.values_mut().for_each(RungWindow::forget_early);
+        self.close_all();
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Forgets every record of an ended stream; only the fence stays.
+    pub fn release(&mut self) {
+        self.rungs.clear();
+        self.open.rungs.clear();
+        self.ended = true;
+    }
+
+    fn check(&self, epoch: Epoch) -> Result<(), Refusal> {
+        let fence = self.open.epoch;
+        if epoch < fence { Err(Refusal::Fenced { epoch, fence }) } else { Ok(()) }
+    }
+
+    fn writable(&mut self, writer: Epoch, rung: &RungId) -> Result<&mut RungWindow, Refusal> {
+        if writer > self.open.epoch {
+            self.fence(writer)?;
+        }
+        self.check(writer)?;
+        if self.ended {
+            return Err(Refusal::Ended);
+        }
+        self.rungs.get_mut(rung).ok_or_else(|| Refusal::UnknownRung { rung: rung.clone() })
+    }
+
+    fn close_all(&mut self) {
+        self.rungs.values_mut().for_each(RungWindow::close);
+        let furthest = self.rungs.values().max_by_key(|rung| rung.last());
+        let furthest: Vec<Segment> =
+            furthest.into_iter().flat_map(RungWindow::segments).cloned().collect();
+        self.rungs.values_mut().for_each(|rung| rung.follow(&furthest));
+    }
+
+    /// The newest writer's announcement; its epoch is the fence.
+    pub fn announced(&self) -> &StreamOpen {
+        &self.open
+    }
+
+    /// Whether [`Window::end`] was called.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether there is, or was, a rung of that name.
+    pub fn has_rung(&self, rung: &RungId) -> bool {
+        self.rungs.contains_key(rung)
+    }
+
+    /// Whether the rung shows pictures; `None` without an init section.
+    pub fn is_video(&self, rung: &RungId) -> Option<bool> {
+        let init = self.rungs.get(rung)?.current_init()?;
+        Some(matches!(init.kind, RenditionKind::Video { .. }))
+    }
+
+    /// The init section of that hash.
+    pub fn init(&self, rung: &RungId, hash: Hash) -> Option<Bytes> {
+        self.rungs.get(rung)?.init(hash).cloned()
+    }
+
+    /// A part, or whether to wait for it.
+    pub fn part(&self, rung: &RungId, msn: Msn, part: PartNo) -> PartLookup {
+        let Some(window) = self.rungs.get(rung) else { return PartLookup::Absent };
+        match window.part(msn, part) {
+            Some(found) => PartLookup::Here(found.bytes.clone()),
+            None if !self.ended && window.next() == Some((msn, part)) => PartLookup::Hinted,
+            None => PartLookup::Absent,
+        }
+    }
+
+    /// The parts of a full segment, to be sent one after the other; `None` while it is open, or when it is a gap or not there.
+    pub fn segment(&self, rung: &RungId, msn: Msn) -> Option<Vec<Bytes>> {
+        let segment = self.rungs.get(rung)?.segment(msn)?;
+        let full = segment.closed && !segment.is_gap();
+        full.then(|| segment.parts.iter().map(|part| part.bytes.clone()).collect())
+    }
+
+    /// How far each announced rung has come.
+    pub fn status(&self) -> Vec<RungStatus> {
+        let announced = self.open.rungs.iter().filter_map(|id| Some((id, self.rungs.get(id)?)));
+        announced
+            .map(|(id, rung)| RungStatus {
+                rung: id.clone(),
+                init: rung.current_init().cloned(),
+                last: rung.last(),
+                end: rung.end(),
+                bitrate_bps: bitrate_bps(rung),
+            })
+            .collect()
+    }
+
+    pub(crate) fn rung(&self, rung: &RungId) -> Option<&RungWindow> {
+        self.rungs.get(rung)
+    }
+}
+
+fn bitrate_bps(rung: &RungWindow) -> Option<u64> {
+    let full = || rung.listed().filter(|segment| segment.closed && !segment.is_gap());
+    let seconds: f64 = full().map(Segment::seconds).sum();
+    let bytes: u64 = full().map(Segment::bytes).sum();
+    (seconds > 0.0).then(|| (bytes as f64 * 8.0 / seconds) as u64)
+}

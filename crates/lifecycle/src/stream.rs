@@ -1,0 +1,386 @@
+//! One stream's life at its router: publisher, placement, recovery, end. Decides; the driver owns connections and bytes.
+//!
+//! ```text
+//! Waiting --SourceKnown--> Placing --Admitted--> Live --Ended--> Finishing --Finished--> Closed
+//!                          ^   | Refused           | Lost             ^ publisher away for 30 s
+//!                          +---+---- retry --------+------------------+
+//! ```
+//!
+//! A stream that has been live is never given up while its publisher sends: it is placed again, with growing pauses after
+//! repeated failures. A stream whose workers fail three times in a row without publishing anything is poison to its
+//! encoders and goes on as passthrough. A publisher whose pictures two workers could not decode is turned away; what is
+//! left of its stream goes on as passthrough to the end.
+
+use std::{collections::VecDeque, time::Duration};
+
+use millrace_types::{EndReason, Epoch, Mono, RefusalReason};
+
+/// How long a stream waits for its publisher to come back.
+const PUBLISHER_GRACE: Duration = Duration::from_secs(30);
+/// How long a first placement may take before the publisher is told.
+const FIRST_PLACEMENT: Duration = Duration::from_secs(5);
+/// How long the last flush may take.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
+/// Failures in a row without progress that make a stream poison.
+const POISON_FAILURES: u32 = 3;
+/// Workers that cannot decode what one publisher sends before it is turned away.
+const UNDECODABLE_FAILURES: u32 = 2;
+/// The first pause before placing again after a failure without progress; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// How much of a ladder is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LadderChoice {
+    /// All rungs.
+    Full,
+    /// Source and audio: nothing is decoded.
+    Passthrough,
+}
+
+/// What an assignment died of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The connection to the node.
+    Link,
+    /// The worker.
+    Worker(EndReason),
+}
+
+/// What the driver observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamInput {
+    /// A publisher sends.
+    PublisherJoined,
+    /// It does not any more.
+    PublisherLeft,
+    /// The tracks are known, so that a ladder can be built.
+    SourceKnown,
+    /// A node took the placement.
+    Admitted,
+    /// No node did.
+    Refused(RefusalReason),
+    /// The placement is gone.
+    Lost(Lost),
+    /// Something new was published.
+    Progressed,
+    /// The node has flushed everything after [`StreamOutput::Finish`].
+    Finished,
+    /// Time has passed.
+    Tick,
+}
+
+/// What the driver must now do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamOutput {
+    /// Place the stream under this epoch; replay what is not published.
+    Place {
+        /// Higher than any before.
+        epoch: Epoch,
+        /// What to ask for.
+        ladder: LadderChoice,
+    },
+    /// Turn the publisher away: the stream never went live, or nobody can decode it.
+    RefusePublisher(RefusalReason),
+    /// Tell the node that the stream is over.
+    Finish,
+    /// Nothing is left to do; forget the stream.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    /// Nothing is asked until `ask_at`; then an answer is awaited (`None`).
+    Placing {
+        ask_at: Option<Mono>,
+    },
+    Live,
+    Finishing {
+        until: Mono,
+    },
+    Closed,
+}
+
+/// One stream, from its first publisher to its end.
+#[derive(Debug)]
+pub struct Stream {
+    state: State,
+    epoch: Epoch,
+    ladder: LadderChoice,
+    /// `Some` while no publisher sends: when the stream is given up.
+    give_up_at: Option<Mono>,
+    /// `Some` until the stream is live: when its publisher is turned away.
+    turn_away_at: Option<Mono>,
+    failures: u32,
+    /// Workers that could not decode what the publisher sends.
+    bad_inputs: u32,
+    out: VecDeque<StreamOutput>,
+}
+
+impl Stream {
+    /// A stream whose owner holds `epoch`'s generation; its first placement is the epoch's next.
+    pub fn new(now: Mono, epoch: Epoch) -> Self {
+        Self {
+            state: State::Waiting,
+            epoch,
+            ladder: LadderChoice::Full,
+            give_up_at: Some(now + PUBLISHER_GRACE),
+            turn_away_at: None,
+            failures: 0,
+            bad_inputs: 0,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The epoch of the latest placement.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether a node holds the stream now.
+    pub fn is_live(&self) -> bool {
+        self.state == State::Live
+    }
+
+    /// Takes a fact in.
+    pub fn handle(&mut self, now: Mono, input: StreamInput) {
+        use StreamInput as I;
+        match (self.state, input) {
+            (State::Closed, _) => {}
+            (State::Finishing { .. }, I::Finished | I::Lost(_)) => self.close(),
+            (State::Finishing { until }, I::Tick) if now >= until => self.close(),
+            (State::Finishing { .. }, _) => {}
+            (_, I::PublisherJoined) => (self.give_up_at, self.bad_inputs) = (None, 0),
+            (_, I::PublisherLeft) => self.give_up_at = Some(now + PUBLISHER_GRACE),
+            (State::Waiting, I::SourceKnown) => {
+                self.turn_away_at = Some(now + FIRST_PLACEMENT);
+                self.place();
+            }
+            (State::Placing { ask_at: None }, I::Admitted) => {
+                self.turn_away_at = None;
+                self.state = State::Live;
+            }
+            (State::Placing { ask_at: None }, I::Refused(reason)) => self.refused(now, reason),
+            (State::Placing { ask_at: None } | State::Live, I::Lost(lost)) => self.lost(now, lost),
+            (State::Live, I::Progressed) => self.failures = 0,
+            (_, I::Tick) => self.tick(now),
+            _ => {}
+        }
+    }
+
+    /// The next order.
+    pub fn poll(&mut self) -> Option<StreamOutput> {
+        self.out.pop_front()
+    }
+
+    /// When the next [`StreamInput::Tick`] is due.
+    pub fn deadline(&self) -> Option<Mono> {
+        let own = match self.state {
+            State::Placing { ask_at } => ask_at,
+            State::Finishing { until } => return Some(until),
+            State::Closed => return None,
+            State::Waiting | State::Live => None,
+        };
+        [own, self.give_up_at].into_iter().flatten().min()
+    }
+
+    fn place(&mut self) {
+        self.epoch = self.epoch.next_placement();
+        self.out.push_back(StreamOutput::Place { epoch: self.epoch, ladder: self.ladder });
+        self.state = State::Placing { ask_at: None };
+    }
+
+    fn refused(&mut self, now: Mono, reason: RefusalReason) {
+        let may_shrink = self.turn_away_at.is_some() && self.ladder == LadderChoice::Full;
+        if may_shrink && reason == RefusalReason::NoCapacity {
+            self.ladder = LadderChoice::Passthrough;
+            return self.place();
+        }
+        let for_good = matches!(reason, RefusalReason::NoCapacity)
+            || self.turn_away_at.is_some_and(|at| now >= at);
+        if self.turn_away_at.is_some() && for_good {
+            self.out.push_back(StreamOutput::RefusePublisher(reason));
+            return self.close();
+        }
+        self.retry(now);
+    }
+
+    fn lost(&mut self, now: Mono, lost: Lost) {
+        self.failures += 1;
+        if lost == Lost::Worker(EndReason::BadInput) {
+            self.bad_inputs += 1;
+            if self.bad_inputs == UNDECODABLE_FAILURES {
+                self.out.push_back(StreamOutput::RefusePublisher(RefusalReason::Undecodable));
+                self.ladder = LadderChoice::Passthrough;
+            }
+        }
+        if self.failures >= POISON_FAILURES {
+            self.ladder = LadderChoice::Passthrough;
+        }
+        match self.failures {
+            0 | 1 => self.place(),
+            _ => self.retry(now),
+        }
+    }
+
+    fn retry(&mut self, now: Mono) {
+        let doublings = self.failures.saturating_sub(1).min(10);
+        let pause = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);
+        self.state = State::Placing { ask_at: Some(now + pause) };
+    }
+
+    fn tick(&mut self, now: Mono) {
+        if self.give_up_at.is_some_and(|at| now >= at) {
+            return match self.state {
+                State::Live => {
+                    self.out.push_back(StreamOutput::Finish);
+                    self.state = State::Finishing { until: now + FINISH_TIMEOUT };
+                }
+                _ => self.close(),
+            };
+        }
+        if matches!(self.state, State::Placing { ask_at: Some(at) } if now >= at) {
+            self.place();
+        }
+    }
+
+    fn close(&mut self) {
+        self.out.push_back(StreamOutput::Close);
+        self.state = State::Closed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Mono {
+        Mono(Duration::from_millis(millis))
+    }
+
+    fn said(stream: &mut Stream) -> Vec<StreamOutput> {
+        std::iter::from_fn(|| stream.poll()).collect()
+    }
+
+    fn place(placement: u64, ladder: LadderChoice) -> StreamOutput {
+        StreamOutput::Place { epoch: Epoch { generation: 1, placement }, ladder }
+    }
+
+    fn live() -> Stream {
+        let mut stream = Stream::new(at(0), Epoch { generation: 1, placement: 0 });
+        for input in [StreamInput::PublisherJoined, StreamInput::SourceKnown, StreamInput::Admitted]
+        {
+            stream.handle(at(0), input);
+        }
+        assert_eq!(said(&mut stream), [place(1, LadderChoice::Full)]);
+        stream
+    }
+
+    #[test]
+    fn a_dead_worker_is_replaced_at_once_under_a_higher_epoch() {
+        let mut stream = live();
+        stream.handle(at(5), StreamInput::Lost(Lost::Worker(EndReason::KilledSignal)));
+        assert_eq!(said(&mut stream), [place(2, LadderChoice::Full)]);
+    }
+
+    #[test]
+    fn a_stream_that_fails_three_times_without_progress_goes_on_as_passthrough() {
+        let mut stream = live();
+        let lost = StreamInput::Lost(Lost::Worker(EndReason::Bug));
+        stream.handle(at(0), lost);
+        stream.handle(at(0), StreamInput::Admitted);
+        stream.handle(at(0), lost);
+        stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
+        stream.handle(at(200), StreamInput::Admitted);
+        stream.handle(at(200), lost);
+        stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
+        let (full, passthrough) = (LadderChoice::Full, LadderChoice::Passthrough);
+        assert_eq!(said(&mut stream), [place(2, full), place(3, full), place(4, passthrough)]);
+    }
+
+    #[test]
+    fn a_publisher_that_two_workers_cannot_decode_is_turned_away_whatever_they_published() {
+        let mut stream = live();
+        let lost = StreamInput::Lost(Lost::Worker(EndReason::BadInput));
+        stream.handle(at(0), lost);
+        assert_eq!(said(&mut stream), [place(2, LadderChoice::Full)]);
+        stream.handle(at(0), StreamInput::Admitted);
+        stream.handle(at(1), StreamInput::Progressed);
+        stream.handle(at(2), lost);
+        let refused = StreamOutput::RefusePublisher(RefusalReason::Undecodable);
+        assert_eq!(said(&mut stream), [refused, place(3, LadderChoice::Passthrough)]);
+    }
+
+    #[test]
+    fn a_publisher_that_comes_back_is_tried_again() {
+        let mut stream = live();
+        let lost = StreamInput::Lost(Lost::Worker(EndReason::BadInput));
+        stream.handle(at(0), lost);
+        stream.handle(at(1), StreamInput::PublisherLeft);
+        stream.handle(at(2), StreamInput::PublisherJoined);
+        stream.handle(at(3), StreamInput::Admitted);
+        stream.handle(at(4), StreamInput::Progressed);
+        stream.handle(at(5), lost);
+        let full = LadderChoice::Full;
+        assert_eq!(said(&mut stream), [place(2, full), place(3, full)]);
+    }
+
+    #[test]
+    fn progress_between_failures_keeps_the_ladder() {
+        let mut stream = live();
+        for round in 0..9 {
+            stream.handle(at(round), StreamInput::Lost(Lost::Link));
+            assert_eq!(said(&mut stream), [place(round + 2, LadderChoice::Full)]);
+            stream.handle(at(round), StreamInput::Admitted);
+            stream.handle(at(round), StreamInput::Progressed);
+        }
+    }
+
+    #[test]
+    fn a_full_farm_is_asked_for_passthrough_and_then_the_publisher_is_told() {
+        let mut stream = Stream::new(at(0), Epoch::default());
+        stream.handle(at(0), StreamInput::PublisherJoined);
+        stream.handle(at(0), StreamInput::SourceKnown);
+        stream.handle(at(1), StreamInput::Refused(RefusalReason::NoCapacity));
+        stream.handle(at(2), StreamInput::Refused(RefusalReason::NoCapacity));
+        let outputs = said(&mut stream);
+        assert!(matches!(
+            outputs[1],
+            StreamOutput::Place { ladder: LadderChoice::Passthrough, .. }
+        ));
+        let refused = StreamOutput::RefusePublisher(RefusalReason::NoCapacity);
+        assert_eq!(outputs[2..], [refused, StreamOutput::Close]);
+    }
+
+    #[test]
+    fn a_live_stream_is_never_given_up_for_lack_of_capacity() {
+        let mut stream = live();
+        stream.handle(at(0), StreamInput::Lost(Lost::Link));
+        stream.handle(at(1), StreamInput::Refused(RefusalReason::NoCapacity));
+        stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
+        let full = LadderChoice::Full;
+        assert_eq!(said(&mut stream), [place(2, full), place(3, full)]);
+    }
+
+    #[test]
+    fn a_publisher_that_returns_within_thirty_seconds_keeps_its_stream() {
+        let mut stream = live();
+        stream.handle(at(0), StreamInput::PublisherLeft);
+        stream.handle(at(29_999), StreamInput::Tick);
+        stream.handle(at(29_999), StreamInput::PublisherJoined);
+        stream.handle(at(90_000), StreamInput::Tick);
+        assert!(stream.is_live() && said(&mut stream).is_empty());
+    }
+
+    #[test]
+    fn a_publisher_that_stays_away_ends_its_stream_after_the_flush() {
+        let mut stream = live();
+        stream.handle(at(0), StreamInput::PublisherLeft);
+        stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
+        assert_eq!(said(&mut stream), [StreamOutput::Finish]);
+        stream.handle(at(31_000), StreamInput::Finished);
+        assert_eq!(said(&mut stream), [StreamOutput::Close]);
+    }
+}

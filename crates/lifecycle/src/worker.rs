@@ -1,0 +1,289 @@
+//! Supervises one worker process. Decides; never spawns, kills or sleeps.
+//!
+//! ```text
+//! Starting --Ready--> Running --Stop--> Draining --Exited--> Done
+//!     | deadline         | hung             | deadline         ^
+//!     +--------------> Killing <------------+                  |
+//!                         +-- Exited, also after Stuck --------+
+//! ```
+//!
+//! A running worker beats every 200 ms. After [`SILENCE`] without a beat the driver looks at the process: a stopped one is
+//! hung; one that uses the processor is slow, not hung, up to [`SPIN_LIMIT`] of its own CPU time; one that uses none in
+//! [`LOOKS_WITHOUT_CPU`] looks is hung. Silence counts only while the driver's own timer is on time, because a host that is
+//! too busy to look is too busy to beat.
+
+use std::{collections::VecDeque, time::Duration};
+
+use millrace_types::{EndReason, Mono};
+
+/// How long a worker may take to report ready.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a worker may take to flush its last segment.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long SIGKILL may take; longer means the process hangs inside a driver.
+const KILL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Silence after which the process is looked at.
+const SILENCE: Duration = Duration::from_millis(500);
+/// From one look to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A tick later than this says that the observer is slow; the silence starts anew.
+const LATE: Duration = Duration::from_millis(100);
+/// Looks in a row that find no CPU time used before a silent worker is hung.
+const LOOKS_WITHOUT_CPU: u32 = 3;
+/// CPU time used without a beat after which a worker spins for ever.
+const SPIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a look at the process found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// State `T`: stopped by a signal.
+    pub stopped: bool,
+    /// CPU time it has used since it started.
+    pub cpu: Duration,
+}
+
+/// What the driver observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerInput {
+    /// It is confined and listens.
+    Ready,
+    /// It beat, or delivered something.
+    Beat,
+    /// It was looked at, as ordered.
+    Looked(Look),
+    /// Its stream is over, or goes elsewhere.
+    Stop,
+    /// It is gone.
+    Exited(EndReason),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the driver must now do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerOutput {
+    /// Look at the process and say what was found.
+    Look,
+    /// Tell it to flush and end.
+    Drain,
+    /// SIGKILL it.
+    Kill,
+    /// SIGKILL had no effect: keep the reservation, raise the alarm.
+    Stuck,
+    /// It ended; nothing follows.
+    Ended(EndReason),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Starting { until: Mono },
+    Running(Silence),
+    Draining { until: Mono },
+    Killing { reason: EndReason, until: Mono },
+    Stuck(EndReason),
+    Done,
+}
+
+/// What is known of a running worker since its last beat.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    look_at: Mono,
+    first_cpu: Option<Duration>,
+    last_cpu: Duration,
+    idle_looks: u32,
+}
+
+impl Silence {
+    fn since(beat: Mono) -> Self {
+        Self { look_at: beat + SILENCE, first_cpu: None, last_cpu: Duration::ZERO, idle_looks: 0 }
+    }
+
+    /// Takes a look in; whether the worker is hung.
+    fn looked(&mut self, now: Mono, look: Look) -> bool {
+        let idle = self.first_cpu.is_some() && look.cpu == self.last_cpu;
+        self.idle_looks = if idle { self.idle_looks + 1 } else { 0 };
+        let spun = look.cpu.saturating_sub(*self.first_cpu.get_or_insert(look.cpu));
+        self.last_cpu = look.cpu;
+        self.look_at = now + LOOK_EVERY;
+        look.stopped || self.idle_looks >= LOOKS_WITHOUT_CPU || spun >= SPIN_LIMIT
+    }
+}
+
+/// One worker process, from spawn to exit.
+#[derive(Debug)]
+pub struct Worker {
+    state: State,
+    out: VecDeque<WorkerOutput>,
+}
+
+impl Worker {
+    /// A process that was spawned `now`.
+    pub fn new(now: Mono) -> Self {
+        Self { state: State::Starting { until: now + START_TIMEOUT }, out: VecDeque::new() }
+    }
+
+    /// Takes a fact in.
+    pub fn handle(&mut self, now: Mono, input: WorkerInput) {
+        use WorkerInput as I;
+        self.state = match (self.state, input) {
+            (State::Starting { .. }, I::Ready) => State::Running(Silence::since(now)),
+            (State::Running(_), I::Beat) => State::Running(Silence::since(now)),
+            (State::Running(silence), I::Tick) if now >= silence.look_at => {
+                self.silent(now, silence)
+            }
+            (State::Running(mut silence), I::Looked(look)) => match silence.looked(now, look) {
+                true => self.kill(now, EndReason::Hung),
+                false => State::Running(silence),
+            },
+            (State::Starting { .. } | State::Running(_), I::Stop) => {
+                self.out.push_back(WorkerOutput::Drain);
+                State::Draining { until: now + DRAIN_TIMEOUT }
+            }
+            (State::Starting { until }, I::Tick) if now >= until => {
+                self.kill(now, EndReason::StartTimeout)
+            }
+            (State::Draining { until }, I::Tick) if now >= until => {
+                self.kill(now, EndReason::DrainTimeout)
+            }
+            (State::Killing { reason, until }, I::Tick) if now >= until => {
+                self.out.push_back(WorkerOutput::Stuck);
+                State::Stuck(reason)
+            }
+            (State::Killing { reason, .. } | State::Stuck(reason), I::Exited(_)) => {
+                self.end(reason)
+            }
+            (State::Done, _) => State::Done,
+            (_, I::Exited(reason)) => self.end(reason),
+            (state, _) => state,
+        };
+    }
+
+    /// The next order.
+    pub fn poll(&mut self) -> Option<WorkerOutput> {
+        self.out.pop_front()
+    }
+
+    /// When the next [`WorkerInput::Tick`] is due.
+    pub fn deadline(&self) -> Option<Mono> {
+        match self.state {
+            State::Starting { until }
+            | State::Draining { until }
+            | State::Killing { until, .. } => Some(until),
+            State::Running(silence) => Some(silence.look_at),
+            State::Stuck(_) | State::Done => None,
+        }
+    }
+
+    fn silent(&mut self, now: Mono, silence: Silence) -> State {
+        if now.since(silence.look_at) > LATE {
+            return State::Running(Silence::since(now));
+        }
+        self.out.push_back(WorkerOutput::Look);
+        State::Running(Silence { look_at: now + LOOK_EVERY, ..silence })
+    }
+
+    fn kill(&mut self, now: Mono, reason: EndReason) -> State {
+        self.out.push_back(WorkerOutput::Kill);
+        State::Killing { reason, until: now + KILL_TIMEOUT }
+    }
+
+    fn end(&mut self, reason: EndReason) -> State {
+        self.out.push_back(WorkerOutput::Ended(reason));
+        State::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Mono {
+        Mono(Duration::from_millis(millis))
+    }
+
+    fn said(worker: &mut Worker) -> Vec<WorkerOutput> {
+        std::iter::from_fn(|| worker.poll()).collect()
+    }
+
+    fn running() -> Worker {
+        let mut worker = Worker::new(at(0));
+        worker.handle(at(0), WorkerInput::Ready);
+        worker
+    }
+
+    /// Ticks on time for `millis`, answering each look with `look(now)`; what was ordered besides looking.
+    fn watch(
+        worker: &mut Worker,
+        millis: u64,
+        look: impl Fn(u64) -> Look,
+    ) -> Option<(u64, WorkerOutput)> {
+        for now in 0..millis {
+            if worker.deadline() == Some(at(now)) {
+                worker.handle(at(now), WorkerInput::Tick);
+            }
+            while let Some(output) = worker.poll() {
+                match output {
+                    WorkerOutput::Look => worker.handle(at(now), WorkerInput::Looked(look(now))),
+                    other => return Some((now, other)),
+                }
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_stopped_process_is_hung_at_the_first_look() {
+        let stopped = |_| Look { stopped: true, cpu: Duration::ZERO };
+        assert_eq!(watch(&mut running(), 1000, stopped), Some((500, WorkerOutput::Kill)));
+    }
+
+    #[test]
+    fn a_silent_process_that_uses_no_cpu_is_hung_within_a_second_and_a_busy_one_is_only_slow() {
+        let asleep = |_| Look { stopped: false, cpu: Duration::from_secs(7) };
+        assert_eq!(watch(&mut running(), 2000, asleep), Some((1100, WorkerOutput::Kill)));
+        let busy = |now| Look { stopped: false, cpu: Duration::from_millis(now) };
+        assert_eq!(watch(&mut running(), 2000, busy), None);
+        assert_eq!(watch(&mut running(), 9000, busy), Some((2500, WorkerOutput::Kill)));
+    }
+
+    #[test]
+    fn silence_does_not_count_while_the_observer_is_late() {
+        let mut worker = running();
+        worker.handle(at(5000), WorkerInput::Tick);
+        assert_eq!(said(&mut worker), []);
+        assert_eq!(worker.deadline(), Some(at(5500)));
+    }
+
+    #[test]
+    fn a_worker_that_never_reports_ready_is_killed_once_and_reported_once() {
+        let mut worker = Worker::new(at(0));
+        worker.handle(at(5000), WorkerInput::Tick);
+        worker.handle(at(6000), WorkerInput::Tick);
+        worker.handle(at(7000), WorkerInput::Exited(EndReason::KilledSignal));
+        let ended = WorkerOutput::Ended(EndReason::StartTimeout);
+        assert_eq!(said(&mut worker), [WorkerOutput::Kill, ended]);
+    }
+
+    #[test]
+    fn an_unkillable_worker_is_reported_stuck_and_still_ends() {
+        let mut worker = running();
+        worker.handle(at(0), WorkerInput::Stop);
+        worker.handle(at(3000), WorkerInput::Tick);
+        worker.handle(at(6000), WorkerInput::Tick);
+        worker.handle(at(60_000), WorkerInput::Exited(EndReason::KilledSignal));
+        let ended = WorkerOutput::Ended(EndReason::DrainTimeout);
+        assert_eq!(
+            said(&mut worker),
+            [WorkerOutput::Drain, WorkerOutput::Kill, WorkerOutput::Stuck, ended]
+        );
+    }
+
+    #[test]
+    fn an_exit_nobody_asked_for_keeps_its_reason() {
+        let mut worker = running();
+        worker.handle(at(10), WorkerInput::Exited(EndReason::KilledSignal));
+        assert_eq!(said(&mut worker), [WorkerOutput::Ended(EndReason::KilledSignal)]);
+        worker.handle(at(11), WorkerInput::Exited(EndReason::Bug));
+        assert_eq!(said(&mut worker), []);
+    }
+}

@@ -1,0 +1,294 @@
+//! Cuts video into segments and parts: decides once what every encoder then does alike.
+//!
+//! A segment aims at 2 s and starts at an IDR; without one in time it is cut at any frame, spread so that the next
+//! expected IDR falls on a cut, and where B-frames allow it so that all rungs begin with the same picture. Parts close before the next frame that halving keeps would exceed the target.
+
+use std::collections::VecDeque;
+
+use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Msn, PartNo};
+
+use super::rate::nearest;
+use crate::{Cut, SegmentStamp, Stamp};
+
+const SECOND: i64 = MEDIA_TIMESCALE as i64;
+/// An IDR this long after the last cut always starts a segment.
+const PREFERRED: i64 = SECOND * 19 / 10;
+/// An IDR this long after the last cut does when no other comes in time.
+const SHORTEST: i64 = SECOND;
+/// A segment is cut here at any frame.
+const LONGEST: i64 = SECOND * 24 / 10;
+/// A forced cut comes up to this many frames early where no picture shown before it is decoded behind it: as many as
+/// x264 decodes out of order by default.
+const REORDERED_FRAMES: i64 = 4;
+/// Time without a picture that is a hole, and not jitter.
+const HOLE: i64 = SECOND / 10;
+/// Keyframe distances that a forecast remembers.
+const REMEMBERED_DISTANCES: usize = 4;
+
+/// Whether halving the frame rate keeps the picture presented at `pts`: every other one, counted from the segment's start
+/// at the source's nominal `rate`. Stateless, and exact also for jittered milliseconds.
+pub fn kept_by_halving(pts: MediaTime, segment_start: MediaTime, rate: FrameRate) -> bool {
+    nearest(pts - segment_start, rate) % 2 == 0
+}
+
+/// Whether a source of this nominal rate is halved on encoded rungs: above 30 fps.
+pub fn is_halved(rate: FrameRate) -> bool {
+    rate.fps() > 30.5
+}
+
+/// What the cuts of a stream are made to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CutRule {
+    /// Nominal rate of the source.
+    pub rate: FrameRate,
+    /// Longest part, ticks.
+    pub part_target: i64,
+}
+
+impl CutRule {
+    /// Ticks of one frame.
+    pub(super) fn frame(&self) -> i64 {
+        SECOND * i64::from(self.rate.den) / i64::from(self.rate.num)
+    }
+
+    /// Ticks between frames at which a cut may fall.
+    fn step(&self) -> i64 {
+        self.frame() * if is_halved(self.rate) { 2 } else { 1 }
+    }
+}
+
+/// Where numbering goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbering {
+    pub next_msn: Msn,
+    pub discontinuity: u64,
+}
+
+/// The cuts of one stream.
+#[derive(Clone, Debug)]
+pub(super) struct Stamper {
+    numbering: Numbering,
+    segment: Option<SegmentStamp>,
+    part: PartNo,
+    part_start: MediaTime,
+    /// Presentation minus decoding time of the last IDR.
+    reorder_delay: i64,
+    /// Where the picture begins that is shown last of those stamped.
+    latest_pts: MediaTime,
+    keyframes: KeyframeForecast,
+    break_before: Break,
+}
+
+/// A discontinuity that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Break {
+    None,
+    /// When the next segment starts anyway.
+    NextSegment,
+    /// At the next IDR, which starts a segment for it.
+    NextIdr,
+}
+
+impl Stamper {
+    pub(super) fn new(numbering: Numbering) -> Self {
+        Self {
+            numbering,
+            segment: None,
+            part: PartNo(0),
+            part_start: MediaTime(0),
+            reorder_delay: 0,
+            latest_pts: MediaTime(0),
+            keyframes: KeyframeForecast::default(),
+            break_before: Break::None,
+        }
+    }
+
+    pub(super) const fn segment(&self) -> Option<SegmentStamp> {
+        self.segment
+    }
+
+    pub(super) const fn reorder_delay(&self) -> i64 {
+        self.reorder_delay
+    }
+
+    pub(super) const fn keyframes(&self) -> &KeyframeForecast {
+        &self.keyframes
+    }
+
+    /// The next segment is the first of a new connection: another clock, and any distance of keyframes.
+    pub(super) fn start_over(&mut self) {
+        self.segment = None;
+        self.keyframes = KeyframeForecast::default();
+        self.break_before = self.break_before.max(Break::NextSegment);
+    }
+
+    /// The video changes at the next IDR: a segment starts there, behind a discontinuity.
+    pub(super) fn break_at_next_idr(&mut self) {
+        if self.segment.is_some() {
+            self.break_before = Break::NextIdr;
+        }
+    }
+
+    /// The sound changes where the next segment starts, behind a discontinuity.
+    pub(super) fn break_at_next_segment(&mut self) {
+        self.break_before = self.break_before.max(Break::NextSegment);
+    }
+
+    /// Stamps the next picture in decoding order. Also returns its boundary: where a part that began with it would begin.
+    /// `hole_from`: the one before ended there and not where this begins, so a part starts here, whose decode time is its
+    /// own; or a segment that began with the hole, so that neither it nor the one before is too long.
+    pub(super) fn stamp(
+        &mut self,
+        rule: CutRule,
+        (dts, pts): (MediaTime, MediaTime),
+        idr: bool,
+        hole_from: Option<MediaTime>,
+    ) -> (Stamp, MediaTime) {
+        if idr {
+            self.reorder_delay = pts - dts;
+            self.keyframes.saw(pts);
+        }
+        let at = dts + self.reorder_delay;
+        let split = hole_from.filter(|from| self.splits(rule, *from, at));
+        let starts = match self.cut(rule, at, idr) {
+            _ if split.is_some() => Cut::Segment,
+            Cut::None if hole_from.is_some() => Cut::Part,
+            starts => starts,
+        };
+        self.latest_pts = self.latest_pts.max(pts);
+        let segment = match (self.segment, starts) {
+            (Some(segment), Cut::None | Cut::Part) => segment,
+            // Whole steps before the picture, so that halving keeps it.
+            _ => self.open_segment(
+                split.map_or(at, |from| at + -((at - from) / rule.step() * rule.step())),
+            ),
+        };
+        if starts == Cut::Part {
+            self.part.0 += 1;
+        }
+        if starts != Cut::None {
+            self.part_start = at;
+        }
+        (Stamp { segment, part: self.part, starts, ends: None }, at)
+    }
+
+    /// Whether a segment ends with the hole between two pictures: it is long enough, or would become too long.
+    fn splits(&self, rule: CutRule, from: MediaTime, at: MediaTime) -> bool {
+        self.segment.is_some_and(|segment| {
+            let too_long = at - segment.start > LONGEST + rule.step() / 2;
+            at - from > HOLE && (too_long || from - segment.start >= SHORTEST)
+        })
+    }
+
+    /// A part starts late, with a unit that is already stamped, because the next one at `next_at` came too late for it.
+    pub(super) fn cut_late(
+        &mut self,
+        rule: CutRule,
+        stamp: &mut Stamp,
+        at: MediaTime,
+        next_at: MediaTime,
+    ) {
+        let Some(segment) = self.segment else { return };
+        let may_cut = stamp.starts == Cut::None && cut_may_fall(rule, at, segment.start);
+        if may_cut && next_at - self.part_start > rule.part_target && at > self.part_start {
+            self.part.0 += 1;
+            self.part_start = at;
+            stamp.part = self.part;
+            stamp.starts = Cut::Part;
+        }
+    }
+
+    /// Opens the next segment at `start`.
+    pub(super) fn open_segment(&mut self, start: MediaTime) -> SegmentStamp {
+        if self.break_before != Break::None {
+            self.numbering.discontinuity += 1;
+            self.break_before = Break::None;
+        }
+        let segment = SegmentStamp {
+            msn: self.numbering.next_msn,
+            discontinuity: self.numbering.discontinuity,
+            start,
+        };
+        self.numbering.next_msn = segment.msn.next();
+        self.segment = Some(segment);
+        self.part = PartNo(0);
+        self.part_start = start;
+        segment
+    }
+
+    fn cut(&self, rule: CutRule, at: MediaTime, idr: bool) -> Cut {
+        let Some(segment) = self.segment else { return Cut::Segment };
+        if idr && self.break_before == Break::NextIdr {
+            return Cut::Segment;
+        }
+        let half_step = rule.step() / 2;
+        let elapsed = at - segment.start;
+        let other_idr_in_time = || {
+            let next = self.keyframes.next_after(at, half_step);
+            next.is_some_and(|next| next - segment.start <= LONGEST + half_step)
+        };
+        if idr && (elapsed >= PREFERRED || elapsed >= SHORTEST && !other_idr_in_time()) {
+            return Cut::Segment;
+        }
+        if !cut_may_fall(rule, at, segment.start) {
+            return Cut::None;
+        }
+        let left = self.forced_length(at, segment.start, half_step) - elapsed - half_step;
+        let is_clean = self.latest_pts + rule.frame() / 2 <= at;
+        let may_be_early = self.reorder_delay > 0 && is_clean && !other_idr_in_time();
+        if left < 0 || may_be_early && left < REORDERED_FRAMES * rule.frame() {
+            return Cut::Segment;
+        }
+        if at + rule.step() - self.part_start > rule.part_target { Cut::Part } else { Cut::None }
+    }
+
+    /// How long a segment may become without an IDR: the time to the next expected one, in equal segments.
+    fn forced_length(&self, at: MediaTime, start: MediaTime, half_step: i64) -> i64 {
+        match self.keyframes.next_after(at, half_step) {
+            Some(next) if next - start > LONGEST + half_step => {
+                let distance = next - start;
+                let segments = (distance + LONGEST - 1) / LONGEST;
+                distance / segments
+            }
+            _ => LONGEST,
+        }
+    }
+}
+
+fn cut_may_fall(rule: CutRule, at: MediaTime, segment_start: MediaTime) -> bool {
+    !is_halved(rule.rate) || kept_by_halving(at, segment_start, rule.rate)
+}
+
+/// When the next IDR is expected: a running maximum of the last distances.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyframeForecast {
+    last: Option<MediaTime>,
+    distances: VecDeque<i64>,
+}
+
+impl KeyframeForecast {
+    fn saw(&mut self, at: MediaTime) {
+        if let Some(last) = self.last.replace(at) {
+            if self.distances.len() == REMEMBERED_DISTANCES {
+                self.distances.pop_front();
+            }
+            self.distances.push_back(at - last);
+        }
+    }
+
+    /// The last distance, ticks.
+    pub(super) fn last_distance(&self) -> Option<i64> {
+        self.distances.back().copied()
+    }
+
+    /// The longest of the last distances, ticks.
+    pub(super) fn longest_distance(&self) -> Option<i64> {
+        self.distances.iter().max().copied()
+    }
+
+    /// The next IDR expected later than `margin` after `at`; `None` when none is, or the distance is not known yet.
+    fn next_after(&self, at: MediaTime, margin: i64) -> Option<MediaTime> {
+        let next = self.last? + self.longest_distance()?;
+        (next - at > margin).then_some(next)
+    }
+}

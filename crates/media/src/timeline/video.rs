@@ -1,0 +1,206 @@
+//! The pictures of a stream: headers, real IDRs, the frame grid, and the one picture that is held back until its
+//! successor tells how long it lasts.
+
+use bytes::Bytes;
+use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Mono};
+
+use super::{
+    SourceHints,
+    rate::{DETECTION_FRAMES, FrameGrid, detect, known_rate},
+};
+use crate::{AccessUnit, AvcError, AvcRecord, Boundary, Cut, Picture, Stamp, Track, clean_picture};
+
+const TICKS_PER_MS: i64 = MEDIA_TIMESCALE as i64 / 1_000;
+/// How near a declared rate must be to a known one: tells 30 from 29.97.
+const HINT_TOLERANCE: f64 = 0.000_4;
+/// What an irregular source is described as.
+const IRREGULAR: FrameRate = FrameRate { num: 30, den: 1 };
+
+/// A picture whose place is not yet decided.
+#[derive(Clone, Debug)]
+pub(super) struct RawPicture {
+    pub at: MediaTime,
+    pub composition: i64,
+    pub idr: bool,
+    pub bytes: Bytes,
+    pub arrived: Mono,
+}
+
+/// A picture that waits for its successor.
+#[derive(Clone, Debug)]
+pub(super) struct HeldPicture {
+    pub dts: MediaTime,
+    pub pts: MediaTime,
+    pub idr: bool,
+    pub stamp: Stamp,
+    /// Where a part that began with it would begin.
+    pub boundary: MediaTime,
+    pub bytes: Bytes,
+    /// When it is let go without one.
+    pub until: Mono,
+}
+
+impl HeldPicture {
+    /// The unit, now that it is known to last until `end`, and what begins there.
+    pub(super) fn finish(self, end: MediaTime, next: Option<(Cut, MediaTime)>) -> AccessUnit {
+        let ends = next.filter(|(starts, _)| *starts != Cut::None);
+        let ends = ends.map(|(starts, at)| Boundary { at, segment: starts == Cut::Segment });
+        AccessUnit {
+            seq: 0,
+            track: Track::Video,
+            dts: self.dts.0,
+            pts: self.pts.0,
+            duration: u32::try_from(end - self.dts).unwrap_or(0),
+            idr: self.idr,
+            stamp: Stamp { ends, ..self.stamp },
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// What was decided about the rate of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SourceRate {
+    /// What the track is described as.
+    pub nominal: FrameRate,
+    /// Whether frames come evenly.
+    pub regular: bool,
+}
+
+/// The pictures of one stream.
+#[derive(Clone, Debug, Default)]
+pub(super) struct VideoTrack {
+    record: Option<AvcRecord>,
+    /// The record is not the one that was announced, and takes effect with the next IDR.
+    pub(super) changed: bool,
+    /// An IDR was seen since the connection or the last change.
+    synced: bool,
+    rate: Option<SourceRate>,
+    grid: Option<FrameGrid>,
+    waiting: Vec<RawPicture>,
+    pub(super) held: Option<HeldPicture>,
+    /// Where the last picture was said to end, if it was let go without a successor.
+    pub(super) let_go_until: Option<MediaTime>,
+    /// No picture may be decoded before this.
+    pub(super) floor: MediaTime,
+    pub(super) dropped_frames: u64,
+}
+
+impl VideoTrack {
+    pub(super) const fn record(&self) -> Option<&AvcRecord> {
+        self.record.as_ref()
+    }
+
+    pub(super) const fn rate(&self) -> Option<SourceRate> {
+        self.rate
+    }
+
+    /// Takes a header.
+    pub(super) fn describe(&mut self, record: AvcRecord) {
+        match &mut self.record {
+            Some(known) if known.same_sets(&record) => known.length_size = record.length_size,
+            _ => {
+                self.record = Some(record);
+                self.changed = true;
+                self.synced = false;
+            }
+        }
+    }
+
+    /// Another connection begins: headers stay, clocks do not.
+    pub(super) fn start_over(&mut self, floor: MediaTime) {
+        self.synced = false;
+        self.grid = None;
+        self.waiting.clear();
+        self.let_go_until = None;
+        self.floor = floor;
+    }
+
+    /// Cleans an access unit; `None` when it cannot be used (no header, no slice, no IDR yet).
+    ///
+    /// # Errors
+    /// A NAL unit that does not fit.
+    pub(super) fn clean(&mut self, unit: &Bytes) -> Result<Option<Picture>, AvcError> {
+        let Some(record) = &self.record else {
+            self.dropped_frames += 1;
+            return Ok(None);
+        };
+        let picture = clean_picture(unit, record).inspect_err(|_| self.dropped_frames += 1)?;
+        if let Some(record) = picture.new_record.clone().filter(|_| picture.idr) {
+            self.describe(record);
+        }
+        self.synced |= picture.idr && !picture.bytes.is_empty();
+        if picture.bytes.is_empty() {
+            return Ok(None);
+        }
+        if !self.synced {
+            self.dropped_frames += 1;
+            return Ok(None);
+        }
+        Ok(Some(picture))
+    }
+
+    /// Takes a picture and returns those whose rate is decided, in decoding order: all, but for the first few of a
+    /// connection whose rate nothing tells.
+    pub(super) fn admit(&mut self, raw: RawPicture, hints: &SourceHints) -> Vec<RawPicture> {
+        let changes = raw.idr && self.changed;
+        self.waiting.push(raw);
+        if self.grid.is_none() || changes {
+            let declared = self.declared_rate(hints);
+            if declared.is_none() && self.grid.is_none() && self.waiting.len() < DETECTION_FRAMES {
+                return Vec::new();
+            }
+            self.decide_rate(declared);
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Gives up waiting for enough pictures to detect a rate.
+    pub(super) fn admit_waiting(&mut self) -> Vec<RawPicture> {
+        if !self.waiting.is_empty() {
+            self.decide_rate(None);
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// When the first picture that waits for a rate arrived.
+    pub(super) fn waiting_since(&self) -> Option<Mono> {
+        self.waiting.first().map(|raw| raw.arrived)
+    }
+
+    /// Decoding and presentation time of an admitted picture.
+    pub(super) fn place(&mut self, raw: &RawPicture) -> (MediaTime, MediaTime) {
+        let floor = self.floor;
+        let grid = self.grid.get_or_insert_with(|| FrameGrid::new(None));
+        let (dts, pts) = grid.place(raw.at, raw.composition, floor);
+        self.floor = dts + TICKS_PER_MS;
+        (dts, pts)
+    }
+
+    /// Frames per second by the headers: metadata first, since it is what the person chose.
+    fn declared_rate(&self, hints: &SourceHints) -> Option<FrameRate> {
+        let sps = self.record.as_ref().and_then(|record| record.main_sps().ok());
+        let from_sps = sps.and_then(|sps| sps.frame_rate).map(FrameRate::fps);
+        [hints.frame_rate, from_sps]
+            .into_iter()
+            .flatten()
+            .find_map(|fps| known_rate(fps, HINT_TOLERANCE))
+    }
+
+    fn decide_rate(&mut self, declared: Option<FrameRate>) {
+        let moments: Vec<_> = self.waiting.iter().map(|raw| raw.at.0).collect();
+        let found = declared.or_else(|| detect(&moments));
+        let before = self.rate.map(|rate| rate.nominal);
+        if self.grid.is_none() || found.is_some() {
+            self.grid = Some(FrameGrid::new(found));
+            let regular = found.is_some();
+            self.rate =
+                Some(SourceRate { nominal: found.or(before).unwrap_or(IRREGULAR), regular });
+        }
+    }
+
+    /// The rate at which frames really come, as far as it is regular.
+    pub(super) fn measured_rate(&self) -> Option<FrameRate> {
+        self.grid.as_ref().and_then(FrameGrid::rate)
+    }
+}

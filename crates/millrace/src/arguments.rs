@@ -1,0 +1,188 @@
+//! The command line, as clap reads it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use millrace_telemetry::version_line;
+
+/// A live transcoding farm: RTMP in, Low-Latency HLS out.
+#[derive(Debug, Parser)]
+#[command(name = "millrace", version = version_line(), arg_required_else_help = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole farm in one process: router, node, origin, api.
+    Standalone(Box<StandaloneArguments>),
+    /// Say what this host lacks, and what to do about it.
+    Doctor(DoctorArguments),
+    /// Show what is live, or one stream with all that is known of it.
+    Streams(StreamsArguments),
+    /// Show the nodes of the farm.
+    Nodes(NodesArguments),
+    /// Check or show the configuration of `millrace standalone`.
+    Config(ConfigArguments),
+}
+
+/// `millrace standalone`. A flag goes before the file, the file before the default.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StandaloneArguments {
+    /// Settings; without it /etc/millrace/standalone.toml, if it exists.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Addresses, port 0 takes a free one.
+    #[command(flatten)]
+    pub listen: ListenArguments,
+    /// Where keys are kept; default /var/lib/millrace as root, else $XDG_STATE_HOME/millrace.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where millrace-worker and millrace-worker-av are; default beside this program.
+    #[arg(long, value_name = "DIR")]
+    pub worker_dir: Option<PathBuf>,
+    /// Publish a moving test picture on the channel `demo`.
+    #[arg(long)]
+    pub demo: bool,
+    /// Write URLs and stream key as JSON to this file once a publisher can be taken.
+    #[arg(long, value_name = "FILE")]
+    pub ready_json: Option<PathBuf>,
+    /// What to log, such as `info` or `millrace_node=debug,info`.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub log: String,
+}
+
+/// Where the programs of `millrace standalone` listen.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct ListenArguments {
+    /// Publishers, RTMP [default: 0.0.0.0:1935].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_rtmp: Option<SocketAddr>,
+    /// Players, HTTP [default: 0.0.0.0:8080].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_playback: Option<SocketAddr>,
+    /// API and console [default: 127.0.0.1:8090].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_api: Option<SocketAddr>,
+    /// The node, for the router; loopback only [default: 127.0.0.1:7001].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_link: Option<SocketAddr>,
+    /// The origin, for the node [default: 127.0.0.1:7002].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_intake: Option<SocketAddr>,
+    /// Metrics and health of the router [default: 127.0.0.1:9101].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_router_admin: Option<SocketAddr>,
+    /// Metrics and health of the node [default: 127.0.0.1:9102].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_node_admin: Option<SocketAddr>,
+    /// Metrics and health of the origin [default: 127.0.0.1:9103].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_origin_admin: Option<SocketAddr>,
+    /// Metrics and health of the API [default: 127.0.0.1:9104].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_api_admin: Option<SocketAddr>,
+}
+
+/// `millrace doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Settings whose ports and directories are looked at.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where millrace-worker and millrace-worker-av are; default beside this program.
+    #[arg(long, value_name = "DIR")]
+    pub worker_dir: Option<PathBuf>,
+    /// JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where a running farm is asked.
+#[derive(Debug, Args)]
+pub struct FarmArguments {
+    /// The farm's API.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
+    pub api: String,
+    /// JSON for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `millrace streams [ID]`
+#[derive(Debug, Args)]
+pub struct StreamsArguments {
+    /// One stream.
+    pub id: Option<String>,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// `millrace nodes`
+#[derive(Debug, Args)]
+pub struct NodesArguments {
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// `millrace config …`
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// Check or show.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read a file and say what is wrong with it.
+    Check(ConfigFile),
+    /// Print every value and where it comes from.
+    Show(ConfigFile),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The file; without it /etc/millrace/standalone.toml, if it exists.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn every_listener_of_standalone_has_a_flag() {
+        let line = "millrace standalone --listen-rtmp 127.0.0.1:0 --listen-playback 127.0.0.1:0 \
+            --listen-api [::1]:0 --listen-link 127.0.0.1:0 --listen-intake 127.0.0.1:0 \
+            --listen-router-admin 127.0.0.1:0 --listen-node-admin 127.0.0.1:0 \
+            --listen-origin-admin 127.0.0.1:0 --listen-api-admin 127.0.0.1:0 --demo --log debug";
+        let Command::Standalone(standalone) = read(line).unwrap().command else { panic!("{line}") };
+        assert_eq!(standalone.listen.listen_api, Some("[::1]:0".parse().unwrap()));
+        assert!(standalone.demo && standalone.ready_json.is_none());
+    }
+
+    #[test]
+    fn a_wrong_address_and_a_missing_command_are_usage_errors() {
+        assert_eq!(read("millrace standalone --listen-rtmp 1935").unwrap_err().exit_code(), 2);
+        assert_eq!(read("millrace").unwrap_err().exit_code(), 2);
+        assert!(read("millrace streams demo --json --api http://farm:8090").is_ok());
+    }
+}

@@ -1,0 +1,123 @@
+//! What of the workers' sandbox this kernel and this user can have. `no_new_privs`, seccomp and resource limits must be
+//! there; the rest is reported per worker as well, in `GET /v1/streams/{id}`.
+
+use std::fs;
+
+use nix::unistd::geteuid;
+
+use super::finding::Finding;
+
+/// Controllers that limit a worker.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// One finding per measure.
+pub fn sandbox() -> Vec<Finding> {
+    vec![
+        seccomp(),
+        landlock(),
+        network(),
+        user(),
+        cgroup(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")),
+    ]
+}
+
+fn seccomp() -> Finding {
+    let actions = read("/proc/sys/kernel/seccomp/actions_avail");
+    match actions.split_whitespace().any(|action| action == "kill_process") {
+        true => Finding::ok("seccomp", "filters are there"),
+        false => Finding::missing(
+            "seccomp",
+            "this kernel has no seccomp filters, and no worker starts without",
+            "boot a kernel with CONFIG_SECCOMP_FILTER, as Debian's is",
+        ),
+    }
+}
+
+fn landlock() -> Finding {
+    let modules = read("/sys/kernel/security/lsm");
+    match modules.split(',').any(|module| module.trim() == "landlock") {
+        true => Finding::ok("landlock", "enabled"),
+        false if modules.is_empty() => Finding::warn(
+            "landlock",
+            "not known, /sys/kernel/security is not mounted",
+            "see the sandbox of a running worker with `millrace streams ID`",
+        ),
+        false => Finding::warn(
+            "landlock",
+            format!("not enabled ({})", modules.trim()),
+            "boot with lsm=landlock,… ; files stay closed to workers by seccomp",
+        ),
+    }
+}
+
+fn network() -> Finding {
+    let limit = read("/proc/sys/user/max_net_namespaces");
+    let users = read("/proc/sys/kernel/unprivileged_userns_clone");
+    let count: u64 = limit.trim().parse().unwrap_or(0);
+    let check = "network namespace";
+    if count == 0 {
+        let what_to_do = "sysctl user.max_net_namespaces=1024; sockets stay forbidden by seccomp";
+        return Finding::warn(check, "none are allowed", what_to_do);
+    }
+    if !geteuid().is_root() && users.trim() == "0" {
+        let what_to_do = "run as root, or sysctl kernel.unprivileged_userns_clone=1";
+        return Finding::warn(check, "user namespaces are for root only here", what_to_do);
+    }
+    Finding::ok(check, "a worker gets an empty one")
+}
+
+fn user() -> Finding {
+    let check = "worker's user";
+    let known = read("/etc/passwd").lines().any(|line| line.starts_with("millrace-worker:"));
+    match (geteuid().is_root(), known) {
+        (true, true) => Finding::ok(check, "millrace-worker"),
+        (true, false) => Finding::warn(
+            check,
+            "no user millrace-worker, workers run as nobody",
+            "adduser --system --no-create-home millrace-worker",
+        ),
+        (false, _) => Finding::warn(
+            check,
+            "not root: workers run as this user",
+            "run as a system service to give workers a user of their own",
+        ),
+    }
+}
+
+fn cgroup(mountinfo: &str, own: &str) -> Finding {
+    let check = "cgroup";
+    let what_to_do = "run under systemd with Delegate=yes; memory stays limited by setrlimit";
+    let mount = mountinfo
+        .lines()
+        .find(|line| line.split(" - ").nth(1).is_some_and(|rest| rest.starts_with("cgroup2 ")))
+        .and_then(|line| line.split(' ').nth(4));
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let (Some(mount), Some(path)) = (mount, path) else {
+        return Finding::warn(check, "no cgroup v2", what_to_do);
+    };
+    let offered = read(&format!("{mount}{path}/cgroup.controllers"));
+    let missing: Vec<_> = CONTROLLERS
+        .into_iter()
+        .filter(|wanted| !offered.split_whitespace().any(|found| found == *wanted))
+        .collect();
+    match missing.is_empty() {
+        true => Finding::ok(check, "v2 with cpu, memory and pids"),
+        false => Finding::warn(check, format!("no {} controller", missing.join(", ")), what_to_do),
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn a_host_without_cgroup_v2_is_warned_about_and_not_refused() {
+        let found = cgroup("25 1 0:22 / /sys/fs/cgroup rw - cgroup cgroup rw", "1:cpu:/");
+        assert_eq!((found.verdict, found.found.as_str()), (Verdict::Warn, "no cgroup v2"));
+    }
+}

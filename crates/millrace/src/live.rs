@@ -1,0 +1,213 @@
+//! `millrace streams` and `millrace nodes`: what the farm's API says, as tables or as JSON.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use millrace_api::{FetchError, HttpClient};
+use serde_json::Value;
+
+use crate::{
+    arguments::{FarmArguments, NodesArguments, StreamsArguments},
+    table::table,
+};
+
+/// Shows the live streams, or one.
+///
+/// # Errors
+/// The API does not answer or does not know the stream.
+pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
+    match &arguments.id {
+        Some(id) => {
+            let stream = ask(&arguments.farm, &format!("/v1/streams/{id}")).await?;
+            show(&arguments.farm, &stream, one_stream)
+        }
+        None => show(&arguments.farm, &ask(&arguments.farm, "/v1/streams").await?, all_streams),
+    }
+}
+
+/// Shows the nodes.
+///
+/// # Errors
+/// The API does not answer.
+pub async fn nodes(arguments: &NodesArguments) -> anyhow::Result<ExitCode> {
+    show(&arguments.farm, &ask(&arguments.farm, "/v1/nodes").await?, all_nodes)
+}
+
+async fn ask(farm: &FarmArguments, path: &str) -> anyhow::Result<Value> {
+    let url = format!("{}{path}", farm.api.trim_end_matches('/'));
+    match HttpClient::new().get_json(&url).await {
+        Ok(value) => Ok(value),
+        Err(FetchError::Refused { body, .. }) if body["error"].is_string() => {
+            bail!("{}: {}", text(&body["error"]), text(&body["what_to_do"]))
+        }
+        Err(error @ FetchError::Unreachable { .. }) => {
+            bail!("{error}; is the farm running? Give its API with --api URL")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn show(
+    farm: &FarmArguments,
+    answer: &Value,
+    as_text: fn(&Value) -> String,
+) -> anyhow::Result<ExitCode> {
+    match farm.json {
+        true => println!("{}", serde_json::to_string_pretty(answer)?),
+        false => print!("{}", as_text(answer)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all_streams(answer: &Value) -> String {
+    let rows: Vec<_> = items(&answer["streams"])
+        .map(|stream| {
+            let health = &stream["health"];
+            [
+                text(&stream["stream"]),
+                text(&stream["state"]),
+                text(&stream["node"]),
+                text(&stream["worker_pid"]),
+                text(&stream["restarts"]),
+                names(&stream["rungs"]),
+                text(&health["bitrate_kbps"]),
+                rounded(&health["fps"]),
+                text(&stream["publisher"]["address"]),
+            ]
+        })
+        .collect();
+    let head =
+        ["STREAM", "STATE", "NODE", "WORKER", "RESTARTS", "RUNGS", "KBIT/S", "FPS", "PUBLISHER"];
+    let mut shown = match rows.is_empty() {
+        true => "no stream is live\n".to_owned(),
+        false => table(head, &rows),
+    };
+    for router in items(&answer["missing"]) {
+        shown.push_str(&format!(
+            "no answer from {}: {}\n",
+            text(&router["name"]),
+            text(&router["error"])
+        ));
+    }
+    shown
+}
+
+fn one_stream(stream: &Value) -> String {
+    let health = &stream["health"];
+    let facts = [
+        ("stream", text(&stream["stream"])),
+        ("state", text(&stream["state"])),
+        ("publisher", text(&stream["publisher"]["address"])),
+        ("since", text(&stream["session_since"])),
+        ("node", text(&stream["node"])),
+        ("epoch", text(&stream["epoch"])),
+        ("worker", text(&stream["worker_pid"])),
+        ("lag", format!("{} ms", text(&stream["worker"]["lag_ms"]))),
+        ("restarts", text(&stream["restarts"])),
+        ("bitrate", format!("{} kbit/s", text(&health["bitrate_kbps"]))),
+        ("rate", format!("{} fps", rounded(&health["fps"]))),
+        ("keyframes", format!("{} s apart", text(&health["keyframe_interval_s"]))),
+    ];
+    let mut shown: String =
+        facts.iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect();
+    for advice in items(&health["advice"]) {
+        shown.push_str(&format!("{:<10} {}\n", "advice", text(advice)));
+    }
+    shown.push('\n');
+    let rungs: Vec<_> = items(&stream["rungs"]).map(rung).collect();
+    shown.push_str(&table(["RUNG", "PICTURE", "KBIT/S", "PUBLISHED"], &rungs));
+    if let Some(sandbox) = stream["worker"]["sandbox"].as_object() {
+        let rows: Vec<_> =
+            sandbox.iter().map(|(name, state)| [name.clone(), text(state)]).collect();
+        shown.push_str(&format!("\n{}", table(["SANDBOX", "STATE"], &rows)));
+    }
+    let events: Vec<_> = items(&stream["events"])
+        .map(|event| [text(&event["at"]), text(&event["kind"]), text(&event["text"])])
+        .collect();
+    shown.push_str(&format!("\n{}", table(["AT", "EVENT", "WHAT"], &events)));
+    shown
+}
+
+/// A rung is `{id, kind, published}`; the kind of an encoded one is `{video: {…}}`.
+fn rung(rung: &Value) -> [String; 4] {
+    let (video, published) = (&rung["kind"]["video"], &rung["published"]);
+    let picture = match video["width"].as_u64() {
+        Some(width) => format!("{width}x{}", text(&video["height"])),
+        None => text(&rung["kind"]),
+    };
+    let at = match published["msn"].as_u64() {
+        Some(msn) => format!("{msn}.{}", text(&published["part"])),
+        None => text(published),
+    };
+    [text(&rung["id"]), picture, text(&video["bitrate_kbps"]), at]
+}
+
+fn all_nodes(answer: &Value) -> String {
+    let mega =
+        |value: &Value| value.as_u64().map_or("-".to_owned(), |v| (v / 1_000_000).to_string());
+    let rows: Vec<_> = items(&answer["nodes"])
+        .map(|node| {
+            let reachable = node["reachable"] == true;
+            let state = text(&node["state"]);
+            [
+                text(&node["node"]),
+                if reachable { state } else { format!("{state}, no answer") },
+                node["streams"]
+                    .as_array()
+                    .map_or("-".to_owned(), |streams| streams.len().to_string()),
+                mega(&node["decode_pixels_per_second"]),
+                mega(&node["encode_pixels_per_second"]),
+                text(&node["link"]),
+                text(&node["version"]),
+            ]
+        })
+        .collect();
+    table(["NODE", "STATE", "STREAMS", "DECODE MPX/S", "ENCODE MPX/S", "LINK", "BUILD"], &rows)
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn names(rungs: &Value) -> String {
+    let names: Vec<_> = items(rungs).map(|rung| text(&rung["id"])).collect();
+    names.join(",")
+}
+
+fn rounded(value: &Value) -> String {
+    value.as_f64().map_or("-".to_owned(), |value| format!("{value:.1}"))
+}
+
+/// A value as people read it; what is not there is a dash.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_without_a_worker_yet_is_shown_with_dashes() {
+        let stream = json!({
+            "stream": "demo", "state": "placing", "node": null, "worker_pid": null, "restarts": 0,
+            "rungs": [{ "id": "source", "kind": "source", "published": null },
+                { "id": "360p", "kind": { "video": { "width": 640, "height": 360, "bitrate_kbps": 700 } },
+                  "published": { "msn": 12, "part": 3 } }],
+            "health": { "bitrate_kbps": 2500, "fps": 29.97 },
+        });
+        let shown = all_streams(&json!({ "streams": [stream], "missing": [] }));
+        let line = shown.lines().nth(1).unwrap();
+        let cells: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(cells, ["demo", "placing", "-", "-", "0", "source,360p", "2500", "30.0", "-"]);
+        let one = one_stream(&stream);
+        assert!(one.contains("640x360  700     12.3"), "{one}");
+        assert_eq!(all_streams(&json!({ "streams": [] })), "no stream is live\n");
+    }
+}

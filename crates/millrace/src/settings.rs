@@ -1,0 +1,236 @@
+//! The settings of `millrace standalone`: defaults, then the file, then flags. Remembers where each value came from.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use millrace_sched::LadderConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::{arguments::ListenArguments, prerequisite::Prerequisite};
+
+/// Read when no `--config` is given and it exists.
+const DEFAULT_FILE: &str = "/etc/millrace/standalone.toml";
+
+/// The file: a section per program, and the ladder.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sections {
+    /// As in router.toml.
+    pub router: millrace_router::Config,
+    /// As in node.toml.
+    pub node: millrace_node::Config,
+    /// As in origin.toml.
+    pub origin: millrace_origin::Config,
+    /// As in api.toml.
+    pub api: millrace_api::Config,
+    /// The router's ladder in a section of its own; goes before `router.ladder`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<LadderConfig>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Built in.
+    Default,
+    /// The file.
+    File,
+    /// The command line.
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+/// One listener of standalone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The flag that changes it.
+    pub flag: &'static str,
+    /// Its key in the file.
+    pub key: &'static str,
+    /// Where it is to be.
+    pub address: SocketAddr,
+}
+
+/// All settings and their sources.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The values.
+    pub sections: Sections,
+    file: Option<PathBuf>,
+    in_file: toml::Table,
+    by_flag: Vec<&'static str>,
+}
+
+impl Settings {
+    /// Reads `file`, or the default file if there is one.
+    ///
+    /// # Errors
+    /// [`Prerequisite`] for a file that cannot be read or understood; it names the line.
+    pub fn load(file: Option<&Path>) -> Result<Self, Prerequisite> {
+        let default = Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists());
+        let Some(path) = file.or(default) else { return Ok(Self::default()) };
+        let named = |error: &dyn fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+        let settings = Self::parse(&text).map_err(|error| named(&error))?;
+        Ok(Self { file: Some(path.to_path_buf()), ..settings })
+    }
+
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        let mut sections: Sections = toml::from_str(text)?;
+        if let Some(ladder) = sections.ladder.take() {
+            sections.router.ladder = ladder;
+        }
+        let mut in_file: toml::Table = toml::from_str(text)?;
+        if let Some(ladder) = in_file.remove("ladder") {
+            let router = in_file.entry("router").or_insert_with(|| toml::Table::new().into());
+            if let Some(router) = router.as_table_mut() {
+                router.insert("ladder".to_owned(), ladder);
+            }
+        }
+        Ok(Self { sections, in_file, ..Self::default() })
+    }
+
+    /// The file that was read.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Puts the addresses given as flags in.
+    pub fn listen(&mut self, flags: &ListenArguments) {
+        let slots = slots(&mut self.sections).into_iter();
+        for ((_, key, slot), given) in slots.zip(given(flags)) {
+            if let Some(address) = given {
+                *slot = address;
+                self.by_flag.push(key);
+            }
+        }
+    }
+
+    /// Every listener, publishers' first.
+    pub fn listeners(&self) -> Vec<Listener> {
+        let mut sections = self.sections.clone();
+        let slots = slots(&mut sections).into_iter();
+        slots.map(|(flag, key, address)| Listener { flag, key, address: *address }).collect()
+    }
+
+    /// Where the value of a dotted key came from.
+    pub fn source(&self, key: &str) -> Source {
+        if self.by_flag.contains(&key) {
+            return Source::Flag;
+        }
+        let (section, rest) = key.split_once('.').unwrap_or((key, ""));
+        let mut value = self.in_file.get(section);
+        for name in rest.split('.') {
+            value = value.and_then(|table| table.get(name));
+        }
+        if value.is_some() { Source::File } else { Source::Default }
+    }
+}
+
+/// Flag, key and value of every listener.
+fn slots(sections: &mut Sections) -> [(&'static str, &'static str, &mut SocketAddr); 9] {
+    let Sections { router, node, origin, api, .. } = sections;
+    [
+        ("--listen-rtmp", "router.listen_rtmp", &mut router.listen_rtmp),
+        ("--listen-playback", "origin.listen_playback", &mut origin.listen_playback),
+        ("--listen-api", "api.listen_api", &mut api.listen_api),
+        ("--listen-link", "node.listen_link", &mut node.listen_link),
+        ("--listen-intake", "origin.listen_intake", &mut origin.listen_intake),
+        ("--listen-router-admin", "router.listen_admin", &mut router.listen_admin),
+        ("--listen-node-admin", "node.listen_admin", &mut node.listen_admin),
+        ("--listen-origin-admin", "origin.listen_admin", &mut origin.listen_admin),
+        ("--listen-api-admin", "api.listen_admin", &mut api.listen_admin),
+    ]
+}
+
+/// The flags in the order of [`slots`].
+fn given(flags: &ListenArguments) -> [Option<SocketAddr>; 9] {
+    [
+        flags.listen_rtmp,
+        flags.listen_playback,
+        flags.listen_api,
+        flags.listen_link,
+        flags.listen_intake,
+        flags.listen_router_admin,
+        flags.listen_node_admin,
+        flags.listen_origin_admin,
+        flags.listen_api_admin,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    const EXAMPLE: &str = include_str!("../config/standalone.toml");
+
+    #[test]
+    fn the_shipped_example_says_what_holds_without_it_and_leaves_no_key_out() {
+        let example = Settings::parse(EXAMPLE).unwrap().sections;
+        assert_eq!(json!(example), json!(Sections::default()));
+        let sections = json!(Sections::default());
+        for (section, keys) in sections.as_object().unwrap() {
+            for key in keys.as_object().unwrap().keys().filter(|key| *key != "ladder") {
+                let said = EXAMPLE.lines().map(|line| line.trim_start_matches("# "));
+                let said = said.filter(|line| line.starts_with(&format!("{key} =")));
+                assert!(said.count() > 0, "{section}.{key} is not in the example");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+        let text = "[router]\nlisten_rtmp = '127.0.0.1:1'\n[api]\nlisten_api = '127.0.0.1:2'\n\
+            [[ladder.rung]]\nname = 'low'\nshort_side = 240\nbitrate_kbps = 300";
+        let mut settings = Settings::parse(text).unwrap();
+        let line = ["millrace", "standalone", "--listen-rtmp", "127.0.0.1:3"];
+        let Command::Standalone(flags) = Arguments::parse_from(line).command else { panic!() };
+        settings.listen(&flags.listen);
+        let value = |key: &str| {
+            let listener = settings.listeners().into_iter().find(|it| it.key == key).unwrap();
+            (listener.address.port(), settings.source(key))
+        };
+        assert_eq!(value("router.listen_rtmp"), (3, Source::Flag));
+        assert_eq!(value("api.listen_api"), (2, Source::File));
+        assert_eq!(value("origin.listen_playback"), (8080, Source::Default));
+        assert_eq!(settings.sections.router.ladder.rung[0].short_side, 240);
+        assert_eq!(settings.source("router.ladder.rung"), Source::File);
+    }
+
+    #[test]
+    fn a_misspelled_key_or_section_is_named() {
+        for (text, wrong) in [("[ruoter]", "ruoter"), ("[node]\nnmae = 'a'", "nmae")] {
+            let error = Settings::parse(text).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_listener_has_a_flag_of_its_own() {
+        let listeners = Settings::default().listeners();
+        let ports: std::collections::BTreeSet<_> =
+            listeners.iter().map(|listener| listener.address.port()).collect();
+        assert_eq!(ports.len(), 9);
+        let value: Value = json!(Sections::default());
+        for Listener { key, address, .. } in listeners {
+            let (section, name) = key.split_once('.').unwrap();
+            assert_eq!(value[section][name], address.to_string());
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! `millrace standalone`: router, node, origin and api in this process, over the same sockets as the separate programs.
+//!
+//! Starts from the players' end, so that everyone finds whom it needs; stops from the publishers' end. Nobody could watch
+//! the rest of a stream once the origin is gone, so stopping waits for no stream and leaves no worker behind.
+
+use std::{fs, io, net::TcpListener, path::Path, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use millrace_api::{Api, reachable};
+use millrace_node::{Node, NodeError};
+use millrace_origin::Running as Origin;
+use millrace_registry::{OriginRecord, Registry};
+use millrace_router::Router;
+use millrace_telemetry::{LogFormat, Metrics, init_logs};
+use millrace_types::{NodeId, StreamKey};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::{
+    arguments::StandaloneArguments,
+    channels_file::ChannelsFile,
+    children, demo,
+    prerequisite::Prerequisite,
+    ready_file::{MetricsUrls, Ready},
+    settings::{Listener, Settings, Source},
+    state_dir::StateDir,
+    urls::http,
+};
+
+/// How long stopping may take in all.
+const STOP: Duration = Duration::from_secs(4);
+/// Longest directory for sockets: their names follow, and the kernel takes 107 bytes (unix(7)).
+const MAX_RUN_DIR_BYTES: usize = 75;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A [`Prerequisite`], or a program that could not start.
+pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
+    init_logs(&arguments.log, LogFormat::Auto)
+        .map_err(|error| Prerequisite(format!("--log: {error}")))?;
+    let mut signals = Signals::new()?;
+    let (settings, dirs) = prepare(arguments)?;
+    let farm = tokio::select! {
+        farm = Farm::start(settings, &dirs.state) => farm,
+        () = signals.any() => Err(anyhow::anyhow!("stopped by a signal while starting")),
+    };
+    let farm = farm.inspect_err(|_| {
+        children::end_workers();
+    })?;
+    let ready = farm.ready();
+    if let Some(path) = &arguments.ready_json {
+        ready.write(path).with_context(|| path.display().to_string())?;
+    }
+    let everywhere = farm.router.addresses.rtmp.ip().is_unspecified();
+    welcome(&ready, arguments.demo, everywhere);
+    let picture = arguments.demo.then(|| tokio::spawn(demo::publish(ready.rtmp, farm.key.clone())));
+
+    signals.any().await;
+    info!("standalone stops");
+    if let Some(picture) = picture {
+        picture.abort();
+    }
+    tokio::select! {
+        stopped = timeout(STOP, farm.stop()) => {
+            if stopped.is_err() {
+                warn!(seconds = STOP.as_secs(), "not everything stopped in time");
+            }
+        }
+        () = signals.any() => warn!("stopped at once by a second signal"),
+    }
+    let workers = children::end_workers();
+    info!(workers, "standalone stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the directories, and finds out what is wrong before anything is started.
+fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDir)> {
+    let mut settings = Settings::load(arguments.config.as_deref())?;
+    settings.listen(&arguments.listen);
+    let dirs = StateDir::of_user(arguments.state_dir.as_deref());
+    dirs.create()?;
+    if settings.source("node.run_dir") == Source::Default {
+        settings.sections.node.run_dir.clone_from(&dirs.run);
+    }
+    if let Some(dir) = &arguments.worker_dir {
+        settings.sections.node.worker_dir = Some(dir.clone());
+    }
+    check_run_dir(&settings.sections.node.run_dir)?;
+    settings.listeners().iter().try_for_each(check_free)?;
+    if let Some(path) = &arguments.ready_json {
+        remove_stale(path)?;
+    }
+    Ok((settings, dirs))
+}
+
+/// The running programs.
+struct Farm {
+    router: Router,
+    node: Node,
+    origin: Origin,
+    api: Api,
+    key: StreamKey,
+}
+
+impl Farm {
+    async fn start(settings: Settings, state_dir: &Path) -> anyhow::Result<Self> {
+        let mut sections = settings.sections;
+        let registry = Registry::in_memory();
+        let channels = ChannelsFile::restore(state_dir, &registry).await?;
+        let key = demo::open_channel(&registry, state_dir).await?;
+        tokio::spawn(channels.keep(registry.clone()));
+
+        let origin = millrace_origin::start(sections.origin, Metrics::new()).await;
+        let origin = origin.context("origin")?;
+        let name: NodeId = "origin-1".parse()?;
+        let at = origin.addresses;
+        let (intake, playback, admin) = (at.intake, at.playback, at.admin);
+        registry.put(&OriginRecord { origin: name, intake, playback, admin }).await?;
+
+        sections.node.origin_intake = reachable(intake);
+        let node = millrace_node::start(sections.node, registry.clone(), Metrics::new()).await;
+        let node = node.map_err(explained)?;
+        let router = millrace_router::start(sections.router, registry.clone(), Metrics::new());
+        let router = router.await.context("router")?;
+        let api = millrace_api::start(sections.api, registry, Metrics::new()).await;
+        Ok(Self { router, node, origin, api: api.context("api")?, key })
+    }
+
+    fn ready(&self) -> Ready {
+        let stream = self.key.channel().to_string();
+        let playback = http(self.origin.addresses.playback);
+        let metrics = |address| format!("{}/metrics", http(address));
+        Ready {
+            rtmp: format!("rtmp://{}/live", reachable(self.router.addresses.rtmp)),
+            stream_key: self.key.reveal(),
+            playback: format!("{playback}/live/{stream}/index.m3u8"),
+            watch: format!("{playback}/watch/{stream}"),
+            stream,
+            api: http(self.api.addresses.api),
+            metrics: MetricsUrls {
+                router: metrics(self.router.addresses.admin),
+                node: metrics(self.node.addresses.admin),
+                origin: metrics(self.origin.addresses.admin),
+                api: metrics(self.api.addresses.admin),
+            },
+        }
+    }
+
+    /// Tells publishers first, so that their encoders say why the stream ended.
+    async fn stop(self) {
+        self.router.stop().await;
+        self.node.stop();
+        self.origin.stop().await;
+        self.api.stop().await;
+    }
+}
+
+fn explained(error: NodeError) -> anyhow::Error {
+    match error {
+        NodeError::NoWorker(_) | NodeError::PlainLink(_) => {
+            Prerequisite(format!("node: {error}")).into()
+        }
+        other => anyhow::Error::new(other).context("node"),
+    }
+}
+
+/// Tries an address before anything is started, so that the error can name the flag.
+fn check_free(listener: &Listener) -> Result<(), Prerequisite> {
+    TcpListener::bind(listener.address).map(drop).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+            io::ErrorKind::PermissionDenied => "ports below 1024 need root".to_owned(),
+            io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
+            _ => error.to_string(),
+        };
+        let Listener { flag, key, address } = listener;
+        Prerequisite(format!(
+            "cannot listen on {address}: {why}; choose another with {flag} ADDR:PORT (or {key} in the file; port 0 takes a free one)"
+        ))
+    })
+}
+
+fn check_run_dir(run_dir: &Path) -> Result<(), Prerequisite> {
+    let bytes = run_dir.as_os_str().len();
+    if bytes <= MAX_RUN_DIR_BYTES {
+        return Ok(());
+    }
+    Err(Prerequisite(format!(
+        "{}: {bytes} bytes are too long for a directory of sockets, {MAX_RUN_DIR_BYTES} are the most; choose a shorter one with --state-dir",
+        run_dir.display()
+    )))
+}
+
+/// The file of an earlier run must not be mistaken for ours.
+fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| path.display().to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says to a person what to do now.
+fn welcome(ready: &Ready, demo: bool, everywhere: bool) {
+    let Ready { rtmp, stream_key, watch, api, playback, .. } = ready;
+    let picture = if demo { " (the demo picture is on it now)" } else { "" };
+    let elsewhere = match everywhere {
+        true => "\n  From other machines: this host's name or address instead of 127.0.0.1.\n",
+        false => "",
+    };
+    println!(
+        "\nMillrace is ready.
+
+  watch       {watch}{picture}
+  playlist    {playback}
+  console     {api}/
+  publish to  {rtmp}
+  stream key  {stream_key}
+
+  OBS: Settings > Stream, service Custom, the two lines above; keyframe interval 2 s.
+  ffmpeg -re -i FILE -c:v libx264 -preset veryfast -g 60 -c:a aac -f flv {rtmp}/{stream_key}
+{elsewhere}
+Ctrl-C stops it.
+"
+    );
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_flag_to_change() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let listener = Listener { flag: "--listen-rtmp", key: "router.listen_rtmp", address };
+        let error = check_free(&listener).unwrap_err().to_string();
+        assert!(error.contains("--listen-rtmp") && error.contains(&address.to_string()), "{error}");
+        drop(taken);
+        assert_eq!(check_free(&listener), Ok(()));
+    }
+
+    #[test]
+    fn a_directory_that_no_socket_fits_into_is_refused_before_a_worker_fails() {
+        assert_eq!(check_run_dir(Path::new("/run/millrace")), Ok(()));
+        let long = format!("/{}", "x".repeat(100));
+        assert!(check_run_dir(Path::new(&long)).unwrap_err().to_string().contains("--state-dir"));
+    }
+}

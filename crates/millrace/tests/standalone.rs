@@ -1,0 +1,283 @@
+//! `millrace standalone` as a process, through its command line, its ready file and its API: the promises that need no
+//! look at pictures. What players get is tested in `tests/`.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use millrace_publisher::{Clip, Playout, PublishError, Publisher};
+use millrace_testkit::{HttpClient, Scratch, until, until_some};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use tokio::process::Child;
+
+const START: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(5);
+const LISTENERS: [&str; 9] = [
+    "rtmp",
+    "playback",
+    "api",
+    "link",
+    "intake",
+    "router-admin",
+    "node-admin",
+    "origin-admin",
+    "api-admin",
+];
+/// Enough for a ladder, whatever the host measures.
+const CONFIG: &str = "[node.capacity]\ndecode_pixels_per_second = 500000000\n\
+    encode_pixels_per_second = 500000000\nworkers = 8\nmemory_bytes = 4294967296\n\
+    [[ladder.rung]]\nname = '144p'\nshort_side = 144\nbitrate_kbps = 200\n";
+
+fn millrace() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The command that starts a farm of its own.
+fn standalone(scratch: &Scratch) -> Command {
+    let config = scratch.path().join("standalone.toml");
+    fs::write(&config, CONFIG).unwrap();
+    let mut command = millrace();
+    command.arg("standalone").arg("--config").arg(config);
+    command.arg("--state-dir").arg(scratch.path().join("state"));
+    command.arg("--ready-json").arg(ready_file(scratch));
+    for name in LISTENERS {
+        command.arg(format!("--listen-{name}")).arg("127.0.0.1:0");
+    }
+    command
+}
+
+fn ready_file(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("ready.json")
+}
+
+struct Farm {
+    process: Child,
+    ready: Value,
+    http: HttpClient,
+}
+
+impl Farm {
+    async fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
+        let log = fs::File::create(scratch.path().join("farm.log")).unwrap();
+        let mut command = standalone(scratch);
+        command.args(arguments).stdout(Stdio::null()).stderr(log);
+        let process = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
+        let ready = until_some("the ready file", START, async || {
+            serde_json::from_str(&fs::read_to_string(ready_file(scratch)).ok()?).ok()
+        });
+        let ready = ready.await.unwrap_or_else(|error| {
+            let log = fs::read_to_string(scratch.path().join("farm.log"));
+            panic!("{error}\n{}", log.unwrap_or_default())
+        });
+        Self { process, ready, http: HttpClient::default() }
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
+    async fn api(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let url = format!("{}{path}", self.ready["api"].as_str().unwrap());
+        let body = body.to_string().into();
+        let answer = self.http.send(method.parse().unwrap(), &url, body, WITHIN).await.unwrap();
+        (answer.status.as_u16(), serde_json::from_str(&answer.text()).unwrap())
+    }
+
+    async fn publish(&self, key: &Value) -> Result<Publisher, PublishError> {
+        Publisher::connect(self.ready["rtmp"].as_str().unwrap(), key.as_str().unwrap()).await
+    }
+
+    /// Waits until the stream has a worker, and gives the API's report.
+    async fn live(&self, stream: &str) -> Value {
+        let live = until_some("a live stream", WITHIN * 2, async || {
+            let (_, report) = self.api("GET", &format!("/v1/streams/{stream}"), Value::Null).await;
+            (report["state"] == "live" && report["worker"]["pid"].is_u64()).then_some(report)
+        });
+        live.await.unwrap()
+    }
+
+    async fn stop(mut self) -> Option<i32> {
+        kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).unwrap();
+        tokio::time::timeout(WITHIN, self.process.wait()).await.unwrap().unwrap().code()
+    }
+}
+
+/// Processes whose program begins with `millrace-worker`, by pid, with their parent.
+fn workers() -> BTreeMap<u32, u32> {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace();
+        let (state, parent) = (fields.next()?, fields.next()?);
+        (name.starts_with("millrace-worker") && state != "Z").then_some((pid, parent.parse().ok()?))
+    })
+    .collect()
+}
+
+fn workers_of(farm: u32) -> Vec<u32> {
+    workers().into_iter().filter(|(_, parent)| *parent == farm).map(|(pid, _)| pid).collect()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+#[tokio::test]
+async fn the_demo_goes_live_with_a_ladder_and_sigterm_leaves_no_worker_behind() {
+    let scratch = Scratch::new("standalone-demo").unwrap();
+    let farm = Farm::start(&scratch, &["--demo"]).await;
+    let report = farm.live("demo").await;
+    let rungs: Vec<_> =
+        report["rungs"].as_array().unwrap().iter().map(|rung| rung["id"].clone()).collect();
+    assert_eq!(json!(rungs), json!(["source", "144p", "audio"]));
+    assert_eq!(report["worker"]["sandbox"]["seccomp"], "applied", "{report}");
+    let playlist = farm.ready["playback"].as_str().unwrap();
+    until_some("a playlist with the rung", WITHIN * 2, async || {
+        let answer = farm.http.get(playlist, WITHIN).await.ok()?;
+        (answer.status.is_success() && answer.text().contains("144p/")).then_some(())
+    })
+    .await
+    .unwrap();
+    for (program, url) in farm.ready["metrics"].as_object().unwrap() {
+        let metrics = farm.http.get(url.as_str().unwrap(), WITHIN).await.unwrap().text();
+        assert!(metrics.contains(&format!("millrace_{program}_")), "{program}: {metrics}");
+    }
+    let workers_then = workers_of(farm.pid());
+    assert!(workers_then.len() >= 2, "one that works and spares: {workers_then:?}");
+    assert_eq!(farm.stop().await, Some(0));
+    until("no worker is left", WITHIN, || workers().keys().all(|pid| !workers_then.contains(pid)))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn every_route_of_the_description_answers_as_it_says() {
+    let scratch = Scratch::new("standalone-openapi").unwrap();
+    let farm = Farm::start(&scratch, &["--demo"]).await;
+    farm.live("demo").await;
+    let (_, description) = farm.api("GET", "/v1/openapi.json", Value::Null).await;
+    farm.api("POST", "/v1/channels", json!({ "channel": "news" })).await;
+    let mut operations = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            operations.push((path.clone(), method.to_uppercase(), operation.clone()));
+        }
+    }
+    // Deleting comes last: the others need the channel.
+    operations.sort_by_key(|(_, method, _)| method == "DELETE");
+    for (path, method, operation) in operations {
+        let path = path.replace("{id}", "demo").replace("{channel}", "news");
+        let body = json!({ "channel": "weather" });
+        let (status, answer) = farm.api(&method, &path, body).await;
+        let promised = operation["responses"].as_object().unwrap();
+        assert!(
+            status < 300 && promised.contains_key(&status.to_string()),
+            "{method} {path} {answer}"
+        );
+        let schema = &promised[&status.to_string()]["content"]["application/json"]["schema"];
+        for (name, _) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(answer.get(name).is_some(), "{method} {path}: no {name} in {answer}");
+        }
+    }
+    assert_eq!(farm.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_key_from_the_api_publishes_until_it_is_revoked() {
+    let scratch = Scratch::new("standalone-keys").unwrap();
+    let farm = Farm::start(&scratch, &[]).await;
+    let (_, made) = farm.api("POST", "/v1/channels", json!({ "channel": "news" })).await;
+    let key = &made["stream_key"];
+    let mut publisher = farm.publish(key).await.unwrap();
+    let play = tokio::spawn(async move {
+        let played = publisher.play(Playout::endless(&Clip::demo())).await;
+        drop(publisher);
+        played
+    });
+    farm.live("news").await;
+    play.abort();
+    let (_, again) = farm.api("POST", "/v1/channels/news/rotate", Value::Null).await;
+    let refused = farm.publish(key).await.err().map(|error| error.to_string());
+    assert!(refused.as_ref().is_some_and(|text| text.contains("bad_key")), "{refused:?}");
+    assert!(farm.publish(&again["stream_key"]).await.is_ok());
+    farm.api("POST", "/v1/channels/news/revoke", Value::Null).await;
+    assert!(farm.publish(&again["stream_key"]).await.is_err());
+    assert_eq!(farm.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn keys_outlive_a_restart() {
+    let scratch = Scratch::new("standalone-restart").unwrap();
+    let farm = Farm::start(&scratch, &[]).await;
+    let first = farm.ready["stream_key"].clone();
+    let (_, made) = farm.api("POST", "/v1/channels", json!({ "channel": "news" })).await;
+    until("the channel is kept", WITHIN, || {
+        let kept = fs::read_to_string(scratch.path().join("state/channels.json"));
+        kept.is_ok_and(|text| text.contains("news"))
+    })
+    .await
+    .unwrap();
+    assert_eq!(farm.stop().await, Some(0));
+    fs::remove_file(ready_file(&scratch)).unwrap();
+    let farm = Farm::start(&scratch, &[]).await;
+    assert_eq!(farm.ready["stream_key"], first);
+    assert!(farm.publish(&made["stream_key"]).await.is_ok());
+    assert_eq!(farm.stop().await, Some(0));
+}
+
+#[test]
+fn a_taken_port_ends_the_start_with_code_2_and_the_flag_to_change() {
+    let scratch = Scratch::new("standalone-port").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = standalone(&scratch);
+    let config = format!("[router]\nlisten_rtmp = '{address}'\n");
+    fs::write(scratch.path().join("standalone.toml"), config).unwrap();
+    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    let rtmp = arguments.iter().position(|argument| argument == "--listen-rtmp").unwrap();
+    command = millrace();
+    command.args(&arguments[..rtmp]).args(&arguments[rtmp + 2..]);
+    let output = command.output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--listen-rtmp") && said.contains(&address), "{said}");
+    assert!(!ready_file(&scratch).exists());
+}
+
+#[test]
+fn a_misspelled_key_is_found_by_config_check() {
+    let scratch = Scratch::new("config-check").unwrap();
+    let file = scratch.path().join("standalone.toml");
+    fs::write(&file, "[origin]\nmax_conections = 3\n").unwrap();
+    let output = millrace().args(["config", "check", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("max_conections"), "{}", text(&output));
+    fs::write(&file, "[origin]\nmax_connections = 3\n").unwrap();
+    let output = millrace().args(["config", "show", "--config"]).arg(&file).output().unwrap();
+    assert!(text(&output).contains("file     origin.max_connections = 3\n"), "{}", text(&output));
+}
+
+#[test]
+fn a_farm_that_does_not_run_is_a_failure_and_a_wrong_command_is_usage() {
+    let streams = ["streams", "--api", "http://127.0.0.1:9"];
+    let output = millrace().args(streams).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("--api"), "{}", text(&output));
+    assert_eq!(millrace().arg("strems").output().unwrap().status.code(), Some(2));
+    let version = text(&millrace().arg("--version").output().unwrap());
+    assert!(version.contains('(') && version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+}

@@ -1,0 +1,405 @@
+//! One placement of one stream: owns the Link, the worker and its supervision, from `Admitted` to the end of either.
+//!
+//! ```text
+//! Link in ──Item──→ worker      (held back while the worker's socket is full: policy Block)
+//! worker ──Part──→ output       (held back while the output's queue is full: policy Block)
+//! output ──mark──→ Link out
+//! ```
+//! Decisions about the worker are `millrace_lifecycle::Worker`'s; this is its driver. Whole messages that a dead worker
+//! left in its socket are still taken: they are parts its successor need not make again.
+
+use std::{io, time::Duration};
+
+use millrace_hls::intake;
+use millrace_lifecycle::{Worker, WorkerInput, WorkerOutput};
+use millrace_telemetry::{Clock, SystemClock};
+use millrace_types::{EndReason, Epoch, Mark, Mono, StreamId};
+use millrace_wire::{
+    End, Ended, Heartbeat, Message, MessageReader, MessageWriter, PartAck, Published,
+};
+use tokio::{
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    time::{Interval, MissedTickBehavior, interval, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    host::{Host, StreamStatus},
+    output::{Command, Heard, Output},
+    worker_process::{WorkerProcess, death_of},
+};
+
+/// From one heartbeat to the next, on every connection.
+const BEAT_EVERY: Duration = Duration::from_millis(200);
+/// Silence of the router after which the Link is lost.
+const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// Input for the worker that may wait in the node, bytes; beyond it the Link is not read.
+const MAX_PENDING_BYTES: usize = 4 << 20;
+/// How long the rest of a dead worker's socket may take.
+const REMAINS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The two halves of a Link.
+pub struct Link {
+    /// From the router.
+    pub reader: MessageReader<OwnedReadHalf>,
+    /// To the router.
+    pub writer: MessageWriter<OwnedWriteHalf>,
+}
+
+/// Everything an assignment works with.
+pub struct Assignment {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Its right to write.
+    pub epoch: Epoch,
+    /// To and from the router.
+    pub link: Link,
+    /// Started and fed `Start`.
+    pub worker: WorkerProcess,
+    /// Where parts go.
+    pub output: Output,
+    /// What the output says.
+    pub heard: mpsc::Receiver<Heard>,
+    /// Cancelled when a newer assignment of the stream has come.
+    pub superseded: CancellationToken,
+    /// The node's books.
+    pub host: Host,
+    /// Real time.
+    pub clock: SystemClock,
+}
+
+/// Why the loop ended.
+enum Outcome {
+    /// The worker is gone.
+    WorkerEnded(EndReason),
+    /// A newer assignment has taken over, here or elsewhere.
+    Superseded,
+}
+
+/// What the loop waits for.
+enum Event {
+    Superseded,
+    Died(EndReason),
+    FromWorker(io::Result<Option<Message>>),
+    /// The output has room for what is pending.
+    Room,
+    FromRouter(io::Result<Option<Message>>),
+    Published(Mark),
+    ToWorker(io::Result<()>),
+    ToRouter(io::Result<()>),
+    Beat,
+    Deadline,
+}
+
+/// What is going on with the stream's end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// The router said so, or is gone (`continues`).
+    Told(End),
+}
+
+struct Loop {
+    it: Assignment,
+    machine: Worker,
+    /// A part or init section that waits for room in the output's queue, and what acknowledges it.
+    pending: Option<(Command, Option<PartAck>)>,
+    link_open: bool,
+    worker_hears: bool,
+    worker_speaks: bool,
+    router_heard_at: Mono,
+    worker_seq: u64,
+    ending: Ending,
+}
+
+impl Assignment {
+    /// Runs until the worker is gone and everything it made is with the output.
+    pub async fn run(self) {
+        let now = self.clock.mono();
+        let mut machine = Worker::new(now);
+        machine.handle(now, WorkerInput::Ready);
+        let mut this = Loop {
+            it: self,
+            machine,
+            pending: None,
+            link_open: true,
+            worker_hears: true,
+            worker_speaks: true,
+            router_heard_at: now,
+            worker_seq: 0,
+            ending: Ending::No,
+        };
+        let outcome = this.drive().await;
+        this.finish(outcome).await;
+    }
+}
+
+impl Loop {
+    async fn drive(&mut self) -> Outcome {
+        let mut beat = interval(BEAT_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if let Some(outcome) = self.obey() {
+                return outcome;
+            }
+            match self.event(&mut beat).await {
+                Event::Superseded => return Outcome::Superseded,
+                Event::Died(reason) => {
+                    self.take_remains().await;
+                    self.input(WorkerInput::Exited(reason));
+                }
+                Event::FromWorker(message) => self.worker_said(message),
+                Event::Room => self.pass_on(),
+                Event::FromRouter(message) => self.router_said(message),
+                Event::Published(mark) => {
+                    self.it.link.writer.push(&Message::Published(Published { mark }));
+                }
+                // A broken socket is followed by the worker's death.
+                Event::ToWorker(Err(error)) => {
+                    info!(%error, "worker's socket broke");
+                    self.worker_hears = false;
+                    self.cut_off();
+                }
+                Event::ToRouter(Err(error)) => self.link_lost(&error.to_string()),
+                Event::ToWorker(Ok(())) | Event::ToRouter(Ok(())) => {}
+                Event::Beat => self.beat(),
+                Event::Deadline => self.input(WorkerInput::Tick),
+            }
+        }
+    }
+
+    /// Waits for whatever comes first. Each branch is cancel-safe.
+    async fn event(&mut self, beat: &mut Interval) -> Event {
+        let it = &mut self.it;
+        let wake = self.machine.deadline().unwrap_or_else(|| it.clock.mono() + BEAT_EVERY);
+        let WorkerProcess { child, reader, writer, out_of_memory, .. } = &mut it.worker;
+        let (feeding, telling) = (writer.pending_bytes(), it.link.writer.pending_bytes());
+        let may_feed = self.link_open && self.ending == Ending::No && feeding < MAX_PENDING_BYTES;
+        tokio::select! {
+            () = it.superseded.cancelled() => Event::Superseded,
+            reason = death_of(child, out_of_memory) => Event::Died(reason),
+            message = reader.next(), if self.worker_speaks && self.pending.is_none() => {
+                Event::FromWorker(message)
+            }
+            _ = it.output.commands.reserve(), if self.pending.is_some() => Event::Room,
+            message = it.link.reader.next(), if may_feed => Event::FromRouter(message),
+            Some(heard) = it.heard.recv() => match heard {
+                Heard::Published(mark) => Event::Published(mark),
+                Heard::Fenced => Event::Superseded,
+            },
+            written = writer.flush(), if self.worker_hears && feeding > 0 => {
+                Event::ToWorker(written)
+            }
+            written = it.link.writer.flush(), if self.link_open && telling > 0 => {
+                Event::ToRouter(written)
+            }
+            _ = beat.tick() => Event::Beat,
+            () = sleep_until(it.clock.instant(wake)) => Event::Deadline,
+        }
+    }
+
+    /// Hands the waiting part to the output, and with that takes it off the worker's hands.
+    fn pass_on(&mut self) {
+        let Some((command, ack)) = self.pending.take() else { return };
+        match self.it.output.commands.try_send(command) {
+            Ok(()) => {
+                let acks = ack.into_iter().map(Message::PartAck);
+                acks.for_each(|ack| self.it.worker.writer.push(&ack));
+            }
+            Err(TrySendError::Full(command)) => self.pending = Some((command, ack)),
+            Err(TrySendError::Closed(_)) => warn!("output is gone"),
+        }
+    }
+
+    /// Carries out what the machine has decided; `Some` when the worker is gone.
+    fn obey(&mut self) -> Option<Outcome> {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                WorkerOutput::Look => {
+                    let look = self.it.worker.look();
+                    self.input(WorkerInput::Looked(look));
+                }
+                WorkerOutput::Drain => {
+                    if let Ending::Told(end) = self.ending {
+                        self.it.worker.writer.push(&Message::End(end));
+                    }
+                }
+                WorkerOutput::Kill => {
+                    warn!(pid = self.it.worker.pid(), "killing worker");
+                    self.it.worker.kill();
+                }
+                WorkerOutput::Stuck => {
+                    tracing::error!(pid = self.it.worker.pid(), "worker does not die of SIGKILL");
+                }
+                WorkerOutput::Ended(reason) => return Some(Outcome::WorkerEnded(reason)),
+            }
+        }
+        None
+    }
+
+    fn input(&mut self, input: WorkerInput) {
+        self.machine.handle(self.it.clock.mono(), input);
+    }
+
+    fn router_said(&mut self, message: io::Result<Option<Message>>) {
+        self.router_heard_at = self.it.clock.mono();
+        match message {
+            Ok(Some(Message::Item(item))) => {
+                self.it.worker.writer.push(&Message::Item(item));
+            }
+            Ok(Some(Message::Health(health))) => {
+                // Full: the next second's report follows.
+                let _ = self.it.output.commands.try_send(Command::Health(health.json));
+            }
+            Ok(Some(Message::End(end))) => self.stop(end),
+            Ok(Some(_)) => {}
+            Ok(None) => self.link_lost("closed by the router"),
+            Err(error) => self.link_lost(&error.to_string()),
+        }
+    }
+
+    fn worker_said(&mut self, message: io::Result<Option<Message>>) {
+        match message {
+            Ok(Some(message)) => {
+                self.input(WorkerInput::Beat);
+                self.take(message);
+            }
+            Ok(None) => {
+                self.worker_speaks = false;
+                self.cut_off();
+            }
+            Err(error) => {
+                warn!(%error, "worker's socket");
+                self.worker_speaks = false;
+                self.cut_off();
+            }
+        }
+    }
+
+    /// The worker's socket is closed: its death follows. One that was told to end closes it just before it exits, and a kill
+    /// in between would make a failure of its end.
+    fn cut_off(&self) {
+        if self.ending == Ending::No {
+            self.it.worker.kill();
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let epoch = self.it.epoch;
+        match message {
+            Message::Init(init) => self.pending = Some((Command::Init(epoch, init), None)),
+            Message::Part(part) => {
+                let record = &part.record;
+                let ack = PartAck { rung: record.rung.clone(), msn: record.msn, part: record.part };
+                self.pending = Some((Command::Part(epoch, part), Some(ack)));
+            }
+            Message::Heartbeat(beat) => {
+                self.worker_seq = beat.seq;
+                self.report(beat.lag_ms);
+            }
+            _ => {}
+        }
+    }
+
+    fn report(&self, lag_ms: u32) {
+        let status = StreamStatus {
+            stream: self.it.stream.clone(),
+            epoch: self.it.epoch,
+            worker_pid: self.it.worker.pid(),
+            lag_ms,
+            sandbox: self.it.worker.ready.sandbox.clone(),
+        };
+        let host = self.it.host.clone();
+        tokio::spawn(async move { host.report(status).await });
+    }
+
+    fn beat(&mut self) {
+        let now = self.it.clock.mono();
+        let reading = self.it.worker.writer.pending_bytes() < MAX_PENDING_BYTES;
+        if self.link_open && reading && now.since(self.router_heard_at) > LINK_SILENCE {
+            self.link_lost("silent");
+        }
+        if self.link_open {
+            let beat = Heartbeat { seq: self.worker_seq, lag_ms: 0 };
+            self.it.link.writer.push(&Message::Heartbeat(beat));
+        }
+    }
+
+    fn stop(&mut self, end: End) {
+        self.ending = Ending::Told(end);
+        self.input(WorkerInput::Stop);
+    }
+
+    /// The router is gone: what it sent is flushed and closed short; its successor begins anew.
+    fn link_lost(&mut self, why: &str) {
+        self.link_open = false;
+        if self.ending == Ending::No {
+            info!(why, "link lost: flushing");
+            self.stop(End { continues: true });
+        }
+    }
+
+    /// What a dead worker had sent before it died.
+    async fn take_remains(&mut self) {
+        let remains = async {
+            loop {
+                if let Some((command, _)) = self.pending.take() {
+                    let _ = self.it.output.commands.send(command).await;
+                }
+                match self.it.worker.reader.next().await {
+                    Ok(Some(message)) => self.take(message),
+                    Ok(None) | Err(_) => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(REMAINS_PATIENCE, remains).await;
+    }
+
+    async fn finish(mut self, outcome: Outcome) {
+        let (stream, epoch) = (self.it.stream.clone(), self.it.epoch);
+        let reason = match outcome {
+            Outcome::WorkerEnded(reason) => reason,
+            Outcome::Superseded => {
+                info!("superseded: a newer assignment writes the stream");
+                self.it.worker.kill();
+                let _ = self.it.worker.died().await;
+                return self.it.host.left(stream, epoch, None, false).await;
+            }
+        };
+        let ended = match self.ending {
+            Ending::Told(end) if reason == EndReason::Stopped => {
+                let end = intake::End { epoch, continues: end.continues };
+                let (done, settled) = oneshot::channel();
+                if self.it.output.commands.send(Command::End(end, done)).await.is_ok() {
+                    let _ = settled.await;
+                }
+                info!("stream ended");
+                true
+            }
+            _ => {
+                warn!(reason = reason.as_str(), pid = self.it.worker.pid(), "worker ended");
+                false
+            }
+        };
+        // The books first: the router's next placement must find the capacity free.
+        let over = ended && matches!(self.ending, Ending::Told(End { continues: false }));
+        self.it.host.left(stream, epoch, Some(reason), over).await;
+        if self.link_open {
+            while let Ok(Heard::Published(mark)) = self.it.heard.try_recv() {
+                self.it.link.writer.push(&Message::Published(Published { mark }));
+            }
+            let text = format!("worker {}: {}", self.it.worker.pid(), reason.as_str());
+            let ended = Message::Ended(Ended { reason, text });
+            let said = async {
+                self.it.link.writer.send(&ended).await?;
+                self.it.link.writer.shutdown().await
+            };
+            let _ = tokio::time::timeout(LINK_SILENCE, said).await;
+        }
+    }
+}

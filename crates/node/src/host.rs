@@ -1,0 +1,259 @@
+//! The node's books: capacity promised, streams held. One task owns them; everybody else asks through [`Host`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource};
+use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
+use serde::Serialize;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{metrics::NodeMetrics, origin_client::OriginClient, output::Output};
+
+/// Questions that wait for the books.
+const QUEUE: usize = 64;
+/// How long a stream that is not made here any more can be continued from what it published here.
+const KEPT: Duration = Duration::from_secs(120);
+
+/// A stream may be made here.
+#[derive(Debug)]
+pub struct Granted {
+    /// What it has published from here before.
+    pub output: Output,
+    /// Cancelled when a newer assignment of the stream has come.
+    pub superseded: CancellationToken,
+}
+
+/// What one assignment looks like to an operator.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamStatus {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Its right to write.
+    pub epoch: Epoch,
+    /// Process id of its worker.
+    pub worker_pid: u32,
+    /// What the worker lags behind its input, milliseconds of media.
+    pub lag_ms: u32,
+    /// The sandbox of its worker: measure, and `applied` or `unavailable: why`.
+    pub sandbox: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+enum Question {
+    Admit {
+        stream: StreamId,
+        epoch: Epoch,
+        demand: Demand,
+        reply: oneshot::Sender<Result<Granted, Denied>>,
+    },
+    Report(StreamStatus),
+    Left {
+        stream: StreamId,
+        epoch: Epoch,
+        reason: Option<EndReason>,
+        over: bool,
+    },
+    Streams(oneshot::Sender<Vec<StreamStatus>>),
+}
+
+/// Why a stream may not be made here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Not enough of something.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// A newer assignment is here already.
+    #[error("epoch {asked} is not above {held}, which this node holds")]
+    Old {
+        /// The one that asks.
+        asked: Epoch,
+        /// The one that is here.
+        held: Epoch,
+    },
+    /// The node is going down.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+}
+
+impl Denied {
+    /// The closed reason.
+    pub const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::NoRoom(_) => RefusalReason::NoCapacity,
+            Self::Old { .. } => RefusalReason::Fenced,
+            Self::ShuttingDown => RefusalReason::ShuttingDown,
+        }
+    }
+}
+
+/// A handle on the books.
+#[derive(Clone, Debug)]
+pub struct Host {
+    questions: mpsc::Sender<Question>,
+}
+
+impl Host {
+    /// Opens the books of a host.
+    pub fn start(ledger: Ledger, origin: OriginClient, metrics: NodeMetrics) -> Self {
+        let (questions, inbox) = mpsc::channel(QUEUE);
+        let books = Books { ledger, origin, metrics, streams: BTreeMap::new() };
+        tokio::spawn(books.run(inbox));
+        Self { questions }
+    }
+
+    /// Promises capacity and cancels an older assignment of the same stream.
+    pub async fn admit(
+        &self,
+        stream: StreamId,
+        epoch: Epoch,
+        demand: Demand,
+    ) -> Result<Granted, Denied> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Admit { stream, epoch, demand, reply };
+        self.questions.send(question).await.map_err(|_| Denied::ShuttingDown)?;
+        answer.await.map_err(|_| Denied::ShuttingDown)?
+    }
+
+    /// Says how an assignment does.
+    pub async fn report(&self, status: StreamStatus) {
+        let _ = self.questions.send(Question::Report(status)).await;
+    }
+
+    /// An assignment has ended; `over`: so has its stream, as far as this host is concerned.
+    pub async fn left(
+        &self,
+        stream: StreamId,
+        epoch: Epoch,
+        reason: Option<EndReason>,
+        over: bool,
+    ) {
+        let _ = self.questions.send(Question::Left { stream, epoch, reason, over }).await;
+    }
+
+    /// Every assignment here.
+    pub async fn streams(&self) -> Vec<StreamStatus> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.questions.send(Question::Streams(reply)).await;
+        answer.await.unwrap_or_default()
+    }
+}
+
+struct Books {
+    ledger: Ledger,
+    origin: OriginClient,
+    metrics: NodeMetrics,
+    streams: BTreeMap<StreamId, Held>,
+}
+
+struct Held {
+    epoch: Epoch,
+    output: Output,
+    reservation: Option<Reservation>,
+    superseded: CancellationToken,
+    status: Option<StreamStatus>,
+    /// Since when it is not made here; `None` while it is.
+    idle_since: Option<Instant>,
+}
+
+impl Books {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Question>) {
+        self.show();
+        while let Some(question) = inbox.recv().await {
+            self.streams
+                .retain(|_, held| held.idle_since.is_none_or(|since| since.elapsed() < KEPT));
+            match question {
+                Question::Admit { stream, epoch, demand, reply } => {
+                    let _ = reply.send(self.admit(stream, epoch, demand));
+                }
+                Question::Report(status) => {
+                    if let Some(held) = self.streams.get_mut(&status.stream)
+                        && held.epoch == status.epoch
+                    {
+                        held.status = Some(status);
+                    }
+                }
+                Question::Left { stream, epoch, reason, over } => {
+                    self.left(&stream, epoch, reason, over);
+                }
+                Question::Streams(reply) => {
+                    let statuses = self.streams.values().filter_map(|held| held.status.clone());
+                    let _ = reply.send(statuses.collect());
+                }
+            }
+            self.show();
+        }
+    }
+
+    fn admit(&mut self, stream: StreamId, epoch: Epoch, demand: Demand) -> Result<Granted, Denied> {
+        let mut known = self.streams.remove(&stream);
+        if let Some(held) = known.take_if(|held| held.epoch >= epoch && held.reservation.is_some())
+        {
+            let old = Denied::Old { asked: epoch, held: held.epoch };
+            self.streams.insert(stream, held);
+            return Err(old);
+        }
+        if let Some(held) = &mut known {
+            held.superseded.cancel();
+            if let Some(reservation) = held.reservation.take() {
+                self.ledger.release(reservation);
+            }
+        }
+        let admitted = self.ledger.admit(demand);
+        let (reservation, refusal) = match admitted {
+            Ok(reservation) => (Some(reservation), None),
+            Err(no_room) => (None, Some(no_room)),
+        };
+        let output = match known {
+            Some(held) => held.output,
+            None if refusal.is_none() => {
+                Output::start(stream.clone(), self.origin.clone(), self.metrics.clone())
+            }
+            None => {
+                return refusal.map_or(Err(Denied::ShuttingDown), |no_room| Err(no_room.into()));
+            }
+        };
+        let superseded = CancellationToken::new();
+        let granted = Granted { output: output.clone(), superseded: superseded.clone() };
+        let idle_since = reservation.is_none().then(Instant::now);
+        let held = Held { epoch, output, reservation, superseded, status: None, idle_since };
+        self.streams.insert(stream, held);
+        refusal.map_or(Ok(granted), |no_room| Err(no_room.into()))
+    }
+
+    fn left(&mut self, stream: &StreamId, epoch: Epoch, reason: Option<EndReason>, over: bool) {
+        if let Some(reason) = reason {
+            self.metrics.worker_ends.with_label_values(&[reason.as_str()]).inc();
+        }
+        let Some(held) = self.streams.get_mut(stream).filter(|held| held.epoch == epoch) else {
+            return;
+        };
+        held.status = None;
+        held.idle_since = Some(Instant::now());
+        if let Some(reservation) = held.reservation.take() {
+            self.ledger.release(reservation);
+        }
+        if over {
+            self.streams.remove(stream);
+        }
+    }
+
+    fn show(&self) {
+        let (promised, capacity) = (self.ledger.promised(), self.ledger.capacity());
+        let set = |gauge: &millrace_telemetry::prometheus::IntGaugeVec,
+                   resource: Resource,
+                   amount: u64| {
+            let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+            gauge.with_label_values(&[resource.as_str()]).set(amount);
+        };
+        for resource in Resource::ALL {
+            set(&self.metrics.promised, resource, promised.amount(resource));
+            set(&self.metrics.capacity, resource, capacity.amount(resource));
+        }
+        let working = self.streams.values().filter(|held| held.reservation.is_some()).count();
+        self.metrics.workers.set(i64::try_from(working).unwrap_or(i64::MAX));
+    }
+}

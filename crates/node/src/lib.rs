@@ -1,0 +1,28 @@
+//! One host's daemon: admits streams, runs one worker per stream, keeps and publishes what the workers make.
+//!
+//! ```text
+//! router ─Link→ link ─→ assignment ─socket→ worker
+//!                 │          ↓ parts
+//!               host       output ─HTTP→ origin          host: the books (capacity, streams); output: a stream's window
+//! ```
+//! An [`assignment`] is one placement of one stream: it owns the Link, the worker process and its supervision, and dies
+//! with either. An [`output`] is what a stream has published from this host: it outlives assignments, so a successor
+//! continues from its marks, and whatever a dead worker delivered is still pushed.
+
+mod admin;
+mod assignment;
+mod config;
+mod host;
+mod link;
+mod measure;
+mod metrics;
+mod node;
+mod origin_client;
+mod output;
+mod pusher;
+mod spares;
+mod worker_process;
+
+pub use config::Config;
+pub use host::StreamStatus;
+pub use node::{Addresses, Node, NodeError, start};

@@ -1,0 +1,69 @@
+//! What the node counts.
+
+use millrace_telemetry::{
+    Metrics,
+    prometheus::{
+        Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    },
+};
+
+/// The node's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct NodeMetrics {
+    /// Worker processes that serve a stream.
+    pub workers: IntGauge,
+    /// Ends of workers by reason.
+    pub worker_ends: IntCounterVec,
+    /// Streams not taken, by reason.
+    pub refusals: IntCounterVec,
+    /// Parts taken from workers.
+    pub parts: IntCounter,
+    /// Requests to the origin by result.
+    pub pushes: IntCounterVec,
+    /// From a part's arrival to the origin's word that it is safe, seconds.
+    pub push_seconds: Histogram,
+    /// Promised share of each dimension of capacity, in its own unit.
+    pub promised: IntGaugeVec,
+    /// What the host has in each dimension of capacity.
+    pub capacity: IntGaugeVec,
+}
+
+impl NodeMetrics {
+    /// Adds them to a program's registry.
+    pub fn new(metrics: &Metrics) -> Self {
+        const VALID: &str = "invariant: a constant metric definition is valid";
+        let counters = |name: &str, help: &str, label: &str| {
+            metrics.add(IntCounterVec::new(Opts::new(name, help), &[label]).expect(VALID))
+        };
+        let gauges = |name: &str, help: &str| {
+            metrics.add(IntGaugeVec::new(Opts::new(name, help), &["engine"]).expect(VALID))
+        };
+        let push_seconds = HistogramOpts::new(
+            "millrace_node_push_seconds",
+            "From a part's arrival to the origin's word that it is safe.",
+        )
+        .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]);
+        Self {
+            workers: metrics.add(
+                IntGauge::new("millrace_node_workers", "Worker processes that serve a stream.")
+                    .expect(VALID),
+            ),
+            worker_ends: counters("millrace_node_worker_ends_total", "Ends of workers.", "reason"),
+            refusals: counters("millrace_node_refusals_total", "Streams not taken.", "reason"),
+            parts: metrics.add(
+                IntCounter::new("millrace_node_parts_total", "Parts taken from workers.")
+                    .expect(VALID),
+            ),
+            pushes: counters("millrace_node_pushes_total", "Requests to the origin.", "result"),
+            push_seconds: metrics.add(Histogram::with_opts(push_seconds).expect(VALID)),
+            promised: gauges(
+                "millrace_node_promised_units",
+                "What is promised to streams: pixels per second, workers, bytes.",
+            ),
+            capacity: gauges(
+                "millrace_node_capacity_units",
+                "What the host has: pixels per second, workers, bytes.",
+            ),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! One warm worker of each kind, confined and waiting, so that a successor starts within milliseconds.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use millrace_sandbox::Limits;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::worker_process::{WorkerKind, WorkerProcess};
+
+/// Pause after a worker could not be started; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause; a spare that died younger than this is not replaced without one.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How many may wait for a worker of one kind before the next has to wait for them.
+const ASKERS: usize = 64;
+
+/// How workers are started on this host.
+#[derive(Clone, Debug)]
+pub struct WorkerPlan {
+    /// Where the executables are.
+    pub worker_dir: PathBuf,
+    /// Where sockets lie.
+    pub run_dir: PathBuf,
+    /// What a worker may use.
+    pub limits: Limits,
+}
+
+/// Who asks for a worker.
+type Asker = oneshot::Sender<WorkerProcess>;
+
+/// The spare workers; clones share them.
+#[derive(Clone, Debug)]
+pub struct Spares {
+    passthrough: mpsc::Sender<Asker>,
+    transcode: mpsc::Sender<Asker>,
+}
+
+impl Spares {
+    /// Keeps one spare of each kind from now on.
+    pub fn keep(plan: &WorkerPlan) -> Self {
+        let keep = |kind| {
+            let (askers, asked) = mpsc::channel(ASKERS);
+            tokio::spawn(refill(kind, plan.clone(), asked));
+            askers
+        };
+        Self { passthrough: keep(WorkerKind::Passthrough), transcode: keep(WorkerKind::Transcode) }
+    }
+
+    /// A living worker, at once when the spare is ready. `None` when the node is shutting down.
+    pub async fn take(&self, kind: WorkerKind) -> Option<WorkerProcess> {
+        let spares = match kind {
+            WorkerKind::Passthrough => &self.passthrough,
+            WorkerKind::Transcode => &self.transcode,
+        };
+        let (asker, worker) = oneshot::channel();
+        spares.send(asker).await.ok()?;
+        worker.await.ok()
+    }
+}
+
+/// What became of a spare.
+enum Fate {
+    Taken,
+    Died,
+    /// Nobody can ask for one any more.
+    Unwanted,
+}
+
+async fn refill(kind: WorkerKind, plan: WorkerPlan, mut asked: mpsc::Receiver<Asker>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let started = Instant::now();
+        match WorkerProcess::start(kind, &plan.worker_dir, &plan.run_dir, plan.limits).await {
+            Ok(worker) => match fate_of(worker, &mut asked).await {
+                Fate::Unwanted => return,
+                Fate::Died if started.elapsed() < MAX_PAUSE => {}
+                Fate::Taken | Fate::Died => {
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
+            },
+            Err(error) => error!(%error, program = kind.program(), "worker not started"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// Keeps a spare until somebody takes it, or it dies.
+async fn fate_of(mut spare: WorkerProcess, asked: &mut mpsc::Receiver<Asker>) -> Fate {
+    loop {
+        tokio::select! {
+            biased;
+            reason = spare.died() => {
+                warn!(pid = spare.pid(), reason = reason.as_str(), "spare worker died");
+                return Fate::Died;
+            }
+            asker = asked.recv() => {
+                let Some(asker) = asker else { return Fate::Unwanted };
+                match asker.send(spare) {
+                    Ok(()) => return Fate::Taken,
+                    // Whoever asked waits no longer.
+                    Err(kept) => spare = kept,
+                }
+            }
+        }
+    }
+}

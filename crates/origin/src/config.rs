@@ -1,0 +1,70 @@
+//! What an operator can set, with its defaults. Strict: an unknown key is an error. Reading the file is the program's business.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of an origin; every key is optional.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where players connect with HTTP/1.1. Port 0 takes a free one.
+    pub listen_playback: SocketAddr,
+    /// Where players connect with HTTPS, HTTP/1.1 or HTTP/2; used when `tls` is set.
+    pub listen_playback_tls: SocketAddr,
+    /// Where nodes push records and media.
+    pub listen_intake: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` are.
+    pub listen_admin: SocketAddr,
+    /// Certificate and key of the HTTPS listener.
+    pub tls: Option<TlsConfig>,
+    /// Player connections at a time; more are closed at once.
+    pub max_connections: usize,
+    /// How long an ended stream can still be watched, in seconds.
+    pub keep_ended_s: u64,
+    /// A stream that no node has touched for so long is ended, in seconds.
+    pub idle_end_s: u64,
+}
+
+/// Files in PEM form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate chain, the server's own first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let everywhere = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+        let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        Self {
+            listen_playback: everywhere(8080),
+            listen_playback_tls: everywhere(8443),
+            listen_intake: here(7002),
+            listen_admin: here(9103),
+            tls: None,
+            max_connections: 16_384,
+            keep_ended_s: 60,
+            idle_end_s: 120,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default_and_an_unknown_key_is_named() {
+        let empty: Config = toml::from_str("").unwrap();
+        assert_eq!(empty.listen_playback.port(), 8080);
+        let error = toml::from_str::<Config>("listen_playbak = '0.0.0.0:1'").unwrap_err();
+        assert!(error.to_string().contains("listen_playbak"));
+    }
+}

@@ -1,0 +1,27 @@
+//! The origin: takes records and media from nodes, keeps a window of each stream, serves it as Low-Latency HLS.
+//!
+//! What exists and what a playlist says is decided in `millrace-hls`; here are the listeners and the waiting.
+
+mod answer;
+mod audience;
+mod body;
+mod config;
+mod http1;
+mod intake;
+mod listener;
+mod metrics;
+mod pages;
+mod player;
+mod rendition_text;
+mod request_head;
+mod route;
+mod run;
+mod status;
+mod stream;
+mod streams;
+mod tls;
+
+pub use config::{Config, TlsConfig};
+pub use request_head::{Malformed, request_head_bytes};
+pub use run::{Addresses, Running, StartError, start};
+pub use tls::TlsError;

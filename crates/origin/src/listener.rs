@@ -1,0 +1,121 @@
+//! Accepts players' connections, plain (our own HTTP/1.1) or TLS (hyper), and drives them until they end or the origin stops.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper::{Request, Response, body::Incoming, header::ACCEPT_ENCODING, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    body::Body,
+    http1::{self, HEAD_TIMEOUT},
+    player::{Asked, Player},
+};
+
+/// A TLS handshake may take so long.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections get so long to finish their answer when the origin stops.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// One place where players connect.
+pub(crate) struct PlayerListener {
+    pub(crate) tcp: TcpListener,
+    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) player: Arc<Player>,
+    pub(crate) max_connections: usize,
+}
+
+impl PlayerListener {
+    /// Serves until `stop`, then lets running answers finish.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(_) = connections.join_next() => {}
+                accepted = self.tcp.accept() => match accepted {
+                    Ok((tcp, _)) if connections.len() < self.max_connections => {
+                        self.start(&mut connections, tcp, &stop);
+                    }
+                    Ok(_) => tracing::debug!("connection closed: too many"),
+                    Err(error) => {
+                        // Out of descriptors, most likely: others must end first.
+                        tracing::warn!(%error, "connection not accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                },
+            }
+        }
+        let _ =
+            timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    }
+
+    fn start(&self, connections: &mut JoinSet<()>, tcp: TcpStream, stop: &CancellationToken) {
+        let _ = tcp.set_nodelay(true);
+        let (player, stop) = (self.player.clone(), stop.clone());
+        match self.tls.clone() {
+            None => connections.spawn(serve_plain(tcp, player, stop)),
+            Some(tls) => connections.spawn(serve_tls(tcp, tls, player, stop)),
+        };
+    }
+}
+
+/// Counts a connection while it lives.
+struct Open(Arc<Player>);
+
+impl Open {
+    fn new(player: Arc<Player>) -> Self {
+        player.metrics.connections.inc();
+        Self(player)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
+    }
+}
+
+async fn serve_plain(tcp: TcpStream, player: Arc<Player>, stop: CancellationToken) {
+    let open = Open::new(player);
+    http1::serve(tcp, &open.0, &stop).await;
+}
+
+async fn serve_tls(tcp: TcpStream, tls: TlsAcceptor, player: Arc<Player>, stop: CancellationToken) {
+    let open = Open::new(player);
+    let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, tls.accept(tcp)).await else { return };
+    let service = service_fn(|request| answer(open.0.clone(), request));
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+}
+
+async fn answer(
+    player: Arc<Player>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let accept = request.headers().get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    let (method, uri) = (request.method().as_str(), request.uri());
+    let asked = Asked::new(method, uri.path(), uri.query(), accept.unwrap_or_default());
+    // What waits should hold little: the request's headers go first.
+    drop(request);
+    Ok(player.answer(asked).await.into())
+}

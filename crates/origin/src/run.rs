@@ -1,0 +1,147 @@
+//! Binds an origin's listeners and runs it in the background until it is told to stop.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt;
+use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, admin_routes};
+use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, TlsError, intake,
+    listener::PlayerListener,
+    metrics::OriginMetrics,
+    player::Player,
+    streams::{Retention, Streams},
+    tls,
+};
+
+/// How often ended and idle streams are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// An origin could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{what} on {address}: {error}")]
+    Bind {
+        /// Which listener.
+        what: &'static str,
+        /// The address wanted.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// No HTTPS with this certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Where an origin really listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Players, HTTP.
+    pub playback: SocketAddr,
+    /// Players, HTTPS.
+    pub playback_tls: Option<SocketAddr>,
+    /// Nodes.
+    pub intake: SocketAddr,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+}
+
+/// An origin that runs in background tasks. Dropping it aborts them.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addresses: Addresses,
+    stop: CancellationToken,
+    readiness: Readiness,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Takes nothing new, lets running answers finish for up to about a second, and returns.
+    pub async fn stop(mut self) {
+        self.readiness.set(false);
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Starts an origin whose metrics are registered in `metrics`.
+///
+/// # Errors
+/// [`StartError`]: nothing runs then.
+pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartError> {
+    let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let playback = bind("playback", config.listen_playback).await?;
+    let secure = match acceptor {
+        Some(tls) => Some((bind("playback with TLS", config.listen_playback_tls).await?, tls)),
+        None => None,
+    };
+    let intake = bind("intake", config.listen_intake).await?;
+    let admin = bind("admin", config.listen_admin).await?;
+    let addresses = Addresses {
+        playback: address(&playback),
+        playback_tls: secure.as_ref().map(|(tcp, _)| address(tcp)),
+        intake: address(&intake),
+        admin: address(&admin),
+    };
+
+    let player = Arc::new(Player {
+        streams: Arc::new(Streams::default()),
+        metrics: OriginMetrics::new(&metrics),
+        clock: SystemClock::new(),
+    });
+    let (stop, readiness, mut tasks) =
+        (CancellationToken::new(), Readiness::default(), JoinSet::new());
+    let listeners = [(playback, None)].into_iter().chain(secure.map(|(tcp, tls)| (tcp, Some(tls))));
+    for (tcp, tls) in listeners {
+        let max_connections = config.max_connections;
+        let listener = PlayerListener { tcp, tls, player: player.clone(), max_connections };
+        tasks.spawn(listener.run(stop.clone()));
+    }
+    tasks.spawn(serve(intake, intake::routes(player.clone()), stop.clone()));
+    tasks.spawn(serve(admin, admin_routes(metrics, readiness.clone()), stop.clone()));
+    let retention = Retention {
+        keep_ended: Duration::from_secs(config.keep_ended_s),
+        idle_end: Duration::from_secs(config.idle_end_s),
+    };
+    tasks.spawn(sweep(player, retention, stop.clone()));
+    readiness.set(true);
+    Ok(Running { addresses, stop, readiness, tasks })
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| StartError::Bind { what, address, error })
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("invariant: a bound listener has an address")
+}
+
+/// Serves farm-internal HTTP. On `stop` it waits no longer than a node needs to see its answer.
+async fn serve(tcp: TcpListener, routes: axum::Router, stop: CancellationToken) {
+    let tcp = tcp.tap_io(|connection| {
+        let _ = connection.set_nodelay(true);
+    });
+    let stopping = stop.clone();
+    let serving =
+        axum::serve(tcp, routes).with_graceful_shutdown(async move { stopping.cancelled().await });
+    tokio::select! {
+        _ = async { serving.await } => {}
+        () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
+    }
+}
+
+async fn sweep(player: Arc<Player>, retention: Retention, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        player.streams.sweep(player.clock.mono(), retention);
+        let watchable = player.streams.watchable().len();
+        player.metrics.streams.set(i64::try_from(watchable).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,83 @@
+//! All streams by name, and when they are ended, released and forgotten.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use millrace_hls::{Refusal, StreamOpen};
+use millrace_types::{Mark, Mono, StreamId};
+use tokio::sync::watch;
+
+use crate::stream::Stream;
+
+/// How long the fence of an ended stream is remembered.
+const FENCE_KEPT: Duration = Duration::from_secs(3600);
+
+/// How long streams stay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retention {
+    /// An ended one can be watched so long.
+    pub(crate) keep_ended: Duration,
+    /// One that nobody writes is ended after so long.
+    pub(crate) idle_end: Duration,
+}
+
+/// The streams of this origin. Held in a `watch` channel for the same reasons as a stream's state.
+#[derive(Default)]
+pub(crate) struct Streams {
+    by_id: watch::Sender<BTreeMap<StreamId, Arc<Stream>>>,
+}
+
+impl Streams {
+    pub(crate) fn get(&self, id: &StreamId) -> Option<Arc<Stream>> {
+        self.by_id.borrow().get(id).cloned()
+    }
+
+    /// Streams that players find.
+    pub(crate) fn watchable(&self) -> Vec<Arc<Stream>> {
+        self.by_id.borrow().values().filter(|stream| stream.is_known()).cloned().collect()
+    }
+
+    /// Opens a stream, or lets a newer writer go on with it.
+    pub(crate) fn open(
+        &self,
+        now: Mono,
+        id: &StreamId,
+        open: StreamOpen,
+    ) -> Result<Vec<Mark>, Refusal> {
+        let mut known = None;
+        self.by_id.send_modify(|streams| match streams.get(id) {
+            Some(stream) => known = Some(stream.clone()),
+            None => {
+                let stream = Stream::open(id.clone(), open.clone(), now);
+                streams.insert(id.clone(), Arc::new(stream));
+            }
+        });
+        known.map_or(Ok(Vec::new()), |stream| stream.reopen(now, open))
+    }
+
+    /// Ends idle streams, releases those that ended long enough ago, forgets those whose fence no longer matters.
+    pub(crate) fn sweep(&self, now: Mono, retention: Retention) {
+        let streams: Vec<Arc<Stream>> = self.by_id.borrow().values().cloned().collect();
+        let mut forget = Vec::new();
+        for stream in streams {
+            match stream.ages() {
+                (None, touched) if now.since(touched) >= retention.idle_end => {
+                    tracing::warn!(stream = %stream.id, "stream ended: no node writes it");
+                    let _ = stream.end(now, stream.fenced_at());
+                }
+                (Some(ended), _) if now.since(ended) >= FENCE_KEPT => {
+                    forget.push(stream.id.clone())
+                }
+                (Some(ended), _)
+                    if now.since(ended) >= retention.keep_ended && stream.is_known() =>
+                {
+                    tracing::info!(stream = %stream.id, "stream released");
+                    stream.release();
+                }
+                _ => {}
+            }
+        }
+        if !forget.is_empty() {
+            self.by_id.send_modify(|streams| streams.retain(|id, _| !forget.contains(id)));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What nodes can and cannot do to an origin, over real connections.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod farm;
+
+use farm::{FIRST, Farm, epoch, media, part, request};
+use millrace_hls::{
+    Hash,
+    intake::{self, Fence, Marks, Refused},
+};
+use millrace_types::{Msn, PartNo};
+
+fn reason(response: &farm::Response) -> String {
+    serde_json::from_slice::<Refused>(&response.body).unwrap().reason
+}
+
+#[tokio::test]
+async fn a_repeat_is_taken_and_another_part_in_its_place_refused() {
+    let farm = Farm::opened().await;
+    let record = part("video", 0, 0);
+    assert_eq!(farm.push(&record).await.status, 200);
+    assert_eq!(farm.push(&record).await.status, 200);
+    let mut other = record.clone();
+    (other.hash, other.length) = (Hash::of(b"other"), 5);
+    let refused = farm.push_bytes(&other, b"other").await;
+    assert_eq!((refused.status, reason(&refused).as_str()), (409, "conflict"));
+    assert_eq!(farm.get(&format!("video/{FIRST}.0.m4s")).await.body, media("video", FIRST, 0));
+}
+
+#[tokio::test]
+async fn bytes_that_do_not_match_their_record_are_refused() {
+    let farm = Farm::opened().await;
+    let record = part("video", 0, 0);
+    let mut bytes = media("video", FIRST, 0);
+    assert_eq!(farm.push_bytes(&record, &bytes[1..]).await.status, 422);
+    bytes[0] ^= 1;
+    let refused = farm.push_bytes(&record, &bytes).await;
+    assert_eq!((refused.status, reason(&refused).as_str()), (422, "mismatch"));
+    assert_eq!(farm.node("PUT", &intake::part_path(&farm.stream), &[], b"x").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_fence_stops_the_old_writer_and_tells_the_new_one_where_to_go_on() {
+    let farm = Farm::opened().await;
+    farm.fill(1, 2).await;
+    let path = intake::fence_path(&farm.stream);
+    let answer = farm.node_json("POST", &path, &Fence { epoch: epoch(1, 1) }).await;
+    let marks: Marks = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(marks.epoch, epoch(1, 1));
+    assert_eq!(marks.marks.len(), 2);
+    assert!(marks.marks.iter().all(|mark| (mark.msn, mark.part) == (Msn(FIRST + 1), PartNo(1))));
+    let fenced = farm.push(&part("video", 1, 2)).await;
+    assert_eq!((fenced.status, reason(&fenced).as_str()), (409, "fenced"));
+    let older = farm.node_json("POST", &path, &Fence { epoch: epoch(1, 0) }).await;
+    assert_eq!(older.status, 409);
+    let mut record = part("video", 1, 2);
+    record.epoch = epoch(1, 1);
+    assert_eq!(farm.push(&record).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_open_takes_nothing() {
+    let farm = Farm::start(farm::free_ports()).await;
+    let refused = farm.push(&part("video", 0, 0)).await;
+    assert_eq!((refused.status, reason(&refused).as_str()), (404, "unknown_stream"));
+    assert_eq!(farm.open(epoch(1, 0)).await.status, 200);
+    let refused = farm.push(&part("video", 0, 0)).await;
+    assert_eq!((refused.status, reason(&refused).as_str()), (409, "unknown_init"));
+}
+
+#[tokio::test]
+async fn metrics_and_health_tell_what_happened() {
+    let farm = Farm::opened().await;
+    farm.fill(0, 1).await;
+    let admin = farm.origin.addresses.admin;
+    let metrics = request(admin, "GET", "/metrics", &[], b"").await.text();
+    assert!(metrics.contains("millrace_origin_records_total{result=\"added\"} 4"), "{metrics}");
+    assert_eq!(request(admin, "GET", "/readyz", &[], b"").await.status, 200);
+    let playback = farm.origin.addresses.playback;
+    farm.origin.stop().await;
+    assert!(tokio::net::TcpStream::connect(playback).await.is_err());
+}

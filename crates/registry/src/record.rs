@@ -1,0 +1,138 @@
+//! The records, one type per key prefix.
+
+use std::net::SocketAddr;
+
+use millrace_types::{ChannelId, Epoch, Ladder, NodeId, StreamId, Wall};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// A value with a key of its own.
+pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync {
+    /// Folder of the keys, without slashes at its ends.
+    const PREFIX: &'static str;
+
+    /// Last element of the key.
+    fn key(&self) -> String;
+}
+
+/// Whether a node takes new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It does.
+    Ready,
+    /// Its streams are moving away.
+    Draining,
+    /// Not by an operator's order.
+    Cordoned,
+    /// Not until a known clip encodes correctly again.
+    Quarantined,
+}
+
+/// A host that runs workers; amounts in the units of `millrace_sched::Capacity`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Which.
+    pub node: NodeId,
+    /// Where routers connect.
+    pub link: SocketAddr,
+    /// Where its admin pages are.
+    pub admin: SocketAddr,
+    /// Whether it takes new work.
+    pub state: NodeState,
+    /// Pixels per second: what it can decode and encode in real time.
+    pub decode_pixels_per_second: u64,
+    /// See above.
+    pub encode_pixels_per_second: u64,
+    /// Worker processes.
+    pub workers: u64,
+    /// Memory for workers, bytes.
+    pub memory_bytes: u64,
+    /// The build it runs.
+    pub version: String,
+}
+
+/// A program that takes publishers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouterRecord {
+    /// Name.
+    pub router: NodeId,
+    /// Where its admin pages are.
+    pub admin: SocketAddr,
+    /// Where publishers connect.
+    pub rtmp: SocketAddr,
+}
+
+/// A program that serves players.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OriginRecord {
+    /// Name.
+    pub origin: NodeId,
+    /// Where nodes push to.
+    pub intake: SocketAddr,
+    /// Where players connect.
+    pub playback: SocketAddr,
+    /// Where its admin pages are.
+    pub admin: SocketAddr,
+}
+
+/// A live stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamRecord {
+    /// Which.
+    pub stream: StreamId,
+    /// The router that owns its session.
+    pub router: NodeId,
+    /// The newest right to write its output.
+    pub epoch: Epoch,
+    /// The node that makes it, once one does.
+    pub node: Option<NodeId>,
+    /// What is made of it.
+    pub ladder: Ladder,
+    /// Since when.
+    pub since: Wall,
+}
+
+/// Which lane a channel's streams go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// First to shrink.
+    Small,
+    /// The usual.
+    #[default]
+    Standard,
+    /// Capacity is kept for it.
+    Partner,
+}
+
+/// Who may publish. Holds the keys' SHA-256 only.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// Which; also the public name of its stream.
+    pub channel: ChannelId,
+    /// Hashes of the keys that are accepted, as `StreamKey::hash` makes them.
+    pub key_hashes: Vec<String>,
+    /// Its lane.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Small parts and a short hold-back: 1 s less latency, stalls in a failover possible.
+    #[serde(default)]
+    pub low_latency: bool,
+}
+
+macro_rules! record {
+    ($type:ty, $prefix:literal, $id:ident) => {
+        impl Record for $type {
+            const PREFIX: &'static str = $prefix;
+            fn key(&self) -> String {
+                self.$id.to_string()
+            }
+        }
+    };
+}
+
+record!(NodeRecord, "nodes", node);
+record!(RouterRecord, "routers", router);
+record!(OriginRecord, "origins", origin);
+record!(StreamRecord, "streams", stream);
+record!(ChannelRecord, "channels", channel);

@@ -1,0 +1,41 @@
+//! What an operator can set: `/etc/millrace/router.toml`, every key optional.
+
+use std::net::SocketAddr;
+
+use millrace_sched::LadderConfig;
+use millrace_types::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// The router's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// This router's name in the farm.
+    pub name: NodeId,
+    /// Where publishers connect (RTMP).
+    pub listen_rtmp: SocketAddr,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/...` are served.
+    pub listen_admin: SocketAddr,
+    /// The rungs below `source` that streams are encoded into.
+    pub ladder: LadderConfig,
+    /// Sustained bitrate a publisher may send, kilobits per second.
+    pub max_bitrate_kbps: u64,
+    /// Connections from one address; encoders behind one NAT share it.
+    pub max_connections_per_address: usize,
+    /// Connections in all.
+    pub max_connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "router-1".parse().expect("invariant: the default name is a name"),
+            listen_rtmp: ([0, 0, 0, 0], 1935).into(),
+            listen_admin: ([127, 0, 0, 1], 9101).into(),
+            ladder: LadderConfig::default(),
+            max_bitrate_kbps: 50_000,
+            max_connections_per_address: 100,
+            max_connections: 10_000,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Drives one [`Session`] over one socket: reads, writes, asks the gate, passes media on. Owns everything of the
+//! connection; decides nothing that the session can.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use millrace_types::{Mono, RefusalReason};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Duration, Instant, sleep_until, timeout},
+};
+
+use super::{
+    Gate, Granted, IngestEnd, IngestEvent, IngestStats, Input, Limits, Output, PublishRequest,
+    PublisherMessage, Refusal, Session, stats::count,
+};
+
+/// At 6 Mbit/s fifty reads a second; small enough for thousands of idle strangers.
+const READ_BYTES: usize = 16 << 10;
+/// How long a refused publisher may take to read why, before the connection is cut.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// One publisher's connection, after TLS.
+pub struct Connection<S, G> {
+    socket: S,
+    peer: SocketAddr,
+    gate: Arc<G>,
+    stats: Arc<IngestStats>,
+    write_limit: Duration,
+    /// Zero of the session's clock.
+    started: Instant,
+    session: Session,
+    granted: Option<Granted>,
+}
+
+impl<S, G> Connection<S, G>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    G: Gate,
+{
+    /// A connection that was accepted at `started`.
+    pub fn new(
+        socket: S,
+        peer: SocketAddr,
+        limits: Limits,
+        started: Instant,
+        gate: Arc<G>,
+        stats: Arc<IngestStats>,
+    ) -> Self {
+        let write_limit = limits.write;
+        let session = Session::new(Mono::default(), limits);
+        Self { socket, peer, gate, stats, write_limit, started, session, granted: None }
+    }
+
+    /// Runs until the session is over and the socket closed.
+    pub async fn run(mut self) -> IngestEnd {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut end = IngestEnd::Disconnected;
+        loop {
+            while let Some(output) = self.session.poll() {
+                match output {
+                    Output::Send(bytes) => self.send(bytes).await,
+                    Output::PublishRequested { key_text } => self.decide(&key_text).await,
+                    Output::Media(message) => self.deliver(message).await,
+                    Output::Ended(why) => end = why,
+                    Output::Close => {
+                        self.report(end.clone()).await;
+                        self.close(&mut buffer, end == IngestEnd::Unpublished).await;
+                        return end;
+                    }
+                }
+            }
+            self.wait(&mut buffer).await;
+        }
+    }
+
+    /// Waits for the next thing to happen and tells the session.
+    async fn wait(&mut self, buffer: &mut [u8]) {
+        let deadline = self.session.deadline().map(|at| self.started + at.0);
+        let input = tokio::select! {
+            biased;
+            refusal = refused(&mut self.granted) => Input::Refused(refusal),
+            read = self.socket.read(buffer) => match read {
+                Ok(0) | Err(_) => Input::Disconnected,
+                Ok(bytes) => {
+                    count(&self.stats.received_bytes, bytes as u64);
+                    Input::Received(&buffer[..bytes])
+                }
+            },
+            () = reached(deadline) => Input::Tick,
+        };
+        self.tell(input);
+    }
+
+    fn tell(&mut self, input: Input<'_>) {
+        let now = Mono(self.started.elapsed());
+        self.session.handle(now, input);
+    }
+
+    async fn send(&mut self, bytes: Bytes) {
+        let write = async {
+            self.socket.write_all(&bytes).await?;
+            self.socket.flush().await
+        };
+        // A failed write ends nothing: an encoder may say goodbye and close without reading our answer, and its
+        // goodbye is still to be read. The next read knows when the connection is gone.
+        if timeout(self.write_limit, write).await.is_err() {
+            self.tell(Input::Disconnected);
+        }
+    }
+
+    /// Asks the gate and tells the session its answer.
+    async fn decide(&mut self, key_text: &str) {
+        let Ok(key) = key_text.parse() else {
+            return self.tell(Input::Refused(RefusalReason::BadKey.into()));
+        };
+        let deadline = self.session.deadline().map(|at| self.started + at.0);
+        let answer = tokio::select! {
+            answer = self.gate.authorize(PublishRequest { key, peer: self.peer }) => answer,
+            () = reached(deadline) => return self.tell(Input::Tick),
+        };
+        match answer {
+            Ok(granted) => {
+                self.granted = Some(granted);
+                count(&self.stats.published, 1);
+                self.tell(Input::Accepted);
+            }
+            Err(refusal) => self.tell(Input::Refused(refusal)),
+        }
+    }
+
+    /// Puts media into the publication's queue and, while that is full, leaves the socket alone.
+    async fn deliver(&mut self, message: PublisherMessage) {
+        let Some(granted) = &mut self.granted else { return };
+        let Granted { events, refusal } = granted;
+        let event = match events.try_reserve() {
+            Ok(place) => return place.send(IngestEvent::Media(message)),
+            Err(_) => IngestEvent::Media(message),
+        };
+        let refused = tokio::select! {
+            sent = events.send(event) => sent.err().map(|_| RefusalReason::Internal.into()),
+            refusal = refusal => Some(refusal.unwrap_or_else(|_| RefusalReason::Internal.into())),
+        };
+        match refused {
+            None => self.tell(Input::Resumed),
+            Some(refusal) => {
+                // The owner wants no more media; only the end is still reported.
+                self.tell(Input::Refused(refusal));
+            }
+        }
+    }
+
+    /// Tells the publication's owner that nothing follows.
+    async fn report(&mut self, why: IngestEnd) {
+        if let Some(granted) = self.granted.take() {
+            // An owner that reads no more will see the queue close instead.
+            drop(timeout(self.write_limit, granted.events.send(IngestEvent::Ended(why))).await);
+        }
+    }
+
+    /// Closes so that the peer reads what we sent: a socket closed with unread input is reset, and the reset
+    /// discards our last words. Who said goodbye hangs up first: GStreamer takes our closing for an error.
+    async fn close(&mut self, buffer: &mut [u8], goodbye: bool) {
+        let linger = async {
+            if !goodbye {
+                self.socket.shutdown().await?;
+            }
+            while self.socket.read(buffer).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Whether the peer listened to the end changes nothing for us.
+        drop(timeout(LINGER, linger).await);
+    }
+}
+
+/// Never completes for a connection without a publication.
+async fn refused(granted: &mut Option<Granted>) -> Refusal {
+    match granted {
+        Some(granted) => granted.refused().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

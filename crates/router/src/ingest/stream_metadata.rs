@@ -1,0 +1,64 @@
+//! What `onMetaData` says that helps: whether there is sound, whether there are pictures, how many a second.
+
+use bytes::Bytes;
+
+use super::amf0::{self, Value};
+
+/// The useful part of a publisher's metadata. Never trusted for more than a first guess.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StreamMetadata {
+    /// `framerate`, frames per second.
+    pub frame_rate: Option<f64>,
+    /// Whether an audio codec is named; `None` when neither codec is.
+    pub has_audio: Option<bool>,
+    /// Whether a video codec is named; `None` when neither codec is.
+    pub has_video: Option<bool>,
+}
+
+impl StreamMetadata {
+    /// Reads the body of a metadata message, `None` if it is something else or cannot be read.
+    pub fn parse(body: &Bytes) -> Option<Self> {
+        let values = amf0::decode(body).ok()?;
+        let mut values = values.iter().skip_while(|value| value.as_text() == Some("@setDataFrame"));
+        if values.next()?.as_text() != Some("onMetaData") {
+            return None;
+        }
+        let object = values.next()?;
+        let named = |name| object.get(name).is_some_and(|value| *value != Value::Null);
+        let (audio, video) = (named("audiocodecid"), named("videocodecid"));
+        let known = audio || video;
+        Some(Self {
+            frame_rate: object.get("framerate").and_then(Value::as_number).filter(|&fps| fps > 0.0),
+            has_audio: known.then_some(audio),
+            has_video: known.then_some(video),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(properties: &[(&str, Value)]) -> Bytes {
+        let object = properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let mut out = Vec::new();
+        for value in [
+            Value::text("@setDataFrame"),
+            Value::text("onMetaData"),
+            Value::Object(object.collect()),
+        ] {
+            value.encode(&mut out);
+        }
+        out.into()
+    }
+
+    #[test]
+    fn a_named_codec_means_a_track_and_silence_means_nothing() {
+        let video = [("videocodecid", Value::Number(7.0)), ("framerate", Value::Number(30.0))];
+        let metadata = StreamMetadata::parse(&body(&video)).unwrap();
+        assert_eq!((metadata.has_video, metadata.has_audio), (Some(true), Some(false)));
+        assert_eq!(metadata.frame_rate, Some(30.0));
+        assert_eq!(StreamMetadata::parse(&body(&[])), Some(StreamMetadata::default()));
+        assert_eq!(StreamMetadata::parse(&Bytes::from_static(b"\x02\0\x01x")), None);
+    }
+}

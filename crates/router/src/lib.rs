@@ -1,0 +1,21 @@
+//! Millrace's router: takes publishers in, owns their streams' sessions and replay, and places them on nodes.
+//!
+//! ```text
+//! publisher ─RTMP→ ingest ─→ sessions (may it come in?) ─→ session: clock, stamps, replay ─Link→ node
+//! ```
+
+mod admin;
+mod config;
+mod feed;
+pub mod ingest;
+mod metrics;
+mod placement;
+mod published;
+mod report;
+mod router;
+mod session;
+mod sessions;
+
+pub use config::Config;
+pub use report::{Event, HealthReport, PublisherReport, RungReport, StreamReport};
+pub use router::{Addresses, Router, RouterError, start};

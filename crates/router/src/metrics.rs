@@ -1,0 +1,60 @@
+//! What the router counts.
+
+use millrace_telemetry::{
+    Metrics,
+    prometheus::{IntCounter, IntCounterVec, IntGauge, Opts},
+};
+
+/// The router's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct RouterMetrics {
+    /// Sessions, their publisher connected or not.
+    pub sessions: IntGauge,
+    /// Publishers taken.
+    pub publishers: IntCounter,
+    /// Publishers turned away, by reason.
+    pub refusals: IntCounterVec,
+    /// Placements by result: `admitted` or the refusal's reason.
+    pub placements: IntCounterVec,
+    /// Placements lost, by reason.
+    pub losses: IntCounterVec,
+    /// Sessions in which input had to be dropped before it was published.
+    pub lossy: IntCounter,
+}
+
+impl RouterMetrics {
+    /// Adds them to a program's registry.
+    pub fn new(metrics: &Metrics) -> Self {
+        const VALID: &str = "invariant: a constant metric definition is valid";
+        let counters = |name: &str, help: &str, label: &str| {
+            metrics.add(IntCounterVec::new(Opts::new(name, help), &[label]).expect(VALID))
+        };
+        let counter =
+            |name: &str, help: &str| metrics.add(IntCounter::new(name, help).expect(VALID));
+        Self {
+            sessions: metrics.add(
+                IntGauge::new(
+                    "millrace_router_sessions",
+                    "Sessions, their publisher connected or not.",
+                )
+                .expect(VALID),
+            ),
+            publishers: counter("millrace_router_publishers_total", "Publishers taken."),
+            refusals: counters(
+                "millrace_router_refusals_total",
+                "Publishers turned away.",
+                "reason",
+            ),
+            placements: counters(
+                "millrace_router_placements_total",
+                "Placements by result.",
+                "result",
+            ),
+            losses: counters("millrace_router_losses_total", "Placements lost.", "reason"),
+            lossy: counter(
+                "millrace_router_lossy_sessions_total",
+                "Sessions in which input had to be dropped before it was published.",
+            ),
+        }
+    }
+}

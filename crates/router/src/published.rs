@@ -1,0 +1,87 @@
+//! How far each rung is published, and from where a successor must be able to begin.
+
+use std::collections::BTreeMap;
+
+use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, RungId};
+
+/// A rung this far behind the furthest one no longer holds input back, ticks of 90 kHz.
+const MAX_LAG: i64 = 3 * MEDIA_TIMESCALE as i64;
+
+/// The newest mark of each rung.
+#[derive(Clone, Debug, Default)]
+pub struct PublishedMarks(BTreeMap<RungId, Mark>);
+
+impl PublishedMarks {
+    /// Takes a mark in; whether it is news.
+    pub fn note(&mut self, mark: Mark) -> bool {
+        let newer =
+            self.0.get(&mark.rung).is_none_or(|old| (mark.msn, mark.part) > (old.msn, old.part));
+        if newer {
+            self.0.insert(mark.rung.clone(), mark);
+        }
+        newer
+    }
+
+    /// Whether nothing is published yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them.
+    pub fn to_vec(&self) -> Vec<Mark> {
+        self.0.values().cloned().collect()
+    }
+
+    /// The marks that input may be released by: of every rung of the ladder except those that lag. `None` as long as
+    /// one that does not lag has none.
+    pub fn release_by(&self, ladder: &Ladder) -> Option<Vec<Mark>> {
+        let furthest = self.0.values().map(|mark| mark.end).max()?;
+        let first = self.0.values().map(|mark| mark.end).min()?;
+        let mut marks = Vec::new();
+        for rung in &ladder.rungs {
+            match self.0.get(&rung.id) {
+                Some(mark) if furthest - mark.end <= MAX_LAG => marks.push(mark.clone()),
+                Some(_) => {}
+                None if furthest - first > MAX_LAG => {}
+                None => return None,
+            }
+        }
+        Some(marks)
+    }
+
+    /// The marks a successor resumes from: `None`, and so from the oldest input, as long as a rung has none.
+    pub fn resume_by(&self, ladder: &Ladder) -> Option<Vec<Mark>> {
+        ladder.rungs.iter().map(|rung| self.0.get(&rung.id).cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::{MediaTime, Msn, PartNo, Rung, RungKind};
+
+    use super::*;
+
+    fn mark(rung: &str, part: u32, end: i64) -> Mark {
+        let rung = rung.parse().unwrap();
+        Mark { rung, msn: Msn(1), part: PartNo(part), end: MediaTime(end), closed: false }
+    }
+
+    fn ladder(rungs: &[&str]) -> Ladder {
+        let rung = |id: &&str| Rung { id: id.parse().unwrap(), kind: RungKind::Source };
+        Ladder { rungs: rungs.iter().map(rung).collect() }
+    }
+
+    #[test]
+    fn a_rung_without_a_part_holds_all_input_and_one_that_lags_holds_none() {
+        let ladder = ladder(&["a", "b"]);
+        let mut marks = PublishedMarks::default();
+        assert!(marks.note(mark("a", 0, 30_000)));
+        assert_eq!(marks.release_by(&ladder), None);
+        assert_eq!(marks.resume_by(&ladder), None);
+        marks.note(mark("b", 0, 30_000));
+        assert_eq!(marks.release_by(&ladder).map(|marks| marks.len()), Some(2));
+        marks.note(mark("a", 9, 330_000));
+        assert_eq!(marks.release_by(&ladder), Some(vec![mark("a", 9, 330_000)]));
+        assert!(!marks.note(mark("a", 8, 300_000)));
+    }
+}

@@ -1,0 +1,223 @@
+//! What operators see of a stream: one value, shown as JSON by the admin pages and merged by the API.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use millrace_media::Stats;
+use millrace_types::{Ladder, Mark, NodeId, Rung, StreamId, Wall};
+use serde::Serialize;
+
+/// Events of one stream that are kept.
+const KEPT_EVENTS: usize = 100;
+/// Below this a picture worth encoding is unlikely.
+const LOW_BITRATE_KBPS: u64 = 500;
+/// Below this motion is not smooth.
+const LOW_FPS: f64 = 20.0;
+/// Above this something between camera and encoder is broken.
+const MANY_DROPPED: u64 = 100;
+/// Above this segments must be cut where a passthrough player cannot join.
+const LONG_KEYFRAMES_S: f64 = 2.4;
+
+/// Something that happened to a stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Event {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Which stream.
+    pub stream: StreamId,
+    /// A closed word such as `live` or `worker_lost`.
+    pub kind: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+/// The newest events of one stream, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Events(VecDeque<Event>);
+
+impl Events {
+    /// Adds one, forgetting the oldest beyond [`KEPT_EVENTS`].
+    pub fn push(&mut self, event: Event) {
+        if self.0.len() == KEPT_EVENTS {
+            self.0.pop_front();
+        }
+        self.0.push_back(event);
+    }
+
+    /// All that are kept.
+    pub fn to_vec(&self) -> Vec<Event> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+/// Who publishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PublisherReport {
+    /// From where.
+    pub address: SocketAddr,
+    /// Whether it still does.
+    pub connected: bool,
+}
+
+/// One rung and how far it is published.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RungReport {
+    /// What it is.
+    #[serde(flatten)]
+    pub rung: Rung,
+    /// How far it is published.
+    pub published: Option<Mark>,
+}
+
+/// How the source does, and what its publisher could do better.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct HealthReport {
+    /// Picture and sound.
+    pub bitrate_kbps: u64,
+    /// Measured.
+    pub fps: f64,
+    /// Longest of the recent ones, seconds.
+    pub keyframe_interval_s: Option<f64>,
+    /// Pictures that could not be used.
+    pub dropped_frames: u64,
+    /// Sound ahead of the picture, milliseconds.
+    pub av_skew_ms: i64,
+    /// Pixels.
+    pub width: Option<u32>,
+    /// Pixels.
+    pub height: Option<u32>,
+    /// Whether everything the publisher sent could be kept until it was published.
+    pub lossless: bool,
+    /// For the publisher, in plain words.
+    pub advice: Vec<String>,
+}
+
+impl HealthReport {
+    /// Judges a source.
+    pub fn of(stats: &Stats, lossless: bool) -> Self {
+        let keyframe_interval_s = stats.keyframe_longest_ms.map(|ms| ms as f64 / 1000.0);
+        let mut health = Self {
+            bitrate_kbps: stats.bitrate_bps / 1000,
+            fps: stats.fps,
+            keyframe_interval_s,
+            dropped_frames: stats.dropped_frames,
+            av_skew_ms: stats.audio_ahead_ms,
+            width: stats.video.as_ref().map(|video| video.width),
+            height: stats.video.as_ref().map(|video| video.height),
+            lossless,
+            advice: Vec::new(),
+        };
+        health.advice = health.advise(stats);
+        health
+    }
+
+    fn advise(&self, stats: &Stats) -> Vec<String> {
+        // Nothing is measured in the first second.
+        let measured = stats.bitrate_bps > 0 && stats.video.is_some();
+        let mut advice = Vec::new();
+        if measured && self.bitrate_kbps < LOW_BITRATE_KBPS {
+            advice
+                .push(format!("bitrate is {} kbit/s: at least 500 is advised", self.bitrate_kbps));
+        }
+        if measured && self.fps > 0.0 && self.fps < LOW_FPS {
+            advice.push(format!("{:.1} frames per second: at least 20 is advised", self.fps));
+        }
+        if self.dropped_frames > MANY_DROPPED {
+            advice.push(format!("{} frames could not be used", self.dropped_frames));
+        }
+        if let Some(seconds) = self.keyframe_interval_s.filter(|&s| s > LONG_KEYFRAMES_S) {
+            advice.push(format!(
+                "keyframes are {seconds:.1} s apart: set the encoder's keyframe interval to 2 s"
+            ));
+        }
+        advice
+    }
+}
+
+/// One stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StreamReport {
+    /// Which.
+    pub stream: StreamId,
+    /// `waiting`, `placing`, `live` or `finishing`.
+    pub state: &'static str,
+    /// Who publishes, or did last.
+    pub publisher: Option<PublisherReport>,
+    /// Where it is made.
+    pub node: Option<NodeId>,
+    /// The process that makes it.
+    pub worker_pid: Option<u32>,
+    /// Text form of the epoch.
+    pub epoch: String,
+    /// Since when the session is, RFC 3339.
+    pub session_since: String,
+    /// Workers lost so far.
+    pub restarts: u64,
+    /// The ladder and how far it is published.
+    pub rungs: Vec<RungReport>,
+    /// The source.
+    pub health: HealthReport,
+    /// What happened, oldest first.
+    pub events: Vec<Event>,
+}
+
+impl StreamReport {
+    /// What is known when a session begins.
+    pub fn new(stream: StreamId, since: Wall) -> Self {
+        Self {
+            stream,
+            state: "waiting",
+            publisher: None,
+            node: None,
+            worker_pid: None,
+            epoch: String::new(),
+            session_since: since.to_string(),
+            restarts: 0,
+            rungs: Vec::new(),
+            health: HealthReport::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Puts the rungs in, with what is published of each.
+    pub fn set_rungs(&mut self, ladder: &Ladder, published: &[Mark]) {
+        let report = |rung: &Rung| RungReport {
+            rung: rung.clone(),
+            published: published.iter().find(|mark| mark.rung == rung.id).cloned(),
+        };
+        self.rungs = ladder.rungs.iter().map(report).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weak_source_gets_advice_in_plain_words_and_a_good_one_none() {
+        let video = millrace_media::VideoConfig {
+            avcc: Default::default(),
+            width: 1280,
+            height: 720,
+            frame_rate: millrace_types::FrameRate { num: 30, den: 1 },
+            codecs: String::new(),
+        };
+        let good = Stats {
+            bitrate_bps: 4_000_000,
+            fps: 30.0,
+            keyframe_longest_ms: Some(2000),
+            video: Some(video),
+            ..Stats::default()
+        };
+        assert!(HealthReport::of(&good, true).advice.is_empty());
+        let weak = Stats {
+            bitrate_bps: 300_000,
+            fps: 12.0,
+            keyframe_longest_ms: Some(8300),
+            dropped_frames: 101,
+            ..good
+        };
+        let advice = HealthReport::of(&weak, true).advice;
+        assert_eq!(advice.len(), 4);
+        assert!(advice[3].contains("8.3 s apart"), "{advice:?}");
+    }
+}

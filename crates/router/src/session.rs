@@ -1,0 +1,180 @@
+//! One stream's session: owns its clock, its replay buffer, its publisher and its Link, for as long as the stream lives.
+//!
+//! ```text
+//! Publication ─media→ Timeline ─items→ Replay ─┬─→ Feed ─→ Link ─→ node
+//!                                              └── what is Published is released
+//! ```
+//! Decisions are `millrace_lifecycle::Stream`'s; this is its driver. Nothing here waits for a node: while there is none, or
+//! it is slow, items wait in the replay buffer and the publisher goes on.
+
+mod driver;
+mod link_side;
+mod publisher_side;
+mod status;
+
+use std::net::SocketAddr;
+
+use millrace_lifecycle::{Stream, StreamInput};
+use millrace_media::{Replay, Timeline, TrackConfig};
+use millrace_registry::Registry;
+use millrace_sched::{LadderConfig, Source};
+use millrace_telemetry::{Clock, SystemClock};
+use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    feed::Feed,
+    ingest::Publication,
+    metrics::RouterMetrics,
+    placement::{Link, Unplaced},
+    published::PublishedMarks,
+    report::{Event, Events, StreamReport},
+};
+
+/// What a session is told.
+#[derive(Debug)]
+pub enum Command {
+    /// A publisher was let in; it replaces the one there is.
+    Join {
+        /// Its media.
+        publication: Publication,
+        /// Where it comes from.
+        peer: SocketAddr,
+    },
+    /// The publisher is turned away: its key was revoked, or the router is going down.
+    Refuse(RefusalReason),
+}
+
+/// What every session works with.
+#[derive(Clone, Debug)]
+pub struct SessionContext {
+    /// Where nodes are found and the stream is recorded.
+    pub registry: Registry,
+    /// This router.
+    pub router: NodeId,
+    /// The rungs below `source`.
+    pub ladder: LadderConfig,
+    /// Bytes of input that may be kept for a successor.
+    pub replay_bytes: usize,
+    /// What is counted.
+    pub metrics: RouterMetrics,
+    /// Where events go besides the stream's own list; full, it drops them.
+    pub events: mpsc::Sender<Event>,
+    /// Real time.
+    pub clock: SystemClock,
+}
+
+/// One stream's session; [`Session::run`] drives it to its end.
+pub struct Session {
+    stream: StreamId,
+    context: SessionContext,
+    low_latency: bool,
+    machine: Stream,
+    timeline: Option<Timeline>,
+    replay: Replay,
+    tracks: Tracks,
+    publisher: Option<Publication>,
+    peer: Option<SocketAddr>,
+    /// The publisher is in, but has sent nothing yet.
+    silent_so_far: bool,
+    ladder: Ladder,
+    placing: Option<JoinHandle<Result<Link, Unplaced>>>,
+    link: Option<LinkState>,
+    last_node: Option<NodeId>,
+    published: PublishedMarks,
+    restarts: u64,
+    was_lossless: bool,
+    since: Wall,
+    events: Events,
+    beat_at: Mono,
+    beats: u64,
+    report: watch::Sender<StreamReport>,
+}
+
+/// What the publisher's tracks are.
+#[derive(Clone, Debug, Default)]
+struct Tracks {
+    video: Option<millrace_media::VideoConfig>,
+    units_seen: bool,
+}
+
+impl Tracks {
+    fn note(&mut self, config: &TrackConfig) {
+        if let TrackConfig::Video(video) = config {
+            self.video = Some(video.clone());
+        }
+    }
+
+    fn source(&self) -> Source {
+        let video = self.video.as_ref().map(|video| (video.width, video.height, video.frame_rate));
+        Source { video }
+    }
+
+    fn pixels_per_second(&self) -> u64 {
+        self.video.as_ref().map_or(0, |video| {
+            let area = f64::from(video.width) * f64::from(video.height);
+            (area * video.frame_rate.fps()) as u64
+        })
+    }
+}
+
+/// A node that makes the stream.
+struct LinkState {
+    link: Link,
+    feed: Feed,
+    heard_at: Mono,
+    sent_seq: u64,
+    end_pushed: bool,
+}
+
+impl Session {
+    /// A session that waits for its first publisher; the epoch's generation is this router's claim on it.
+    pub fn new(
+        stream: StreamId,
+        epoch: Epoch,
+        low_latency: bool,
+        context: SessionContext,
+    ) -> (Self, watch::Receiver<StreamReport>) {
+        let (now, since) = (context.clock.mono(), context.clock.wall());
+        let report = watch::Sender::new(StreamReport::new(stream.clone(), since));
+        let shown = report.subscribe();
+        let session = Self {
+            machine: Stream::new(now, epoch),
+            replay: Replay::new(context.replay_bytes),
+            stream,
+            context,
+            low_latency,
+            timeline: None,
+            tracks: Tracks::default(),
+            publisher: None,
+            peer: None,
+            silent_so_far: false,
+            ladder: Ladder::default(),
+            placing: None,
+            link: None,
+            last_node: None,
+            published: PublishedMarks::default(),
+            restarts: 0,
+            was_lossless: true,
+            since,
+            events: Events::default(),
+            beat_at: now,
+            beats: 0,
+            report,
+        };
+        (session, shown)
+    }
+
+    fn input(&mut self, input: StreamInput) {
+        self.machine.handle(self.context.clock.mono(), input);
+    }
+
+    fn refuse(&mut self, reason: RefusalReason, detail: impl std::fmt::Display) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.refuse(crate::ingest::Refusal::with_detail(reason, detail));
+        }
+    }
+}

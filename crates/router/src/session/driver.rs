@@ -1,0 +1,213 @@
+//! The session's one loop: waits for whatever comes first, passes it on, carries out what the machine decides.
+
+use std::{io, time::Duration};
+
+use millrace_lifecycle::{LadderChoice, StreamInput, StreamOutput};
+use millrace_media::Input;
+use millrace_registry::StreamRecord;
+use millrace_sched::{full_ladder, passthrough_ladder, unencoded_ladder};
+use millrace_telemetry::Clock;
+use millrace_types::{Epoch, Mono, RefusalReason};
+use millrace_wire::{Hello, Message};
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval, sleep_until},
+};
+use tracing::{info, warn};
+
+use super::{Command, Session};
+use crate::{
+    ingest::{IngestEvent, Publication},
+    placement::{Link, Unplaced, place_stream},
+};
+
+/// From one heartbeat to the next.
+pub const BEAT_EVERY: Duration = Duration::from_millis(200);
+/// `PART-TARGET` where the timeline does not know better yet, milliseconds.
+const PART_TARGET_MS: u32 = 334;
+/// `PART-HOLD-BACK` by default, milliseconds: no stall through a worker's death.
+const HOLD_BACK_MS: u32 = 1_500;
+
+/// What the loop waits for.
+pub enum Happened {
+    Told(Option<Command>),
+    Published(Option<IngestEvent>),
+    Placed(Result<Link, Unplaced>),
+    NodeSaid(io::Result<Option<Message>>),
+    Written(io::Result<()>),
+    Beat,
+    Deadline,
+}
+
+impl Session {
+    /// Lives until the stream is over. `commands` is its inbox; the session ends when it is closed and no publisher is left.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut beat = interval(BEAT_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.obey() {
+                break;
+            }
+            self.feed_link();
+            match self.wait(&mut commands, &mut beat).await {
+                Happened::Told(Some(Command::Join { publication, peer })) => {
+                    self.join(publication, peer);
+                }
+                Happened::Told(Some(Command::Refuse(reason))) => self.refuse(reason, "operator"),
+                Happened::Told(None) => self.refuse(RefusalReason::ShuttingDown, "router"),
+                Happened::Published(event) => self.publisher_said(event),
+                Happened::Placed(placed) => self.placed(placed),
+                Happened::NodeSaid(message) => self.node_said(message),
+                Happened::Written(Ok(())) => {}
+                Happened::Written(Err(error)) => self.link_lost(&error.to_string()),
+                Happened::Beat => self.beat(),
+                Happened::Deadline => self.deadline_passed(),
+            }
+        }
+        self.close().await;
+    }
+
+    async fn wait(
+        &mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        beat: &mut Interval,
+    ) -> Happened {
+        let clock = self.context.clock;
+        let timeline = self.timeline.as_ref().and_then(|timeline| timeline.deadline());
+        let deadlines = [self.machine.deadline(), timeline];
+        let wake = deadlines.into_iter().flatten().min();
+        let wake = clock.instant(wake.unwrap_or_else(|| clock.mono() + BEAT_EVERY));
+        let placing = async {
+            match &mut self.placing {
+                Some(placing) => placing.await.unwrap_or_else(|error| {
+                    Err(Unplaced { reason: RefusalReason::Internal, text: error.to_string() })
+                }),
+                None => std::future::pending().await,
+            }
+        };
+        let (said, written) = match &mut self.link {
+            Some(state) => {
+                let pending = state.link.writer.pending_bytes() > 0;
+                (Some(state.link.reader.next()), pending.then(|| state.link.writer.flush()))
+            }
+            None => (None, None),
+        };
+        tokio::select! {
+            command = commands.recv(), if !commands.is_closed() || !commands.is_empty() => {
+                Happened::Told(command)
+            }
+            event = next_event(&mut self.publisher) => Happened::Published(event),
+            placed = placing => {
+                Happened::Placed(placed)
+            }
+            message = or_never(said) => Happened::NodeSaid(message),
+            result = or_never(written) => Happened::Written(result),
+            _ = beat.tick() => Happened::Beat,
+            () = sleep_until(wake) => Happened::Deadline,
+        }
+    }
+
+    fn deadline_passed(&mut self) {
+        let now = self.context.clock.mono();
+        if let Some(timeline) = &mut self.timeline
+            && timeline.deadline().is_some_and(|at| at <= now)
+        {
+            self.timeline_input(Input::Elapsed);
+        }
+        self.input(StreamInput::Tick);
+    }
+
+    /// Carries out the machine's orders; whether the session is over.
+    fn obey(&mut self) -> bool {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                StreamOutput::Place { epoch, ladder } => self.place(epoch, ladder),
+                StreamOutput::RefusePublisher(reason) => {
+                    self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
+                    let detail = match reason {
+                        RefusalReason::Undecodable => "no worker can decode the pictures",
+                        _ => "no node takes the stream",
+                    };
+                    self.refuse(reason, detail);
+                }
+                StreamOutput::Finish => self.finish_link(),
+                StreamOutput::Close => return true,
+            }
+        }
+        false
+    }
+
+    fn place(&mut self, epoch: Epoch, choice: LadderChoice) {
+        let source = self.tracks.source();
+        self.ladder = match choice {
+            LadderChoice::Full => full_ladder(&source, &self.context.ladder),
+            LadderChoice::Passthrough if self.published.is_empty() => passthrough_ladder(&source),
+            LadderChoice::Passthrough => unencoded_ladder(&self.ladder),
+        };
+        let ticks = self.timeline.as_ref().and_then(|timeline| timeline.part_target());
+        let part_target_ms = ticks
+            .map_or(PART_TARGET_MS, |ticks| u32::try_from(ticks / 90).unwrap_or(PART_TARGET_MS));
+        let hold_back_ms = if self.low_latency { 3 * part_target_ms } else { HOLD_BACK_MS };
+        let hello = Hello {
+            stream: self.stream.clone(),
+            epoch,
+            ladder: self.ladder.clone(),
+            part_target_ms,
+            hold_back_ms,
+            source_pixels_per_second: self.tracks.pixels_per_second(),
+        };
+        self.link = None;
+        let (registry, last) = (self.context.registry.clone(), self.last_node.clone());
+        let place = async move { place_stream(&registry, &hello, last).await };
+        self.placing = Some(tokio::spawn(place));
+    }
+
+    fn placed(&mut self, placed: Result<Link, Unplaced>) {
+        self.placing = None;
+        let results = &self.context.metrics.placements;
+        match placed {
+            Ok(link) => {
+                results.with_label_values(&["admitted"]).inc();
+                self.admitted(link);
+            }
+            Err(unplaced) => {
+                results.with_label_values(&[unplaced.reason.as_str()]).inc();
+                warn!(stream = %self.stream, reason = unplaced.reason.as_str(), unplaced.text, "not placed");
+                self.event("unplaced", unplaced.text);
+                self.input(StreamInput::Refused(unplaced.reason));
+            }
+        }
+    }
+
+    async fn close(mut self) {
+        info!(stream = %self.stream, "session over");
+        if let Some(placing) = self.placing.take() {
+            placing.abort();
+        }
+        drop(self.publisher.take());
+        // The record stays: the next session's epoch must be higher than any the origin has seen.
+        let unplaced =
+            |record: Option<StreamRecord>| record.map(|old| StreamRecord { node: None, ..old });
+        if let Err(error) = self.context.registry.update(self.stream.as_str(), unplaced).await {
+            warn!(%error, "stream's record not updated");
+        }
+    }
+
+    pub(super) fn now(&self) -> Mono {
+        self.context.clock.mono()
+    }
+}
+
+async fn next_event(publisher: &mut Option<Publication>) -> Option<IngestEvent> {
+    match publisher {
+        Some(publisher) => publisher.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,161 @@
+//! Between the replay buffer and the node: feeding, acknowledgements, loss.
+
+use std::{io, time::Duration};
+
+use millrace_lifecycle::{Lost, StreamInput};
+use millrace_registry::StreamRecord;
+use millrace_types::Mark;
+use millrace_wire::{End, Health, Heartbeat, Message};
+use tracing::{debug, info, warn};
+
+use super::{LinkState, Session, driver::BEAT_EVERY};
+use crate::{feed::Feed, placement::Link};
+
+/// Silence of the node after which the Link is lost.
+const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// A beat that comes later than this says that this router is slow; the silence starts anew.
+const LATE: Duration = Duration::from_millis(300);
+/// Heartbeats from one health report to the next: a second.
+const BEATS_PER_HEALTH: u64 = 5;
+/// Bytes that may wait in the Link's writer; the rest waits in the feed.
+const WRITER_BYTES: usize = 1 << 20;
+
+impl Session {
+    /// A node took the stream: everything that is not published goes to it, then what follows.
+    pub(super) fn admitted(&mut self, link: Link) {
+        for mark in &link.admitted.resume {
+            self.published.note(mark.clone());
+        }
+        let resume = self.published.resume_by(&self.ladder).unwrap_or_default();
+        let mut feed = Feed::default();
+        let replayed =
+            self.replay.from(&resume).map(|item| feed.push(item)).collect::<Result<Vec<_>, _>>();
+        let (node, pid) = (link.node.clone(), link.admitted.worker_pid);
+        let replayed = match replayed {
+            Ok(replayed) => replayed.len(),
+            Err(error) => return self.link_lost(&error.to_string()),
+        };
+        info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, pid, replayed, "stream placed");
+        self.event("placed", format!("on {node}, worker {pid}, {replayed} items replayed"));
+        self.last_node = Some(node);
+        let heard_at = self.now();
+        self.link = Some(LinkState { link, feed, heard_at, sent_seq: 0, end_pushed: false });
+        self.input(StreamInput::Admitted);
+        self.record();
+        self.show();
+    }
+
+    /// Moves items to the writer, as many as it may hold.
+    pub(super) fn feed_link(&mut self) {
+        let Some(state) = &mut self.link else { return };
+        while state.link.writer.pending_bytes() < WRITER_BYTES {
+            let Some(item) = state.feed.pop() else { break };
+            state.sent_seq = item.seq();
+            state.link.writer.push(&Message::Item(item));
+        }
+        if state.end_pushed && state.feed.is_empty() {
+            state.end_pushed = false;
+            state.link.writer.push(&Message::End(End { continues: false }));
+        }
+    }
+
+    /// The stream is over: `End` follows the last item.
+    pub(super) fn finish_link(&mut self) {
+        match &mut self.link {
+            Some(state) => state.end_pushed = true,
+            None => self.input(StreamInput::Finished),
+        }
+    }
+
+    pub(super) fn node_said(&mut self, message: io::Result<Option<Message>>) {
+        let now = self.now();
+        if let Some(state) = &mut self.link {
+            state.heard_at = now;
+        }
+        match message {
+            Ok(Some(Message::Published(published))) => self.published(published.mark),
+            Ok(Some(Message::Ended(ended))) => {
+                let reason = ended.reason;
+                if reason == millrace_types::EndReason::Stopped {
+                    self.link = None;
+                    return self.input(StreamInput::Finished);
+                }
+                self.lost(Lost::Worker(reason), reason.as_str(), &ended.text);
+            }
+            Ok(Some(other)) => debug!(?other, "node said"),
+            Ok(None) => self.link_lost("closed by the node"),
+            Err(error) => self.link_lost(&error.to_string()),
+        }
+    }
+
+    fn published(&mut self, mark: Mark) {
+        if !self.published.note(mark) {
+            return;
+        }
+        self.input(StreamInput::Progressed);
+        if let Some(marks) = self.published.release_by(&self.ladder) {
+            self.replay.release(&marks);
+        }
+    }
+
+    pub(super) fn link_lost(&mut self, why: &str) {
+        self.lost(Lost::Link, "link", why);
+    }
+
+    fn lost(&mut self, lost: Lost, reason: &str, text: &str) {
+        self.link = None;
+        self.restarts += 1;
+        self.context.metrics.losses.with_label_values(&[reason]).inc();
+        warn!(stream = %self.stream, epoch = %self.machine.epoch(), reason, text, "placement lost");
+        self.event("placement_lost", format!("{reason}: {text}"));
+        self.input(StreamInput::Lost(lost));
+    }
+
+    pub(super) fn beat(&mut self) {
+        let now = self.now();
+        let late = now.since(self.beat_at) > BEAT_EVERY + LATE;
+        self.beat_at = now;
+        if let Some(state) = &mut self.link {
+            if late {
+                state.heard_at = now;
+            }
+            if now.since(state.heard_at) > LINK_SILENCE {
+                self.link_lost("silent");
+            } else {
+                let beat = Heartbeat { seq: state.sent_seq, lag_ms: 0 };
+                state.link.writer.push(&Message::Heartbeat(beat));
+            }
+        }
+        self.show();
+        self.beats += 1;
+        if self.beats.is_multiple_of(BEATS_PER_HEALTH) {
+            self.tell_health();
+        }
+    }
+
+    /// Sends the health report along, for those who only know the watch page.
+    fn tell_health(&mut self) {
+        let Ok(json) = serde_json::to_string(&self.report.borrow().health) else { return };
+        if let Some(state) = &mut self.link {
+            state.link.writer.push(&Message::Health(Health { json }));
+        }
+    }
+
+    /// Writes the stream's record, without waiting for it.
+    fn record(&self) {
+        let record = StreamRecord {
+            stream: self.stream.clone(),
+            router: self.context.router.clone(),
+            epoch: self.machine.epoch(),
+            node: self.last_node.clone(),
+            ladder: self.ladder.clone(),
+            since: self.since,
+        };
+        let registry = self.context.registry.clone();
+        tokio::spawn(async move {
+            if let Err(error) = registry.put(&record).await {
+                warn!(%error, "stream's record not written");
+            }
+        });
+    }
+}

@@ -1,0 +1,126 @@
+//! From the publisher to the replay buffer: joins and departures, media onto the stream's clock.
+
+use std::net::SocketAddr;
+
+use millrace_lifecycle::StreamInput;
+use millrace_media::{Input, Item, SourceHints, SourceLimits, Timeline, TimelineStart};
+use millrace_telemetry::Clock;
+use millrace_types::RefusalReason;
+use tracing::{info, warn};
+
+use super::Session;
+use crate::ingest::{
+    IngestEnd, IngestEvent, MessageKind, Publication, PublisherMessage, Refusal, StreamMetadata,
+};
+
+impl Session {
+    /// Takes a publisher in place of the one there is.
+    pub(super) fn join(&mut self, publication: Publication, peer: SocketAddr) {
+        if let Some(mut old) = self.publisher.take() {
+            old.refuse(Refusal::from(RefusalReason::TakenOver));
+            self.timeline_input(Input::PublisherLeft);
+            self.event("taken_over", format!("a publisher at {peer} has taken over"));
+        }
+        self.silent_so_far = true;
+        info!(stream = %self.stream, %peer, "publisher joined");
+        self.event("publisher_joined", format!("from {peer}"));
+        self.context.metrics.publishers.inc();
+        (self.publisher, self.peer) = (Some(publication), Some(peer));
+        self.input(StreamInput::PublisherJoined);
+        self.show();
+    }
+
+    pub(super) fn publisher_said(&mut self, event: Option<IngestEvent>) {
+        match event {
+            Some(IngestEvent::Media(message)) => self.media(message),
+            Some(IngestEvent::Ended(end)) => self.publisher_left(match end {
+                IngestEnd::Unpublished => "stopped publishing".to_owned(),
+                IngestEnd::Disconnected => "connection lost".to_owned(),
+                IngestEnd::Refused(refusal) => format!("turned away: {}", refusal.reason.as_str()),
+            }),
+            None => self.publisher_left("connection's task lost".to_owned()),
+        }
+    }
+
+    fn publisher_left(&mut self, why: String) {
+        self.publisher = None;
+        info!(stream = %self.stream, why, "publisher left");
+        self.event("publisher_left", why);
+        self.timeline_input(Input::PublisherLeft);
+        self.input(StreamInput::PublisherLeft);
+        self.show();
+    }
+
+    /// The publisher's clock is tied to UTC by its first message, not by its connection: some say nothing for a while.
+    fn open_clock(&mut self) {
+        let utc = self.context.clock.wall();
+        match self.timeline {
+            Some(_) => self.timeline_input(Input::PublisherBack { utc }),
+            None => {
+                self.timeline = Some(Timeline::new(TimelineStart {
+                    utc,
+                    resume: None,
+                    low_latency: self.low_latency,
+                    limits: SourceLimits::default(),
+                }));
+            }
+        }
+    }
+
+    fn media(&mut self, message: PublisherMessage) {
+        if std::mem::take(&mut self.silent_so_far) {
+            self.open_clock();
+        }
+        let PublisherMessage { kind, timestamp_ms, body } = message;
+        self.timeline_input(match kind {
+            MessageKind::Video => Input::Video { timestamp_ms, body },
+            MessageKind::Audio => Input::Audio { timestamp_ms, body },
+            MessageKind::Metadata => match StreamMetadata::parse(&body) {
+                Some(metadata) => Input::Metadata(SourceHints {
+                    frame_rate: metadata.frame_rate,
+                    has_audio: metadata.has_audio,
+                    has_video: metadata.has_video,
+                }),
+                None => return,
+            },
+        });
+    }
+
+    /// Feeds the timeline, and what comes out of it to the replay buffer and the node.
+    pub(super) fn timeline_input(&mut self, input: Input) {
+        let now = self.now();
+        let Some(timeline) = &mut self.timeline else { return };
+        if let Err(error) = timeline.handle(now, input) {
+            let reason = error.refusal();
+            warn!(stream = %self.stream, %error, reason = reason.as_str(), "source refused");
+            self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
+            self.refuse(reason, &error);
+            self.event("source_refused", error.to_string());
+        }
+        while let Some(item) = self.timeline.as_mut().and_then(Timeline::poll) {
+            self.item(item);
+        }
+    }
+
+    fn item(&mut self, item: Item) {
+        match &item {
+            Item::Config(config) => self.tracks.note(&config.track),
+            Item::Unit(_) if !self.tracks.units_seen => {
+                self.tracks.units_seen = true;
+                self.input(StreamInput::SourceKnown);
+            }
+            Item::Unit(_) | Item::Tick(_) => {}
+        }
+        self.replay.push(item.clone());
+        if self.was_lossless && !self.replay.is_lossless() {
+            self.was_lossless = false;
+            self.context.metrics.lossy.inc();
+            warn!(stream = %self.stream, "replay buffer full: a failure now would lose frames");
+            self.event("lossy", "input was dropped before it was published".to_owned());
+        }
+        let pushed = self.link.as_mut().map(|state| state.feed.push(item));
+        if let Some(Err(error)) = pushed {
+            self.link_lost(&error.to_string());
+        }
+    }
+}

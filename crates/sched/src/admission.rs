@@ -1,0 +1,120 @@
+//! A node's own books: what it has, what it has promised, and whether it takes one stream more. Never over-commits.
+
+use std::collections::BTreeMap;
+
+use crate::{Capacity, Demand, Resource};
+
+/// Proof of a promise; give it back with [`Ledger::release`].
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reservation(u64);
+
+/// Why a node takes no more: the first dimension that does not suffice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} needs {needed} but {free} of {total} are free", resource.as_str())]
+pub struct NoRoom {
+    /// The dimension.
+    pub resource: Resource,
+    /// What the stream needs of it.
+    pub needed: u64,
+    /// What is free.
+    pub free: u64,
+    /// What the host has.
+    pub total: u64,
+}
+
+/// What a node has and what it has promised.
+#[derive(Debug)]
+pub struct Ledger {
+    capacity: Capacity,
+    promised: BTreeMap<u64, Demand>,
+    next: u64,
+}
+
+impl Ledger {
+    /// A host that has `capacity` and has promised nothing.
+    pub fn new(capacity: Capacity) -> Self {
+        Self { capacity, promised: BTreeMap::new(), next: 0 }
+    }
+
+    /// Promises `demand`, or says what does not suffice.
+    ///
+    /// # Errors
+    /// [`NoRoom`]; nothing has changed then.
+    pub fn admit(&mut self, demand: Demand) -> Result<Reservation, NoRoom> {
+        let free = self.free();
+        for resource in Resource::ALL {
+            let (needed, free) = (demand.amount(resource), free.amount(resource));
+            if needed > free {
+                let total = self.capacity.amount(resource);
+                return Err(NoRoom { resource, needed, free, total });
+            }
+        }
+        let reservation = self.next;
+        self.next += 1;
+        self.promised.insert(reservation, demand);
+        Ok(Reservation(reservation))
+    }
+
+    /// Takes a promise back.
+    pub fn release(&mut self, reservation: Reservation) {
+        self.promised.remove(&reservation.0);
+    }
+
+    /// What the host has.
+    pub const fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    /// What is promised in all.
+    pub fn promised(&self) -> Capacity {
+        self.promised.values().fold(Capacity::ZERO, |sum, demand| sum.plus(demand))
+    }
+
+    /// What is free.
+    pub fn free(&self) -> Capacity {
+        self.capacity.minus(&self.promised())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn capacity(encode: u64, workers: u64) -> Capacity {
+        Capacity { encode_pixels_per_second: encode, workers, ..Capacity::ZERO }
+    }
+
+    #[test]
+    fn a_refusal_names_the_dimension_that_does_not_suffice() {
+        let mut ledger = Ledger::new(capacity(100, 1));
+        let first = ledger.admit(capacity(60, 1)).unwrap();
+        let refusal = ledger.admit(capacity(60, 0)).unwrap_err();
+        assert_eq!(refusal.to_string(), "encode needs 60 but 40 of 100 are free");
+        ledger.release(first);
+        assert!(ledger.admit(capacity(100, 1)).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn never_promises_more_than_it_has(steps in prop::collection::vec((0..50_u64, 0..3_u64, any::<bool>()), 0..60)) {
+            let mut ledger = Ledger::new(capacity(100, 5));
+            let mut held = Vec::new();
+            for (encode, workers, release) in steps {
+                if release {
+                    if let Some(reservation) = held.pop() {
+                        ledger.release(reservation);
+                    }
+                } else if let Ok(reservation) = ledger.admit(capacity(encode, workers)) {
+                    held.push(reservation);
+                }
+                for resource in Resource::ALL {
+                    prop_assert!(ledger.promised().amount(resource) <= ledger.capacity().amount(resource));
+                }
+            }
+            held.drain(..).for_each(|reservation| ledger.release(reservation));
+            prop_assert_eq!(ledger.promised(), Capacity::ZERO);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Decisions about capacity as pure functions over values: what a stream costs, what ladder it gets, whether a host takes it, where it goes.
+//!
+//! ```text
+//! source → ladder → cost → place(fleet) → the node's admit(ledger) → Reservation | NoRoom
+//! ```
+//! Router and node use the same [`cost`], so that they never disagree about a stream's demand.
+
+mod admission;
+mod capacity;
+mod cost;
+mod ladder;
+mod place;
+
+pub use admission::{Ledger, NoRoom, Reservation};
+pub use capacity::{Capacity, Demand, Resource};
+pub use cost::cost;
+pub use ladder::{
+    LadderConfig, LadderError, RungConfig, Source, full_ladder, passthrough_ladder,
+    unencoded_ladder,
+};
+pub use place::{Candidate, Unfit, place};

@@ -1,0 +1,21 @@
+//! Hands the commit to `--version` and `build_info`. Outside a checkout it is `unknown`.
+//! Release builds follow every commit; development builds say the commit they were first made at, to spare rebuilding.
+use std::process::Command;
+
+fn main() {
+    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let commit = match output {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => "unknown".to_owned(),
+    };
+    println!("cargo::rustc-env=MILLRACE_COMMIT={commit}");
+    println!("cargo::rerun-if-changed=build.rs");
+    let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    for path in ["../../.git/HEAD", "../../.git/refs/heads", "../../.git/packed-refs"] {
+        if release && std::path::Path::new(path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! One registry of metrics per program; each crate defines its own in its `metrics.rs` and adds them here.
+
+use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+
+use crate::{COMMIT, VERSION};
+
+/// What `/metrics` of one program shows.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// A registry that holds `millrace_build_info` only.
+    pub fn new() -> Self {
+        let metrics = Self { registry: Registry::new() };
+        let info = metrics.add(
+            IntGaugeVec::new(
+                Opts::new("millrace_build_info", "Always 1; the labels say which build runs."),
+                &["version", "commit"],
+            )
+            .expect("invariant: a constant metric definition is valid"),
+        );
+        info.with_label_values(&[VERSION, COMMIT]).set(1);
+        metrics
+    }
+
+    /// Registers a metric and hands it back. Programs that run in one process share a registry, so names carry the program.
+    pub fn add<C: Collector + Clone + 'static>(&self, metric: C) -> C {
+        if let Err(error) = self.registry.register(Box::new(metric.clone())) {
+            tracing::error!(%error, "metric not registered");
+        }
+        metric
+    }
+
+    /// The exposition text (Prometheus text format 0.0.4).
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics not encoded");
+        }
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

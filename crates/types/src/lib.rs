@@ -1,0 +1,22 @@
+//! The words of Millrace, as types: ids, units, clocks as values, closed reasons, exit codes.
+//!
+//! Everything here is a value: no clock is read, nothing does I/O. Units live in the types
+//! ([`MediaTime`], [`Mono`], [`Wall`]) or at the end of a name (`_ms`, `_kbps`, `_bytes`).
+
+mod clock;
+mod epoch;
+mod id;
+mod ladder;
+mod part;
+mod reason;
+mod stream_key;
+mod worker_exit;
+
+pub use clock::{MEDIA_TIMESCALE, MediaTime, Mono, Wall};
+pub use epoch::Epoch;
+pub use id::{ChannelId, IdError, NodeId, RungId, StreamId};
+pub use ladder::{FrameRate, Ladder, Rung, RungKind, VideoRung};
+pub use part::{Mark, Msn, PartNo};
+pub use reason::{EndReason, Fault, RefusalReason};
+pub use stream_key::{KeyError, StreamKey};
+pub use worker_exit::WorkerExit;

@@ -1,0 +1,179 @@
+//! Closed sets of reasons. One string each is metric label, log field and wire value.
+
+use serde::{Deserialize, Serialize};
+
+/// Whose fault an error is, so that an alert reaches the right person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// What the publisher sent or asked for.
+    Publisher,
+    /// One of our programs or hosts.
+    Farm,
+    /// Something the farm leans on: etcd, a driver, the network.
+    Upstream,
+}
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            /// Every reason there is.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Metric label, log field and wire value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The reason with that wire value, `None` for one of a newer version.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+            }
+        }
+    };
+}
+
+reasons!(
+    /// Why a publisher or a stream was refused.
+    RefusalReason {
+        /// The stream key is unknown, malformed or revoked.
+        BadKey = "bad_key",
+        /// The RTMP application is not `live`.
+        BadApp = "bad_app",
+        /// A newer publisher of the same key has taken over.
+        TakenOver = "taken_over",
+        /// Too many takeovers of one key within a minute.
+        TakeoverLimit = "takeover_limit",
+        /// Video that is not H.264.
+        VideoCodec = "video_codec",
+        /// Audio that is not AAC.
+        AudioCodec = "audio_codec",
+        /// Codec headers or frames that cannot be read.
+        Undecodable = "undecodable",
+        /// Width, height or frame rate above the limit.
+        SourceLimit = "source_limit",
+        /// Sustained bitrate above the limit.
+        BitrateLimit = "bitrate_limit",
+        /// A chunk or message above its size limit, or a breach of RTMP.
+        Protocol = "protocol",
+        /// Too many connections from one address, or in all.
+        ConnectionLimit = "connection_limit",
+        /// No publish, or no media, within the time allowed.
+        Timeout = "timeout",
+        /// No node has the capacity.
+        NoCapacity = "no_capacity",
+        /// The node takes no new work: draining, cordoned or quarantined.
+        NodeUnavailable = "node_unavailable",
+        /// The program is shutting down.
+        ShuttingDown = "shutting_down",
+        /// An epoch below the fence.
+        Fenced = "fenced",
+        /// The peer speaks no common protocol version.
+        Version = "version",
+        /// Ours: a bug, a full disk, a failed spawn.
+        Internal = "internal",
+    }
+);
+
+reasons!(
+    /// Why a worker ended.
+    EndReason {
+        /// It was told to and flushed everything.
+        Stopped = "stopped",
+        /// No encoder could be opened.
+        NoEncoder = "no_encoder",
+        /// The driver's session cap or the device's memory.
+        DeviceFull = "device_full",
+        /// The device fell off the bus or was reset.
+        DeviceLost = "device_lost",
+        /// The driver is older than the oldest we support.
+        DriverTooOld = "driver_too_old",
+        /// The stream cannot be decoded.
+        BadInput = "bad_input",
+        /// It panicked or broke an invariant.
+        Bug = "bug",
+        /// It stopped making progress and was killed.
+        Hung = "hung",
+        /// It did not report ready in time.
+        StartTimeout = "start_timeout",
+        /// It did not flush in time.
+        DrainTimeout = "drain_timeout",
+        /// The kernel killed it for its memory limit.
+        KilledMemory = "killed_memory",
+        /// It made a system call that the sandbox forbids.
+        KilledSeccomp = "killed_seccomp",
+        /// Another signal killed it.
+        KilledSignal = "killed_signal",
+    }
+);
+
+impl EndReason {
+    /// Whose fault it is.
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::BadInput => Fault::Publisher,
+            Self::NoEncoder | Self::DeviceFull | Self::DeviceLost | Self::DriverTooOld => {
+                Fault::Upstream
+            }
+            _ => Fault::Farm,
+        }
+    }
+}
+
+impl RefusalReason {
+    /// Whose fault it is.
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::NoCapacity
+            | Self::NodeUnavailable
+            | Self::ShuttingDown
+            | Self::Fenced
+            | Self::Version
+            | Self::Internal => Fault::Farm,
+            _ => Fault::Publisher,
+        }
+    }
+
+    /// One sentence for the person at the encoder: what is wrong and what to do.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::BadKey => "stream key not accepted: copy it again from your channel",
+            Self::BadApp => "publish to rtmp://HOST/live with your stream key",
+            Self::TakenOver => "another encoder publishes with this key: stop one of the two",
+            Self::TakeoverLimit => "two encoders fight over this key: stop one and wait a minute",
+            Self::VideoCodec => "video must be H.264: choose an H.264 (x264, NVENC) encoder",
+            Self::AudioCodec => "audio must be AAC: choose AAC in the encoder's audio settings",
+            Self::Undecodable => "the stream's codec headers cannot be read: restart the encoder",
+            Self::SourceLimit => "resolution or frame rate is above this farm's limit",
+            Self::BitrateLimit => "bitrate is above this channel's limit: lower it in the encoder",
+            Self::Protocol => "the connection broke the rules of RTMP: restart the encoder",
+            Self::ConnectionLimit => "too many connections from your address: close some",
+            Self::Timeout => "nothing was published in time: start the encoder again",
+            Self::NoCapacity => "the farm is full: try again in a few minutes",
+            Self::NodeUnavailable | Self::ShuttingDown => "maintenance: connect again",
+            Self::Fenced | Self::Version | Self::Internal => {
+                "an error on our side: connect again, and tell the operator if it stays"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_reads_back_from_its_wire_value() {
+        for &reason in RefusalReason::ALL {
+            assert_eq!(RefusalReason::parse(reason.as_str()), Some(reason));
+        }
+        for &reason in EndReason::ALL {
+            assert_eq!(EndReason::parse(reason.as_str()), Some(reason));
+        }
+    }
+}

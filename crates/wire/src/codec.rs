@@ -1,0 +1,254 @@
+//! Between [`Message`]s and frames.
+//!
+//! [`encode`] appends a frame's head to a buffer and hands the payload back, so that it can be written without a copy.
+//! [`Decoder`] takes bytes in any pieces and yields messages; kinds of a newer version are skipped.
+
+use bytes::{Bytes, BytesMut};
+use millrace_media::{Item, Tick};
+use millrace_types::{MediaTime, Msn, PartNo};
+use prost::Message as _;
+
+use crate::{
+    convert::{self, ConvertError},
+    frame::{self, Frame, FrameError},
+    message::{
+        Admitted, End, Health, Heartbeat, Hello, Init, Message, Part, PartAck, Published, Ready,
+        Start,
+    },
+    proto,
+};
+
+/// The bytes cannot be understood; the connection is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame that says something impossible.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+}
+
+mod kind {
+    pub const HELLO: u8 = 1;
+    pub const ADMITTED: u8 = 2;
+    pub const REFUSED: u8 = 3;
+    pub const CONFIG: u8 = 4;
+    pub const ACCESS_UNIT: u8 = 5;
+    pub const TICK: u8 = 6;
+    pub const PUBLISHED: u8 = 7;
+    pub const ENDED: u8 = 8;
+    pub const HEARTBEAT: u8 = 9;
+    pub const END: u8 = 10;
+    pub const READY: u8 = 11;
+    pub const START: u8 = 12;
+    pub const INIT: u8 = 13;
+    pub const PART: u8 = 14;
+    pub const PART_ACK: u8 = 15;
+    pub const HEALTH: u8 = 16;
+}
+
+/// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
+pub fn encode(message: &Message, out: &mut BytesMut) -> Bytes {
+    let (kind, control, payload) = parts_of(message);
+    frame::put_head(out, kind, &control, payload.len());
+    payload
+}
+
+fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
+    let none = Bytes::new();
+    match message {
+        Message::Item(item) => item_parts(item),
+        Message::Part(part) => {
+            (kind::PART, convert::part_to(&part.record).encode_to_vec(), part.bytes.clone())
+        }
+        Message::Init(init) => {
+            (kind::INIT, convert::init_to(&init.record).encode_to_vec(), init.bytes.clone())
+        }
+        Message::Hello(hello) => (kind::HELLO, hello_to(hello).encode_to_vec(), none),
+        Message::Start(start) => (kind::START, start_to(start).encode_to_vec(), none),
+        Message::Ready(ready) => (kind::READY, ready_to(ready).encode_to_vec(), none),
+        Message::Admitted(admitted) => {
+            let resume = admitted.resume.iter().map(convert::mark_to).collect();
+            let control = proto::Admitted { resume, worker_pid: admitted.worker_pid };
+            (kind::ADMITTED, control.encode_to_vec(), none)
+        }
+        Message::Refused(refused) => {
+            (kind::REFUSED, because(refused.reason.as_str(), &refused.text), none)
+        }
+        Message::Ended(ended) => (kind::ENDED, because(ended.reason.as_str(), &ended.text), none),
+        Message::Published(published) => {
+            (kind::PUBLISHED, convert::mark_to(&published.mark).encode_to_vec(), none)
+        }
+        Message::Heartbeat(beat) => {
+            let control = proto::Heartbeat { seq: beat.seq, lag_ms: beat.lag_ms };
+            (kind::HEARTBEAT, control.encode_to_vec(), none)
+        }
+        Message::Health(health) => {
+            let control = proto::Health { json: health.json.clone() };
+            (kind::HEALTH, control.encode_to_vec(), none)
+        }
+        Message::End(end) => {
+            (kind::END, proto::End { continues: end.continues }.encode_to_vec(), none)
+        }
+        Message::PartAck(ack) => {
+            let control =
+                proto::PartAck { rung: ack.rung.to_string(), msn: ack.msn.0, part: ack.part.0 };
+            (kind::PART_ACK, control.encode_to_vec(), none)
+        }
+    }
+}
+
+fn item_parts(item: &Item) -> (u8, Vec<u8>, Bytes) {
+    match item {
+        Item::Unit(unit) => {
+            (kind::ACCESS_UNIT, convert::unit_to(unit).encode_to_vec(), unit.bytes.clone())
+        }
+        Item::Config(config) => {
+            let (control, payload) = convert::config_to(config);
+            (kind::CONFIG, control.encode_to_vec(), payload)
+        }
+        Item::Tick(tick) => {
+            let control = proto::Tick { seq: tick.seq, to: tick.to.0 };
+            (kind::TICK, control.encode_to_vec(), Bytes::new())
+        }
+    }
+}
+
+fn because(reason: &str, text: &str) -> Vec<u8> {
+    proto::Because { reason: reason.to_owned(), text: text.to_owned() }.encode_to_vec()
+}
+
+fn hello_to(hello: &Hello) -> proto::Hello {
+    proto::Hello {
+        stream: hello.stream.to_string(),
+        epoch: convert::epoch_to(hello.epoch),
+        ladder: convert::ladder_to(&hello.ladder),
+        part_target_ms: hello.part_target_ms,
+        hold_back_ms: hello.hold_back_ms,
+        source_pixels_per_second: hello.source_pixels_per_second,
+    }
+}
+
+fn start_to(start: &Start) -> proto::Start {
+    proto::Start {
+        stream: start.stream.to_string(),
+        epoch: convert::epoch_to(start.epoch),
+        ladder: convert::ladder_to(&start.ladder),
+        resume: start.resume.iter().map(convert::mark_to).collect(),
+    }
+}
+
+fn ready_to(ready: &Ready) -> proto::Ready {
+    let measure = |(name, state): &(String, String)| proto::Measure {
+        name: name.clone(),
+        state: state.clone(),
+    };
+    proto::Ready {
+        version: ready.version.clone(),
+        sandbox: ready.sandbox.iter().map(measure).collect(),
+    }
+}
+
+/// Bytes in, messages out.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: BytesMut,
+}
+
+impl Decoder {
+    /// Where bytes from the peer go.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
+    /// The next whole message, `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; the decoder is of no further use.
+    pub fn next_message(&mut self) -> Result<Option<Message>, DecodeError> {
+        while let Some(frame) = frame::take_frame(&mut self.buffer)? {
+            if let Some(message) = message_of(frame)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
+    fn read<T: prost::Message + Default>(frame: &Frame) -> Result<T, ConvertError> {
+        T::decode(frame.control.clone())
+            .map_err(|source| ConvertError::Protobuf { kind: frame.kind, source })
+    }
+    Ok(Some(match frame.kind {
+        kind::ACCESS_UNIT => {
+            Message::Item(Item::Unit(convert::unit_from(read(&frame)?, frame.payload)?))
+        }
+        kind::CONFIG => {
+            Message::Item(Item::Config(convert::config_from(read(&frame)?, frame.payload)?))
+        }
+        kind::TICK => {
+            let tick: proto::Tick = read(&frame)?;
+            Message::Item(Item::Tick(Tick { seq: tick.seq, to: MediaTime(tick.to) }))
+        }
+        kind::PART => {
+            let record = convert::part_from(read(&frame)?, frame.payload.len())?;
+            Message::Part(Part { record, bytes: frame.payload })
+        }
+        kind::INIT => {
+            Message::Init(Init { record: convert::init_from(read(&frame)?)?, bytes: frame.payload })
+        }
+        kind::HELLO => Message::Hello(hello_from(read(&frame)?)?),
+        kind::START => Message::Start(start_from(read(&frame)?)?),
+        kind::READY => Message::Ready(ready_from(read(&frame)?)),
+        kind::ADMITTED => Message::Admitted(admitted_from(read(&frame)?)?),
+        kind::REFUSED => Message::Refused(convert::refused_from(read(&frame)?)),
+        kind::ENDED => Message::Ended(convert::ended_from(read(&frame)?)),
+        kind::PUBLISHED => {
+            Message::Published(Published { mark: convert::mark_from(read(&frame)?)? })
+        }
+        kind::HEARTBEAT => {
+            let beat: proto::Heartbeat = read(&frame)?;
+            Message::Heartbeat(Heartbeat { seq: beat.seq, lag_ms: beat.lag_ms })
+        }
+        kind::HEALTH => Message::Health(Health { json: read::<proto::Health>(&frame)?.json }),
+        kind::END => Message::End(End { continues: read::<proto::End>(&frame)?.continues }),
+        kind::PART_ACK => {
+            let ack: proto::PartAck = read(&frame)?;
+            let (msn, part) = (Msn(ack.msn), PartNo(ack.part));
+            Message::PartAck(PartAck { rung: ack.rung.parse()?, msn, part })
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
+    Ok(Hello {
+        stream: hello.stream.parse()?,
+        epoch: convert::epoch_from(hello.epoch)?,
+        ladder: convert::ladder_from(hello.ladder)?,
+        part_target_ms: hello.part_target_ms,
+        hold_back_ms: hello.hold_back_ms,
+        source_pixels_per_second: hello.source_pixels_per_second,
+    })
+}
+
+fn start_from(start: proto::Start) -> Result<Start, ConvertError> {
+    Ok(Start {
+        stream: start.stream.parse()?,
+        epoch: convert::epoch_from(start.epoch)?,
+        ladder: convert::ladder_from(start.ladder)?,
+        resume: start.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?,
+    })
+}
+
+fn ready_from(ready: proto::Ready) -> Ready {
+    let pair = |measure: proto::Measure| (measure.name, measure.state);
+    Ready { version: ready.version, sandbox: ready.sandbox.into_iter().map(pair).collect() }
+}
+
+fn admitted_from(admitted: proto::Admitted) -> Result<Admitted, ConvertError> {
+    let resume = admitted.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?;
+    Ok(Admitted { resume, worker_pid: admitted.worker_pid })
+}

@@ -1,0 +1,124 @@
+//! Messages over an async stream: Link between router and node, and the node's end of a worker socket.
+//!
+//! One half reads, the other writes. The writer gathers what is ready and writes it vectored; it never waits to gather
+//! more, so nothing is delayed, and a busy peer costs fewer system calls.
+
+use std::{collections::VecDeque, io, io::IoSlice};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::{Decoder, Message, encode};
+
+/// Most slices handed to the kernel at once; Linux takes 1024.
+const MAX_SLICES: usize = 64;
+
+/// The reading half of a connection.
+#[derive(Debug)]
+pub struct MessageReader<R> {
+    from: R,
+    decoder: Decoder,
+}
+
+impl<R: AsyncRead + Unpin> MessageReader<R> {
+    /// Reads messages from `from`.
+    pub fn new(from: R) -> Self {
+        Self { from, decoder: Decoder::default() }
+    }
+
+    /// The next message, `None` when the peer has closed. Cancel-safe: nothing read is lost.
+    ///
+    /// # Errors
+    /// Those of the stream; [`io::ErrorKind::InvalidData`] when the bytes cannot be understood,
+    /// [`io::ErrorKind::UnexpectedEof`] when it ends inside a message.
+    pub async fn next(&mut self) -> io::Result<Option<Message>> {
+        loop {
+            match self.decoder.next_message() {
+                Ok(Some(message)) => return Ok(Some(message)),
+                Ok(None) => {}
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+            let buffer = self.decoder.buffer();
+            buffer.reserve(16 << 10);
+            if self.from.read_buf(buffer).await? == 0 {
+                return match buffer.is_empty() {
+                    true => Ok(None),
+                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                };
+            }
+        }
+    }
+}
+
+/// The writing half of a connection.
+#[derive(Debug)]
+pub struct MessageWriter<W> {
+    to: W,
+    ready: VecDeque<Bytes>,
+    ready_bytes: usize,
+}
+
+impl<W: AsyncWrite + Unpin> MessageWriter<W> {
+    /// Writes messages to `to`.
+    pub fn new(to: W) -> Self {
+        Self { to, ready: VecDeque::new(), ready_bytes: 0 }
+    }
+
+    /// Puts a message in line; [`Self::flush`] writes it.
+    pub fn push(&mut self, message: &Message) {
+        let mut head = BytesMut::new();
+        let payload = encode(message, &mut head);
+        self.ready_bytes += head.len() + payload.len();
+        self.ready.push_back(head.freeze());
+        if !payload.is_empty() {
+            self.ready.push_back(payload);
+        }
+    }
+
+    /// Bytes in line.
+    pub fn pending_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
+    /// Writes all that is in line. Cancel-safe: what was not written stays in line.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        while !self.ready.is_empty() {
+            let slices: Vec<_> =
+                self.ready.iter().take(MAX_SLICES).map(|bytes| IoSlice::new(bytes)).collect();
+            let mut count = self.to.write_vectored(&slices).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.ready_bytes -= count;
+            while let Some(front) = self.ready.front_mut() {
+                if count < front.len() {
+                    front.advance(count);
+                    break;
+                }
+                count -= front.len();
+                self.ready.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a message in line and writes all.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn send(&mut self, message: &Message) -> io::Result<()> {
+        self.push(message);
+        self.flush().await
+    }
+
+    /// Closes the writing direction.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.to.shutdown().await
+    }
+}

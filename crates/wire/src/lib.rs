@@ -1,0 +1,22 @@
+//! Frames and messages between router and node (Link) and between node and worker (worker socket).
+//!
+//! A frame is a fixed header, a protobuf control part and a payload of media bytes that is never copied into it.
+//! The same frames serve both ways; see `docs/protocol/link.md`.
+
+pub mod blocking;
+mod codec;
+mod connection;
+mod convert;
+mod frame;
+mod message;
+#[allow(missing_docs, reason = "the messages are documented as values in `message`")]
+mod proto;
+
+pub use codec::{DecodeError, Decoder, encode};
+pub use connection::{MessageReader, MessageWriter};
+pub use convert::ConvertError;
+pub use frame::FrameError;
+pub use message::{
+    Admitted, End, Ended, Health, Heartbeat, Hello, Init, Message, Part, PartAck, Published, Ready,
+    Refused, Start,
+};

@@ -1,0 +1,116 @@
+//! Gathers the samples of one rung's open part, and closes it into bytes and a record.
+
+use bytes::Bytes;
+use millrace_hls::{Hash, InitRecord, PartRecord, RenditionKind};
+use millrace_media::{
+    AvcRecord, TrackConfig,
+    cmaf::{Sample, init_section, part},
+};
+use millrace_types::{Epoch, MediaTime, RungId};
+use millrace_wire::{Init, Message, Part};
+
+use crate::grid::Slot;
+
+/// One rung's packager.
+#[derive(Debug)]
+pub(crate) struct Packager {
+    rung: RungId,
+    epoch: Epoch,
+    init: Option<Hash>,
+    /// What precedes every IDR picture: its parameter sets, with 4-byte lengths. Some players ignore a new init section
+    /// (docs/adr/0004-mid-segment-succession.md), none ignores these.
+    parameter_sets: Bytes,
+    open: Option<OpenPart>,
+    /// Where the last closed part ended.
+    closed_to: Option<MediaTime>,
+}
+
+#[derive(Debug)]
+struct OpenPart {
+    slot: Slot,
+    decode_time: i64,
+    samples: Vec<Sample>,
+}
+
+impl Packager {
+    pub(crate) const fn new(rung: RungId, epoch: Epoch) -> Self {
+        Self { rung, epoch, init: None, parameter_sets: Bytes::new(), open: None, closed_to: None }
+    }
+
+    /// From here on the rung's parts need the init section of `track`; says so unless nothing changed.
+    pub(crate) fn describe(
+        &mut self,
+        track: &TrackConfig,
+        bandwidth_bps: u64,
+        transcoded: bool,
+    ) -> Option<Message> {
+        let bytes = init_section(track);
+        let hash = Hash::of(&bytes);
+        if self.init.replace(hash) == Some(hash) {
+            return None;
+        }
+        if let TrackConfig::Video(video) = track {
+            let record = AvcRecord::parse(&video.avcc);
+            self.parameter_sets = record.map_or_else(|_| Bytes::new(), |record| record.in_band());
+        }
+        let (kind, codecs) = match track {
+            TrackConfig::Video(video) => (
+                RenditionKind::Video {
+                    width: video.width,
+                    height: video.height,
+                    frame_rate: video.frame_rate,
+                    transcoded,
+                },
+                video.codecs.clone(),
+            ),
+            TrackConfig::Audio(audio) => {
+                (RenditionKind::Audio { channels: audio.channels }, audio.codecs.clone())
+            }
+        };
+        let record = InitRecord { rung: self.rung.clone(), hash, codecs, bandwidth_bps, kind };
+        Some(Message::Init(Init { record, bytes }))
+    }
+
+    /// Adds a sample to the part `slot`, which begins with it if it is not open yet.
+    pub(crate) fn push(&mut self, slot: Slot, decode_time: i64, mut sample: Sample) {
+        if sample.sync && !self.parameter_sets.is_empty() {
+            sample.bytes = [&self.parameter_sets[..], &sample.bytes].concat().into();
+        }
+        let open = self.open.get_or_insert_with(|| OpenPart {
+            slot,
+            decode_time,
+            samples: Vec::with_capacity(32),
+        });
+        open.samples.push(sample);
+    }
+
+    /// Closes the open part, if any, at `end`; `last` says whether its segment ends too.
+    pub(crate) fn close(&mut self, end: MediaTime, last: bool) -> Option<Message> {
+        let OpenPart { slot, decode_time, samples } = self.open.take()?;
+        let init = self.init.expect("invariant: a rung is described before its first sample");
+        let sequence = (slot.segment.msn.0 as u32) << 8 | slot.part.0 & 0xff;
+        let bytes = part(sequence, decode_time.unsigned_abs(), &samples);
+        self.closed_to = Some(end);
+        let record = PartRecord {
+            rung: self.rung.clone(),
+            msn: slot.segment.msn,
+            part: slot.part,
+            epoch: self.epoch,
+            segment_start: slot.segment.start,
+            discontinuity: slot.segment.discontinuity,
+            start: slot.at,
+            end,
+            independent: samples[0].sync,
+            last,
+            init,
+            hash: Hash::of(&bytes),
+            length: u32::try_from(bytes.len()).expect("invariant: a part is smaller than 4 GiB"),
+        };
+        Some(Message::Part(Part { record, bytes }))
+    }
+
+    /// Where the last part that was closed ended.
+    pub(crate) const fn closed_to(&self) -> Option<MediaTime> {
+        self.closed_to
+    }
+}

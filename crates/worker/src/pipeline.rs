@@ -1,0 +1,159 @@
+//! Turns the messages of one stream into init sections and parts. Does no I/O and reads no clock.
+//!
+//! ```text
+//! new(Start) → take(Item)* → finish()
+//! ```
+
+use millrace_media::{AccessUnit, Config, Item, Track, TrackConfig};
+use millrace_transcode::{Backend, TranscodeError};
+use millrace_types::{MEDIA_TIMESCALE, MediaTime, RungKind};
+use millrace_wire::{Heartbeat, Message, Start};
+
+use crate::{
+    encoded::EncodedRung, grid::Cuts, packager::Packager, passthrough::Passthrough,
+    transcoder::Transcoder,
+};
+
+/// One stream's way through a worker.
+pub struct Pipeline<B: Backend> {
+    passthroughs: Vec<Passthrough>,
+    transcoder: Option<Transcoder<B>>,
+    video_cuts: Cuts,
+    audio_cuts: Cuts,
+    audio_timescale: u32,
+    /// Describes the video from its next IDR on.
+    next_video: Option<TrackConfig>,
+    last_seq: u64,
+    newest: Option<MediaTime>,
+}
+
+impl<B: Backend> Pipeline<B> {
+    /// Prepares every rung of the ladder; opens no decoder or encoder before there is a picture.
+    ///
+    /// # Errors
+    /// [`TranscodeError::NoEncoder`] when a rung is to be encoded and the backend cannot.
+    pub fn new(backend: B, start: &Start) -> Result<Self, TranscodeError> {
+        let (mut passthroughs, mut encoded) = (Vec::new(), Vec::new());
+        for rung in &start.ladder.rungs {
+            let mark = start.resume.iter().find(|mark| mark.rung == rung.id);
+            let done = mark.map(|mark| (mark.msn, mark.part));
+            let packager = Packager::new(rung.id.clone(), start.epoch);
+            match &rung.kind {
+                RungKind::Source => {
+                    passthroughs.push(Passthrough::new(Track::Video, packager, done));
+                }
+                RungKind::Audio => {
+                    passthroughs.push(Passthrough::new(Track::Audio, packager, done));
+                }
+                RungKind::Video(video) => {
+                    encoded.push(EncodedRung::new(video.clone(), packager, done));
+                }
+            }
+        }
+        let transcoder = match encoded.is_empty() {
+            true => None,
+            false => Some(Transcoder::new(backend, encoded)?),
+        };
+        Ok(Self {
+            passthroughs,
+            transcoder,
+            video_cuts: Cuts::default(),
+            audio_cuts: Cuts::default(),
+            audio_timescale: 0,
+            next_video: None,
+            last_seq: 0,
+            newest: None,
+        })
+    }
+
+    /// Takes the next record of the stream; appends what is complete with it to `out`.
+    ///
+    /// # Errors
+    /// The backend cannot go on.
+    pub fn take(&mut self, item: &Item, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
+        self.last_seq = item.seq();
+        match item {
+            Item::Config(Config { track: track @ TrackConfig::Video(_), .. }) => {
+                self.next_video = Some(track.clone());
+            }
+            Item::Config(Config { track: track @ TrackConfig::Audio(audio), .. }) => {
+                self.audio_timescale = audio.sample_rate;
+                self.describe(track, out);
+            }
+            Item::Unit(unit) => match unit.track {
+                Track::Audio => self.take_audio(unit, out),
+                Track::Video => self.take_video(unit, out)?,
+            },
+            // A tick makes nothing complete: what a rung shows last lasts until its next picture.
+            Item::Tick(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Nothing came for a while: if the last picture closed its segment, encoded rungs need not wait for another either.
+    ///
+    /// # Errors
+    /// The backend cannot go on.
+    pub fn idle(&mut self, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
+        match (self.video_cuts.segment_end(), &mut self.transcoder) {
+            (Some(end), Some(transcoder)) => transcoder.flush(Some(end), out),
+            _ => Ok(()),
+        }
+    }
+
+    /// The stream is over: flushes every rung and closes its segment.
+    ///
+    /// # Errors
+    /// The backend cannot go on.
+    pub fn finish(&mut self, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
+        self.passthroughs.iter_mut().for_each(|rung| rung.finish(out));
+        let end = self.video_cuts.segment_end();
+        self.transcoder.as_mut().map_or(Ok(()), |transcoder| transcoder.flush(end, out))
+    }
+
+    fn take_audio(&mut self, unit: &AccessUnit, out: &mut Vec<Message>) {
+        let timescale = self.audio_timescale.max(1);
+        let slot = self.audio_cuts.slot(unit, timescale);
+        self.newest = self.newest.max(Some(MediaTime::from_timescale(unit.pts, timescale)));
+        self.passthroughs.iter_mut().for_each(|rung| rung.take(unit, slot, out));
+    }
+
+    fn take_video(
+        &mut self,
+        unit: &AccessUnit,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        let discontinuity = unit.stamp.segment.discontinuity;
+        if self.video_cuts.discontinuity().is_some_and(|before| before != discontinuity)
+            && let Some(transcoder) = &mut self.transcoder
+        {
+            transcoder.flush(self.video_cuts.segment_end(), out)?;
+        }
+        // A description holds from the next IDR on: what comes before it, if anything, still belongs to the last one.
+        if unit.idr
+            && let Some(track) = self.next_video.take()
+        {
+            self.describe(&track, out);
+            if let (TrackConfig::Video(video), Some(transcoder)) = (&track, &mut self.transcoder) {
+                transcoder.describe(video, out)?;
+            }
+        }
+        let slot = self.video_cuts.slot(unit, MEDIA_TIMESCALE);
+        self.newest = self.newest.max(Some(MediaTime(unit.pts)));
+        self.passthroughs.iter_mut().for_each(|rung| rung.take(unit, slot, out));
+        self.transcoder.as_mut().map_or(Ok(()), |transcoder| transcoder.take(unit, slot, out))
+    }
+
+    fn describe(&mut self, track: &TrackConfig, out: &mut Vec<Message>) {
+        out.extend(self.passthroughs.iter_mut().filter_map(|rung| rung.describe(track)));
+    }
+
+    /// What was taken last, and how much media waits to become parts.
+    pub fn heartbeat(&self) -> Heartbeat {
+        let passed = self.passthroughs.iter().filter_map(Passthrough::closed_to);
+        let encoded = self.transcoder.iter().filter_map(Transcoder::closed_to);
+        let lag = self.newest.zip(passed.chain(encoded).min()).map_or(0, |(to, from)| to - from);
+        let lag_ms = u32::try_from(lag / i64::from(MEDIA_TIMESCALE / 1_000)).unwrap_or_default();
+        Heartbeat { seq: self.last_seq, lag_ms }
+    }
+}

@@ -1,0 +1,208 @@
+//! Decodes a stream once and feeds every encoded rung, each scaled from the next larger one where that is possible.
+//!
+//! Every coded picture that came in goes out exactly once on every rung that shows it: in place of one that the
+//! decoder could not read, the one before it is shown again.
+
+use std::collections::BTreeSet;
+
+use millrace_media::{AccessUnit, VideoConfig};
+use millrace_transcode::{Backend, Decoder, DecoderSettings, Frame, Scaler, TranscodeError};
+use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime};
+use millrace_wire::Message;
+
+use crate::{
+    encoded::EncodedRung,
+    grid::{Grid, Slot},
+};
+
+/// Pictures in a row of which none could be decoded before the stream counts as undecodable.
+const UNREADABLE_LIMIT: usize = 120;
+/// The most pictures that H.264 lets presentation lag behind decoding.
+const MAX_REORDER: i64 = 16;
+
+/// Everything between coded pictures and encoded rungs.
+pub(crate) struct Transcoder<B: Backend> {
+    backend: B,
+    source: Option<VideoConfig>,
+    decoder: Option<B::Decoder>,
+    grid: Grid,
+    /// Presentation times of what the decoder was given and has not returned.
+    expected: BTreeSet<i64>,
+    shown: Option<B::Frame>,
+    rungs: Vec<ScaledRung<B>>,
+}
+
+struct ScaledRung<B: Backend> {
+    rung: EncodedRung<B>,
+    scaler: B::Scaler,
+    /// The rung it is scaled from; none: from the source.
+    parent: Option<usize>,
+}
+
+impl<B: Backend> Transcoder<B> {
+    /// Prepares the rungs, largest first.
+    pub(crate) fn new(backend: B, rungs: Vec<EncodedRung<B>>) -> Result<Self, TranscodeError> {
+        let mut scaled = Vec::<ScaledRung<B>>::with_capacity(rungs.len());
+        for rung in rungs {
+            let scaler = backend.scaler(rung.size())?;
+            let parent = scaled.iter().rposition(|larger| larger.rung.size().covers(rung.size()));
+            scaled.push(ScaledRung { rung, scaler, parent });
+        }
+        Ok(Self {
+            backend,
+            source: None,
+            decoder: None,
+            grid: Grid::default(),
+            expected: BTreeSet::new(),
+            shown: None,
+            rungs: scaled,
+        })
+    }
+
+    /// The source is described anew: what was given before comes out first.
+    pub(crate) fn describe(
+        &mut self,
+        source: &VideoConfig,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        if self.source.as_ref() != Some(source) {
+            self.finish_decoding(out)?;
+            self.source = Some(source.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes a coded picture that is cut into the part `slot`, in decoding order.
+    pub(crate) fn take(
+        &mut self,
+        unit: &AccessUnit,
+        slot: Slot,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        let Some(source) = &self.source else { return Ok(()) };
+        self.grid.learn(slot);
+        let mut decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            // What precedes the first IDR cannot be decoded; it comes only when the replay lost its beginning.
+            None if !unit.idr => return Ok(()),
+            None => self.backend.decoder(&DecoderSettings {
+                avcc: source.avcc.clone(),
+                reorder: reorder(unit, source.frame_rate),
+            })?,
+        };
+        self.expected.insert(unit.pts);
+        decoder.push(unit.pts, &unit.bytes)?;
+        self.show_decoded(&mut decoder, out)?;
+        self.decoder = Some(decoder);
+        if self.expected.len() > UNREADABLE_LIMIT {
+            return Err(TranscodeError::BadInput(format!("{UNREADABLE_LIMIT} pictures in a row")));
+        }
+        Ok(())
+    }
+
+    /// Nothing follows without a break: everything comes out, and every rung's segment is closed, at `end` if that is known.
+    pub(crate) fn flush(
+        &mut self,
+        end: Option<MediaTime>,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        self.finish_decoding(out)?;
+        self.rungs.iter_mut().try_for_each(|scaled| scaled.rung.flush(end, out))
+    }
+
+    /// Where the slowest rung's last closed part ended, if any has closed one.
+    pub(crate) fn closed_to(&self) -> Option<MediaTime> {
+        self.rungs.iter().filter_map(|scaled| scaled.rung.closed_to()).min()
+    }
+
+    fn finish_decoding(&mut self, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
+        if let Some(mut decoder) = self.decoder.take() {
+            decoder.finish()?;
+            self.show_decoded(&mut decoder, out)?;
+        }
+        if let Some(last) = self.shown.clone() {
+            self.repeat_before(i64::MAX, &last, out)?;
+        }
+        self.expected.clear();
+        Ok(())
+    }
+
+    fn show_decoded(
+        &mut self,
+        decoder: &mut B::Decoder,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        while let Some(frame) = decoder.poll()? {
+            let pts = frame.pts();
+            if self.expected.contains(&pts) {
+                let before = self.shown.clone().unwrap_or_else(|| frame.clone());
+                self.repeat_before(pts, &before, out)?;
+                self.expected.remove(&pts);
+                self.show(&frame, pts, out)?;
+                self.shown = Some(frame);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows `frame` in place of every picture before `pts` that the decoder did not return.
+    fn repeat_before(
+        &mut self,
+        pts: i64,
+        frame: &B::Frame,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        while let Some(&missing) = self.expected.first().filter(|&&first| first < pts) {
+            self.expected.remove(&missing);
+            self.show(frame, missing, out)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a picture to every rung that wants it.
+    fn show(
+        &mut self,
+        frame: &B::Frame,
+        pts: i64,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        let rate = self.source.as_ref().map_or(FrameRate { num: 30, den: 1 }, |it| it.frame_rate);
+        let half_frame = i64::from(MEDIA_TIMESCALE * rate.den / (2 * rate.num.max(1)));
+        let Some(slot) = self.grid.part_at(MediaTime(pts), half_frame) else { return Ok(()) };
+        let mut scaled = vec![None; self.rungs.len()];
+        for index in 0..self.rungs.len() {
+            if self.rungs[index].rung.wants(MediaTime(pts), slot, rate) {
+                let picture = self.scaled(index, frame, &mut scaled)?;
+                self.rungs[index].rung.push(&self.backend, &picture, pts, slot, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The picture in the size of a rung, made from its parent's and made once.
+    fn scaled(
+        &mut self,
+        index: usize,
+        frame: &B::Frame,
+        scaled: &mut [Option<B::Frame>],
+    ) -> Result<B::Frame, TranscodeError> {
+        if let Some(picture) = &scaled[index] {
+            return Ok(picture.clone());
+        }
+        let picture = match self.rungs[index].parent {
+            Some(parent) => {
+                let larger = self.scaled(parent, frame, scaled)?;
+                self.rungs[index].scaler.scale(&larger)?
+            }
+            None => self.rungs[index].scaler.scale(frame)?,
+        };
+        Ok(scaled[index].insert(picture).clone())
+    }
+}
+
+/// How many pictures presentation lags behind decoding, from the times of an IDR.
+fn reorder(idr: &AccessUnit, rate: FrameRate) -> u8 {
+    let frame = i64::from(MEDIA_TIMESCALE) * i64::from(rate.den) / i64::from(rate.num.max(1));
+    let pictures = (idr.pts - idr.dts + frame / 2) / frame.max(1);
+    u8::try_from(pictures.clamp(0, MAX_REORDER)).unwrap_or_default()
+}

@@ -1,0 +1,74 @@
+//! Starting other programs: shown before they run, judged by their exit status. Decides no order and no retry.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The repository's root: two levels above this crate.
+pub fn root() -> PathBuf {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_dir.ancestors().nth(2).expect("invariant: xtask lies in crates/xtask").to_owned()
+}
+
+/// A program to start in the repository's root.
+pub fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root());
+    command
+}
+
+/// The cargo that runs us, so that a toolchain chosen by `cargo +name` stays chosen.
+pub fn cargo(args: &[&str]) -> Command {
+    command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args)
+}
+
+/// The command as a person would type it in the repository's root.
+pub fn shown(command: &Command) -> String {
+    let variables = command.get_envs().filter_map(|(name, value)| {
+        Some(format!("{}={}", name.to_str()?, quoted(value?.to_str()?)))
+    });
+    let program = Path::new(command.get_program()).file_name().and_then(|name| name.to_str());
+    let args = command.get_args().filter_map(|word| word.to_str()).map(quoted);
+    variables.chain(program.map(str::to_owned)).chain(args).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Shows and runs it. Fails when it cannot be started or does not end with 0.
+pub fn run(command: &mut Command) -> Result<()> {
+    let line = shown(command);
+    eprintln!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot start {line}"))?;
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_command_can_be_pasted_into_a_shell() {
+        let mut command = Command::new("/usr/bin/cargo");
+        command.args(["nextest", "-E", "test(it's)"]).env("RUST_LOG", "a=debug,b");
+        assert_eq!(shown(&command), r"RUST_LOG=a=debug,b cargo nextest -E 'test(it'\''s)'");
+    }
+
+    #[test]
+    fn a_program_that_fails_is_an_error_that_names_it() {
+        assert!(run(&mut Command::new("true")).is_ok());
+        assert!(run(&mut Command::new("false")).unwrap_err().to_string().contains("false"));
+    }
+}

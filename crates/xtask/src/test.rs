@@ -1,0 +1,97 @@
+//! `cargo xtask test`: everything CI runs, as a list of steps one can read from top to bottom.
+
+use std::{fs, process::Command, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    arguments::Arguments,
+    check, fuzz, fuzz_coverage, junit, nextest, packages, process,
+    setup::{self, Fitness},
+    steps::{self, Report, Step},
+};
+
+/// How many of the slowest tests are listed at the end.
+const SLOWEST: usize = 20;
+
+/// Sets up and runs all steps; with filters only the tests that match them.
+pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
+    let only_check = arguments.flag("--no-install");
+    let full = arguments.flag("--full");
+    let filters = arguments.rest();
+    let wanted = [packages::BUILD, packages::TEST].concat();
+    if setup::prepare(&wanted, only_check)? == Fitness::Unfit {
+        return Ok(ExitCode::from(2));
+    }
+    nextest::forget_report(full);
+    let report = steps::run(if filters.is_empty() { all(full) } else { some(full, &filters) });
+    let cases = nextest::results(full);
+    let summary = format!(
+        "slowest tests\n{}\nsteps\n{}\n{}\n",
+        junit::slowest(&cases, SLOWEST),
+        report.table(),
+        junit::count_line(&cases)
+    );
+    if full && filters.is_empty() {
+        write_report(&report, &summary)?;
+    }
+    // One stream, so that the count is the last line also where both are collected.
+    eprint!("\n{summary}");
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn all<'a>(full: bool) -> Vec<Step<'a>> {
+    let seconds = if full { 600 } else { fuzz::DEFAULT_SECONDS };
+    let mut steps = vec![
+        Step::command("format", check::format()),
+        Step::command("clippy", check::clippy()),
+        build(full),
+        test_runner(),
+        Step::command("tests", nextest::command(full, &[])),
+        Step::command("doc tests", doc_tests(full)),
+        Step::work("fuzz", "cargo xtask fuzz", move || fuzz::every_target(seconds)),
+    ];
+    if full {
+        let coverage = "cargo xtask fuzz --coverage";
+        steps.push(Step::work("fuzz coverage", coverage, fuzz_coverage::measure));
+    }
+    steps
+}
+
+fn some<'a>(full: bool, filters: &[String]) -> Vec<Step<'a>> {
+    vec![build(full), test_runner(), Step::command("tests", nextest::command(full, filters))]
+}
+
+/// The programs and what tests them, in one go: built apart, features that only tests ask for would build half of it twice.
+fn build<'a>(full: bool) -> Step<'a> {
+    let targets = ["--workspace", "--bins", "--tests", "--examples"];
+    let mut build = process::cargo(&["build", "--profile", nextest::cargo_profile(full)]);
+    build.args(targets);
+    Step::command("build", build)
+}
+
+fn test_runner<'a>() -> Step<'a> {
+    Step::work("test runner", "cargo install --locked cargo-nextest", nextest::ensure)
+}
+
+/// In the profile of the tests, so that no library is built twice.
+fn doc_tests(full: bool) -> Command {
+    let profile = nextest::cargo_profile(full);
+    process::cargo(&["test", "--profile", profile, "--workspace", "--doc", "--quiet"])
+}
+
+/// The dated report of a long run, to be committed.
+fn write_report(report: &Report, summary: &str) -> Result<()> {
+    let line = |program: &str, args: &[&str]| -> Result<String> {
+        let output = process::command(program, args).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let date = line("date", &["-u", "+%F"])?;
+    let commit = line("git", &["rev-parse", "--short", "HEAD"])?;
+    let verdict = if report.passed() { "passed" } else { "failed" };
+    let dir = process::root().join("docs/reports");
+    fs::create_dir_all(&dir)?;
+    let path = dir.join(format!("{date}-full.md"));
+    let text = format!("# Long tests, {date}, commit {commit}: {verdict}\n\n```\n{summary}```\n");
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,20 @@
+//! What the whole-system tests share: a farm of real processes, started and stopped by a test.
+//!
+//! The tests go through the front door only: they publish with real clients, play with `millrace-testkit`'s strict player
+//! or a real one, and look at the farm by its API. Faults are signals to real processes.
+
+mod decoded;
+mod farm;
+mod live_clip;
+mod player_page;
+mod presented;
+mod shaka;
+mod viewer;
+
+pub use decoded::{Decoded, SMALL_PICTURE, decode, read_stamps};
+pub use farm::{Channel, Farm, FarmOptions, StreamView};
+pub use live_clip::{LiveClip, unix_ms};
+pub use player_page::{PlayerPage, WebPlayer};
+pub use presented::Presented;
+pub use shaka::shaka_script;
+pub use viewer::Viewer;

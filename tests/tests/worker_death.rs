@@ -1,0 +1,129 @@
+//! A worker may die at any moment: the publisher stays connected and no frame is lost, repeated or moved.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Recording, check};
+use millrace_tests::{Farm, FarmOptions};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+
+/// One fault: when, and by which signal. Not SIGSEGV: a Rust program survives the first one that is only sent to it.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    /// After the stream's first part, milliseconds.
+    at_ms: u64,
+    signal: Signal,
+}
+
+/// What came of them.
+struct Outcome {
+    recording: Recording,
+    struck: Vec<Instant>,
+}
+
+/// Publishes 24 s, strikes the worker at the given moments, and proves that nothing is missing.
+async fn survive(before_first_part: bool, faults: &[Fault]) -> Outcome {
+    let farm = Farm::start(FarmOptions::default()).await.unwrap();
+    let channel = farm.channel();
+    let clip = ClipSpec { seconds: 24, ..ClipSpec::default() };
+    let mut publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
+    let player = Player::start(&channel.playback_url, PlayerOptions::default());
+    let mut struck = Vec::new();
+    let mut pid = None;
+    if before_first_part {
+        let worker = farm.worker(&channel.stream, None).await.unwrap();
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+        (pid, struck) = (Some(worker), vec![Instant::now()]);
+    }
+    player.media(0.3, Duration::from_secs(10)).await.unwrap();
+    let start = tokio::time::Instant::now();
+    for fault in faults {
+        tokio::time::sleep_until(start + Duration::from_millis(fault.at_ms)).await;
+        let worker = farm.worker(&channel.stream, pid).await.unwrap();
+        kill(Pid::from_raw(worker), fault.signal).unwrap();
+        struck.push(Instant::now());
+        pid = Some(worker);
+    }
+    let status = publisher.wait(Duration::from_secs(40)).await.unwrap();
+    assert!(status.success(), "the publisher was cut off: {}", publisher.log());
+    player.media(f64::from(clip.seconds) - 0.2, Duration::from_secs(10)).await.unwrap();
+    let recording = player.stop().await.unwrap();
+    let restarts = farm.stream(&channel.stream).await.unwrap().restarts;
+    assert_eq!(restarts, struck.len() as u64, "restarts counted are faults injected");
+    let last = clip.frames().last().unwrap() - 2;
+    let report = check(&recording, &clip.expected().at_least(0..=last)).unwrap();
+    println!("{report}");
+    report.assert_lossless();
+    Outcome { recording, struck }
+}
+
+impl Outcome {
+    /// The longest time from a fault to the next part of any rung.
+    fn longest_recovery(&self) -> Duration {
+        let next = |at: &Instant| {
+            let rungs = self.recording.renditions.iter();
+            rungs.filter_map(|rung| rung.next_arrival_after(*at)).max().unwrap_or(Duration::MAX)
+        };
+        self.struck.iter().map(next).max().unwrap_or_default()
+    }
+}
+
+const KILL: Signal = Signal::SIGKILL;
+
+#[tokio::test]
+async fn five_kills_lose_no_frame() {
+    let at = |at_ms| Fault { at_ms, signal: KILL };
+    // Inside a part, at a segment's boundary, during the recovery from that, and late.
+    let outcome = survive(true, &[at(3_100), at(6_000), at(6_250), at(12_700)]).await;
+    println!("longest recovery: {:?}", outcome.longest_recovery());
+}
+
+#[tokio::test]
+async fn stopped_and_crashed_workers_are_replaced_without_a_lost_frame() {
+    let faults = [
+        Fault { at_ms: 2_500, signal: Signal::SIGSTOP },
+        Fault { at_ms: 8_000, signal: Signal::SIGFPE },
+        Fault { at_ms: 11_000, signal: Signal::SIGABRT },
+        Fault { at_ms: 14_000, signal: Signal::SIGSTOP },
+    ];
+    survive(false, &faults).await;
+}
+
+#[tokio::test]
+async fn faults_at_random_moments_lose_no_frame() {
+    let seed = std::env::var("MILLRACE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(rand::random::<u64>);
+    println!("seed: MILLRACE_TEST_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let signals = [KILL, Signal::SIGSTOP, Signal::SIGILL];
+    let faults: Vec<_> = (0..5)
+        .map(|round| Fault {
+            at_ms: round * 3_600 + random.random_range(0..3_600),
+            signal: signals[random.random_range(0..signals.len())],
+        })
+        .collect();
+    println!("{faults:?}");
+    survive(false, &faults).await;
+}
+
+#[tokio::test]
+async fn timing_the_next_part_comes_within_a_second_of_a_kill() {
+    let at = |at_ms| Fault { at_ms, signal: KILL };
+    let outcome = survive(false, &[at(4_100), at(8_050), at(12_350), at(16_700)]).await;
+    let longest = outcome.longest_recovery();
+    println!("longest recovery from a kill: {longest:?}");
+    assert!(longest <= Duration::from_millis(1_000), "{longest:?}");
+}
+
+#[tokio::test]
+async fn timing_the_next_part_comes_within_two_seconds_of_a_stop() {
+    let at = |at_ms| Fault { at_ms, signal: Signal::SIGSTOP };
+    let outcome = survive(false, &[at(4_100), at(10_050)]).await;
+    let longest = outcome.longest_recovery();
+    println!("longest recovery from a stop: {longest:?}");
+    assert!(longest <= Duration::from_millis(2_200), "{longest:?}");
+}
