@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     arguments::{ConfigArguments, ConfigCommand},
     settings::Settings,
+    state_dir::StateDir,
 };
 
 /// Checks or shows.
@@ -22,7 +23,11 @@ pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
                 None => println!("no file: the defaults hold"),
             }
         }
-        ConfigCommand::Show(file) => print!("{}", shown(&Settings::load(file.config.as_deref())?)),
+        ConfigCommand::Show(file) => {
+            let mut settings = Settings::load(file.config.as_deref())?;
+            settings.place(&StateDir::of_user(None));
+            print!("{}", shown(&settings));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use std::{
 use millrace_sched::LadderConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{arguments::ListenArguments, prerequisite::Prerequisite};
+use crate::{arguments::ListenArguments, prerequisite::Prerequisite, state_dir::StateDir};
 
 /// Read when no `--config` is given and it exists.
 const DEFAULT_FILE: &str = "/etc/millrace/standalone.toml";
@@ -115,6 +115,13 @@ impl Settings {
                 *slot = address;
                 self.by_flag.push(key);
             }
+        }
+    }
+
+    /// Puts the sockets where this user's lie, unless the file says where.
+    pub fn place(&mut self, dirs: &StateDir) {
+        if self.source("node.run_dir") == Source::Default {
+            self.sections.node.run_dir.clone_from(&dirs.run);
         }
     }
 

@@ -25,15 +25,13 @@ use crate::{
     children, demo,
     prerequisite::Prerequisite,
     ready_file::{MetricsUrls, Ready},
-    settings::{Listener, Settings, Source},
-    state_dir::StateDir,
+    settings::{Listener, Settings},
+    state_dir::{MAX_RUN_DIR_BYTES, StateDir},
     urls::http,
 };
 
 /// How long stopping may take in all.
 const STOP: Duration = Duration::from_secs(4);
-/// Longest directory for sockets: their names follow, and the kernel takes 107 bytes (unix(7)).
-const MAX_RUN_DIR_BYTES: usize = 75;
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -83,9 +81,7 @@ fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDi
     settings.listen(&arguments.listen);
     let dirs = StateDir::of_user(arguments.state_dir.as_deref());
     dirs.create()?;
-    if settings.source("node.run_dir") == Source::Default {
-        settings.sections.node.run_dir.clone_from(&dirs.run);
-    }
+    settings.place(&dirs);
     if let Some(dir) = &arguments.worker_dir {
         settings.sections.node.worker_dir = Some(dir.clone());
     }
@@ -190,7 +186,7 @@ fn check_run_dir(run_dir: &Path) -> Result<(), Prerequisite> {
         return Ok(());
     }
     Err(Prerequisite(format!(
-        "{}: {bytes} bytes are too long for a directory of sockets, {MAX_RUN_DIR_BYTES} are the most; choose a shorter one with --state-dir",
+        "{}: {bytes} bytes are too long for a directory of sockets, {MAX_RUN_DIR_BYTES} are the most; choose a shorter one as node.run_dir",
         run_dir.display()
     )))
 }
@@ -269,6 +265,6 @@ mod tests {
     fn a_directory_that_no_socket_fits_into_is_refused_before_a_worker_fails() {
         assert_eq!(check_run_dir(Path::new("/run/millrace")), Ok(()));
         let long = format!("/{}", "x".repeat(100));
-        assert!(check_run_dir(Path::new(&long)).unwrap_err().to_string().contains("--state-dir"));
+        assert!(check_run_dir(Path::new(&long)).unwrap_err().to_string().contains("node.run_dir"));
     }
 }

@@ -1,13 +1,19 @@
 //! Where standalone keeps what outlives it, and where its sockets lie.
 
 use std::{
-    env, fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    collections::hash_map::DefaultHasher,
+    env, fs,
+    hash::{Hash as _, Hasher as _},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use nix::unistd::geteuid;
+
+/// The longest directory a worker's socket still fits into: their names follow, and the kernel takes 107 bytes (unix(7)).
+pub const MAX_RUN_DIR_BYTES: usize = 75;
 
 /// The two directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,21 +50,36 @@ impl StateDir {
             true => PathBuf::from("/run/millrace"),
             false => state.join("run"),
         };
-        Self { state, run }
+        Self { run: short_enough(run, &env::temp_dir()), state }
     }
 
     /// Makes both where they are missing.
     ///
     /// # Errors
-    /// A directory cannot be made.
+    /// A directory cannot be made, or somebody else made it.
     pub fn create(&self) -> anyhow::Result<()> {
         let make = |path: &Path, mode| -> io::Result<()> {
             fs::DirBuilder::new().recursive(true).mode(mode).create(path)
         };
         let hint = "choose another with --state-dir";
         make(&self.state, 0o700).with_context(|| format!("{}: {hint}", self.state.display()))?;
-        make(&self.run, 0o755).with_context(|| format!("{}: {hint}", self.run.display()))
+        make(&self.run, 0o755).with_context(|| format!("{}: {hint}", self.run.display()))?;
+        // In a directory that all may write to, a stranger could have been first.
+        let made = fs::symlink_metadata(&self.run)?;
+        let ours = made.is_dir() && made.uid() == geteuid().as_raw();
+        ensure!(ours, "{}: belongs to another user: {hint}", self.run.display());
+        Ok(())
     }
+}
+
+/// `run`, or where no socket's name would fit behind it, a directory of `temp` that is its alone.
+fn short_enough(run: PathBuf, temp: &Path) -> PathBuf {
+    if run.as_os_str().len() <= MAX_RUN_DIR_BYTES {
+        return run;
+    }
+    let mut hasher = DefaultHasher::new();
+    run.hash(&mut hasher);
+    temp.join(format!("millrace-{:016x}", hasher.finish()))
 }
 
 #[cfg(test)]
@@ -82,5 +103,16 @@ mod tests {
         assert_eq!(chosen(None, false, None), own);
         assert_eq!(chosen(None, false, Some("/x")), both("/x/millrace", "/x/millrace/run"));
         assert_eq!(chosen(Some("/farm"), true, None), both("/farm", "/farm/run"));
+    }
+
+    #[test]
+    fn sockets_of_a_farm_deep_in_the_tree_lie_in_a_short_directory_of_their_own() {
+        let deep = |name: &str| PathBuf::from(format!("/{}/{name}/run", "x".repeat(100)));
+        let temp = Path::new("/tmp");
+        let [one, other] = ["one", "other"].map(|name| short_enough(deep(name), temp));
+        assert!(one.starts_with(temp) && one.as_os_str().len() <= MAX_RUN_DIR_BYTES, "{one:?}");
+        assert_ne!(one, other);
+        assert_eq!(one, short_enough(deep("one"), temp), "the same after a restart");
+        assert_eq!(short_enough("/run/millrace".into(), temp), PathBuf::from("/run/millrace"));
     }
 }
