@@ -137,8 +137,20 @@ impl Farm {
     /// # Errors
     /// When the API refuses it.
     pub async fn new_channel(&self, name: &str) -> anyhow::Result<Channel> {
-        let body = serde_json::json!({ "channel": name }).to_string();
-        let made = self.api(Method::POST, "/v1/channels", body).await?;
+        self.add_channel(name, false).await
+    }
+
+    /// Makes another channel, whose viewers accept stalls for less delay.
+    ///
+    /// # Errors
+    /// When the API refuses it.
+    pub async fn new_low_latency_channel(&self, name: &str) -> anyhow::Result<Channel> {
+        self.add_channel(name, true).await
+    }
+
+    async fn add_channel(&self, name: &str, low_latency: bool) -> anyhow::Result<Channel> {
+        let body = serde_json::json!({ "channel": name, "low_latency": low_latency });
+        let made = self.api(Method::POST, "/v1/channels", body.to_string()).await?;
         let key = made["stream_key"].as_str().with_context(|| format!("no key in {made}"))?;
         let playback_url =
             self.ready.playback.replace(&format!("/{}/", self.ready.stream), &format!("/{name}/"));

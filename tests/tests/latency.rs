@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use hyper::Method;
 use millrace_testkit::{ClipSpec, HttpClient, Scratch, resolve, until, until_some};
 use millrace_tests::{Channel, Farm, FarmOptions, LiveClip, Viewer, WebPlayer, decode, unix_ms};
 use serde_json::json;
@@ -24,16 +23,6 @@ async fn farm() -> Farm {
 
 fn clip() -> ClipSpec {
     ClipSpec { seconds: 40, ..ClipSpec::default() }
-}
-
-/// A channel whose viewers accept stalls for less delay.
-async fn low_latency_channel(farm: &Farm) -> Channel {
-    let body = json!({ "channel": "quick", "low_latency": true }).to_string();
-    let made = farm.api(Method::POST, "/v1/channels", body).await.unwrap();
-    let key = made["stream_key"].as_str().unwrap();
-    let default = farm.channel();
-    let playback_url = default.playback_url.replace(&format!("/{}/", default.stream), "/quick/");
-    Channel { rtmp_url: format!("{}/{key}", farm.rtmp_url()), playback_url, stream: "quick".into() }
 }
 
 /// Median and 95th percentile of the delay from camera to screen on the encoded rung in hls.js, milliseconds.
@@ -68,7 +57,8 @@ async fn timing_a_viewer_in_hls_js_is_at_most_two_and_a_half_seconds_behind_the_
 #[tokio::test]
 async fn timing_a_viewer_of_a_low_latency_channel_is_at_most_1600_ms_behind_the_camera() {
     let farm = farm().await;
-    let (median, p95) = glass_to_glass_ms(&low_latency_channel(&farm).await).await;
+    let channel = farm.new_low_latency_channel("quick").await.unwrap();
+    let (median, p95) = glass_to_glass_ms(&channel).await;
     assert!(median <= 1_600.0 && p95 <= 1_600.0, "median {median}, p95 {p95}");
 }
 

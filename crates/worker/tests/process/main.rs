@@ -9,9 +9,12 @@ mod node;
 #[allow(dead_code, reason = "shared with other tests")]
 mod rendition;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use clip::Clip;
 use millrace_media::{Item, Track};
+use millrace_sandbox::Death;
 use millrace_types::{Epoch, Ladder, Rung, RungKind, WorkerExit};
 use millrace_wire::{End, Message, Start};
 use node::Node;
@@ -105,5 +108,20 @@ fn a_spare_costs_nothing_while_it_waits_for_work() -> Result<()> {
     let before = node.cpu_seconds()?;
     node.silence(std::time::Duration::from_secs(1))?;
     assert!(node.cpu_seconds()? - before <= 0.05);
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_no_daemon_comes_back_to_ends_itself_after_a_minute() -> Result<()> {
+    let mut node = Node::spawn(env!("CARGO_BIN_EXE_millrace-worker"), true)?;
+    node.hear()?;
+    node.say(&start())?;
+    for item in CLIP.items()? {
+        node.say(&Message::Item(item))?;
+    }
+    node.parts_until_beat()?;
+    let (stayed, death) = node.leave(Duration::from_secs(75))?;
+    assert_eq!(death, Death::Exited(WorkerExit::Ended.code()));
+    assert!((55.0..70.0).contains(&stayed.as_secs_f64()), "{stayed:?}");
     Ok(())
 }

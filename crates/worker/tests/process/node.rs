@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -59,6 +59,14 @@ impl Node {
         self.link.stream.shutdown(Shutdown::Both)?;
         self.link = Link::connect(&self.socket, true)?;
         Ok(())
+    }
+
+    /// Goes away for good; how long the worker stays on after that, and how it ends.
+    pub fn leave(mut self, patience: Duration) -> Result<(Duration, Death)> {
+        self.link.stream.shutdown(Shutdown::Both)?;
+        let since = Instant::now();
+        let death = self.child.wait_for(patience)?.context("the worker stays")?;
+        Ok((since.elapsed(), death))
     }
 
     pub fn say(&mut self, message: &Message) -> Result<()> {
