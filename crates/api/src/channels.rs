@@ -42,7 +42,7 @@ pub(crate) struct Rotation {
 
 /// All channels, by name.
 pub(crate) async fn list(State(farm): State<Farm>) -> Answer {
-    let channels = farm.registry.list::<ChannelRecord>().await?;
+    let channels = farm.registry.list::<ChannelRecord>();
     Ok(Json(json!({ "channels": channels.iter().map(shown).collect::<Vec<_>>() })))
 }
 
@@ -76,14 +76,14 @@ pub(crate) async fn create(
 
 /// One channel.
 pub(crate) async fn show(State(farm): State<Farm>, Path(name): Path<String>) -> Answer {
-    let found = farm.registry.get::<ChannelRecord>(&parsed(&name)?.to_string()).await?;
+    let found = farm.registry.get::<ChannelRecord>(&parsed(&name)?.to_string())?;
     found.map(|record| Json(shown(&record))).ok_or_else(|| unknown(&name))
 }
 
 /// Forgets a channel and its keys.
 pub(crate) async fn delete(State(farm): State<Farm>, Path(name): Path<String>) -> Answer {
     let channel = parsed(&name)?;
-    if farm.registry.get::<ChannelRecord>(&channel.to_string()).await?.is_none() {
+    if farm.registry.get::<ChannelRecord>(&channel.to_string())?.is_none() {
         return Err(unknown(&name));
     }
     farm.registry.delete::<ChannelRecord>(&channel.to_string()).await?;

@@ -36,9 +36,17 @@ impl IntoResponse for Problem {
 
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
-        tracing::error!(%error, "registry not readable");
-        let what_to_do = "repair or delete the record that is named";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string(), what_to_do)
+        let (status, what_to_do) = match &error {
+            RegistryError::Json { .. } => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "repair or delete the record that is named")
+            }
+            RegistryError::Unavailable { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "see whether etcd has a leader; look at what is there now before you try again",
+            ),
+        };
+        tracing::error!(%error, "registry not usable");
+        Self::new(status, error.to_string(), what_to_do)
     }
 }
 

@@ -22,7 +22,7 @@ const EVENTS: usize = 1_000;
 
 /// All live streams, by name.
 pub(crate) async fn streams(State(farm): State<Farm>) -> Answer {
-    let answers = farm.ask_routers("/v1/streams").await?;
+    let answers = farm.ask_routers("/v1/streams").await;
     let (mut streams, missing) = concatenated(answers);
     streams.sort_by(|a, b| a["stream"].as_str().cmp(&b["stream"].as_str()));
     Ok(Json(json!({ "streams": streams, "missing": missing })))
@@ -33,7 +33,7 @@ pub(crate) async fn stream(State(farm): State<Farm>, Path(id): Path<String>) -> 
     let id: StreamId = id.parse().map_err(|error: millrace_types::IdError| {
         Problem::new(StatusCode::BAD_REQUEST, error.to_string(), "see /v1/streams for the names")
     })?;
-    let Answers { found, missing } = farm.ask_routers(&format!("/v1/streams/{id}")).await?;
+    let Answers { found, missing } = farm.ask_routers(&format!("/v1/streams/{id}")).await;
     let Some(mut report) = found.into_iter().next() else {
         return Err(match missing.first() {
             Some(router) => Problem::new(
@@ -62,7 +62,7 @@ async fn worker_of(
     report: &Map<String, Value>,
 ) -> Result<Value, Problem> {
     let Some(node) = report.get("node").and_then(Value::as_str) else { return Ok(Value::Null) };
-    let Some(record) = farm.registry.get::<NodeRecord>(node).await? else {
+    let Some(record) = farm.registry.get::<NodeRecord>(node)? else {
         return Ok(json!({ "unknown": format!("node {node} is not registered") }));
     };
     Ok(match farm.node_streams(&record).await {
@@ -104,7 +104,7 @@ pub(crate) async fn events(
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Answer {
     let limit = query?.limit.unwrap_or(EVENTS);
-    let (mut events, missing) = concatenated(farm.ask_routers("/v1/events").await?);
+    let (mut events, missing) = concatenated(farm.ask_routers("/v1/events").await);
     events.sort_by(|a, b| a["at"].as_str().cmp(&b["at"].as_str()));
     events.drain(..events.len().saturating_sub(limit));
     Ok(Json(json!({ "events": events, "missing": missing })))
@@ -112,7 +112,7 @@ pub(crate) async fn events(
 
 /// Every node, with what it works on.
 pub(crate) async fn nodes(State(farm): State<Farm>) -> Answer {
-    let records = farm.registry.list::<NodeRecord>().await?;
+    let records = farm.registry.list::<NodeRecord>();
     let works = farm.all_node_streams(&records).await;
     let nodes = records.iter().zip(works).map(|(record, works)| {
         let mut node = json!(record);
@@ -133,7 +133,7 @@ pub(crate) async fn nodes(State(farm): State<Farm>) -> Answer {
 
 /// Every origin: where players connect.
 pub(crate) async fn origins(State(farm): State<Farm>) -> Answer {
-    let origins = farm.registry.list::<OriginRecord>().await?;
+    let origins = farm.registry.list::<OriginRecord>();
     Ok(Json(json!({ "origins": origins })))
 }
 

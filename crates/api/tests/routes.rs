@@ -66,7 +66,7 @@ async fn a_key_is_shown_once_and_the_registry_holds_its_hash_only() {
     let (status, made) = bench.ask("POST", "/v1/channels", r#"{"channel": "news"}"#).await;
     assert_eq!(status, 201, "{made}");
     let key: StreamKey = made["stream_key"].as_str().unwrap().parse().unwrap();
-    let record: ChannelRecord = bench.registry.get("news").await.unwrap().unwrap();
+    let record: ChannelRecord = bench.registry.get("news").unwrap().unwrap();
     assert_eq!(record.key_hashes, [key.hash()]);
     let (_, shown) = bench.ask("GET", "/v1/channels/news", "").await;
     let (_, all) = bench.ask("GET", "/v1/channels", "").await;
@@ -81,7 +81,7 @@ async fn rotation_ends_the_old_key_unless_it_is_kept_and_revocation_ends_all() {
     let bench = Bench::new().await;
     bench.ask("POST", "/v1/channels", r#"{"channel": "news", "priority": "partner"}"#).await;
     let hashes = async || {
-        let record: Option<ChannelRecord> = bench.registry.get("news").await.unwrap();
+        let record: Option<ChannelRecord> = bench.registry.get("news").unwrap();
         record.unwrap().key_hashes
     };
     let first = hashes().await;

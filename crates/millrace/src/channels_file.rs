@@ -59,7 +59,7 @@ impl ChannelsFile {
     }
 
     async fn write_changes(&mut self, registry: &Registry) -> anyhow::Result<()> {
-        let now = registry.list::<ChannelRecord>().await?;
+        let now = registry.list::<ChannelRecord>();
         if now == self.written {
             return Ok(());
         }
@@ -99,7 +99,7 @@ mod tests {
         fs::write(dir.join(FILE), "[{").unwrap();
         let broken = ChannelsFile::restore(&dir, &after).await.unwrap_err().to_string();
         fs::remove_dir_all(&dir).unwrap();
-        assert_eq!(after.get::<ChannelRecord>("news").await.unwrap(), Some(record));
+        assert_eq!(after.get::<ChannelRecord>("news").unwrap(), Some(record));
         assert!(!text.contains(&key.reveal()), "{text}");
         assert!(broken.contains(FILE), "{broken}");
     }

@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(first, again);
         assert_eq!(mode & 0o777, 0o600);
         assert!(error.contains("delete it") && !error.contains("scrambled"), "{error}");
-        let record: ChannelRecord = registry.get(CHANNEL).await.unwrap().unwrap();
+        let record: ChannelRecord = registry.get(CHANNEL).unwrap().unwrap();
         assert_eq!(record.key_hashes, [first.hash()]);
     }
 }

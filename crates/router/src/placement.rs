@@ -51,10 +51,7 @@ pub async fn place_stream(
     hello: &Hello,
     last: Option<NodeId>,
 ) -> Result<Link, Unplaced> {
-    let nodes: Vec<NodeRecord> = registry
-        .list()
-        .await
-        .map_err(|error| Unplaced { reason: RefusalReason::Internal, text: error.to_string() })?;
+    let nodes: Vec<NodeRecord> = registry.list();
     let demand = cost(hello.source_pixels_per_second, &hello.ladder);
     let candidates: Vec<_> = nodes.iter().map(candidate).collect();
     let (mut order, unfit) = place(&candidates, &demand);

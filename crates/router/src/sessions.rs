@@ -87,9 +87,9 @@ impl Sessions {
     }
 
     /// The channel that the key belongs to, if it is one of its keys.
-    async fn channel_of(&self, request: &PublishRequest) -> Result<ChannelRecord, Refusal> {
+    fn channel_of(&self, request: &PublishRequest) -> Result<ChannelRecord, Refusal> {
         let channel: &ChannelId = request.key.channel();
-        let found = self.registry.get::<ChannelRecord>(channel.as_str()).await;
+        let found = self.registry.get::<ChannelRecord>(channel.as_str());
         let record = found.map_err(|error| {
             error!(%error, %channel, "channel cannot be read");
             Refusal::from(RefusalReason::Internal)
@@ -103,7 +103,7 @@ impl Sessions {
 
 impl Gate for Sessions {
     async fn authorize(&self, request: PublishRequest) -> Result<Granted, Refusal> {
-        let channel = self.channel_of(&request).await?;
+        let channel = self.channel_of(&request)?;
         let (key_hash, peer) = (request.key.hash(), request.peer);
         let joined = self.ask(|reply| Question::Join { channel, key_hash, peer, reply }).await;
         joined.unwrap_or_else(|| Err(RefusalReason::ShuttingDown.into()))
@@ -130,7 +130,7 @@ impl Task {
         let mut changes = self.context.registry.changes();
         loop {
             tokio::select! {
-                Ok(()) = changes.changed() => self.turn_revoked_away().await,
+                Ok(()) = changes.changed() => self.turn_revoked_away(),
                 question = inbox.recv() => match question {
                     Some(question) => self.answer(question).await,
                     None => return,
@@ -149,9 +149,9 @@ impl Task {
     }
 
     /// Publishers whose key is not their channel's any more are turned away.
-    async fn turn_revoked_away(&mut self) {
+    fn turn_revoked_away(&mut self) {
         for (stream, held) in &self.sessions {
-            let channel = self.context.registry.get::<ChannelRecord>(stream.as_str()).await;
+            let channel = self.context.registry.get::<ChannelRecord>(stream.as_str());
             let valid = match channel {
                 Ok(Some(channel)) => channel.key_hashes.contains(&held.key_hash),
                 Ok(None) => false,
