@@ -278,7 +278,10 @@ fn spawn(
 }
 
 /// A program of the same build as this test.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When it was not built.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let dir =
         test.parent().and_then(Path::parent).context("a test lies in target/<profile>/deps")?;

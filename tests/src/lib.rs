@@ -12,7 +12,7 @@ mod shaka;
 mod viewer;
 
 pub use decoded::{Decoded, SMALL_PICTURE, decode, read_stamps};
-pub use farm::{Channel, Farm, FarmOptions, StreamView};
+pub use farm::{Channel, Farm, FarmOptions, StreamView, program};
 pub use live_clip::{LiveClip, unix_ms};
 pub use player_page::{PlayerPage, WebPlayer};
 pub use presented::Presented;

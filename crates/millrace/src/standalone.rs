@@ -11,7 +11,7 @@ use millrace_node::{Node, NodeError};
 use millrace_origin::Running as Origin;
 use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
-use millrace_telemetry::{LogFormat, Metrics, init_logs};
+use millrace_telemetry::{LogFormat, Metrics, Supervisor, init_logs};
 use millrace_types::{NodeId, StreamKey};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -40,6 +40,8 @@ const STOP: Duration = Duration::from_secs(4);
 pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
     init_logs(&arguments.log, LogFormat::Auto)
         .map_err(|error| Prerequisite(format!("--log: {error}")))?;
+    let supervisor = Supervisor::of_environment();
+    let _watch = supervisor.watch();
     let mut signals = Signals::new()?;
     let (settings, dirs) = prepare(arguments)?;
     let farm = tokio::select! {
@@ -55,9 +57,11 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
     }
     let everywhere = farm.router.addresses.rtmp.ip().is_unspecified();
     welcome(&ready, arguments.demo, everywhere);
+    supervisor.ready();
     let picture = arguments.demo.then(|| tokio::spawn(demo::publish(ready.rtmp, farm.key.clone())));
 
     signals.any().await;
+    supervisor.stopping();
     info!("standalone stops");
     if let Some(picture) = picture {
         picture.abort();
