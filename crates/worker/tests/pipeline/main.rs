@@ -191,7 +191,11 @@ fn when_only_the_pictures_stop_their_segment_is_closed_on_every_rung_before_they
     let mut timeline = clip::timeline();
     clip.publish_without_pictures(&mut timeline, 3_300..8_000)?;
     let items: Vec<_> = std::iter::from_fn(|| timeline.poll()).collect();
-    let is_back = |item: &Item| matches!(item, Item::Unit(unit) if unit.track == Track::Video && unit.pts > presented(&items, Track::Video)[0] + 7 * 90_000);
+    let back_at = presented(&items, Track::Video)[0] + 7 * 90_000;
+    let is_back = |item: &Item| match item {
+        Item::Unit(unit) => unit.track == Track::Video && unit.pts > back_at,
+        _ => false,
+    };
     let before = &items[..items.iter().position(is_back).unwrap()];
     let start = start(ladder(vec![video("360p", 640, 360, 30, false)]), vec![]);
     for rung in ["source", "360p"] {
