@@ -1,8 +1,8 @@
 //! The text of a media playlist: a pure function of the window (RFC 8216bis 4.4). Says nothing about when to answer.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
-use millrace_types::{MediaTime, RungId};
+use millrace_types::{MediaTime, Msn, RungId};
 
 use crate::{
     RenditionKind, TARGET_DURATION, Window,
@@ -30,14 +30,18 @@ impl Window {
         let first = window.listed().next()?;
         let end = window.end()?;
         let mut text = String::with_capacity(8 * 1024);
-        self.write_head(&mut text, window, first);
+        let breaks = self.breaks();
+        self.write_head(&mut text, window, (first, discontinuities(first, &breaks)));
         let skipped = if skip { skippable(window, end) } else { 0 };
         if skipped > 0 {
             line(&mut text, format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
         }
-        let mut before = None;
+        let mut before: Option<&Segment> = None;
         for (index, segment) in window.listed().enumerate() {
             if index >= skipped {
+                let number = discontinuities(segment, &breaks);
+                let known = before.map_or(number, |before| discontinuities(before, &breaks));
+                write_discontinuities(&mut text, number.saturating_sub(known));
                 write_segment(&mut text, segment, before, end);
             }
             before = Some(segment);
@@ -46,7 +50,12 @@ impl Window {
         Some(text)
     }
 
-    fn write_head(&self, text: &mut String, window: &RungWindow, first: &Segment) {
+    fn write_head(
+        &self,
+        text: &mut String,
+        window: &RungWindow,
+        (first, discontinuities): (&Segment, u64),
+    ) {
         let open = self.announced();
         line(text, format_args!("#EXTM3U\n#EXT-X-VERSION:{VERSION}"));
         line(text, format_args!("#EXT-X-TARGETDURATION:{TARGET_SECONDS}"));
@@ -62,7 +71,7 @@ impl Window {
         let part_target = f64::from(open.part_target_ms) / 1000.0;
         line(text, format_args!("#EXT-X-PART-INF:PART-TARGET={part_target:.3}"));
         line(text, format_args!("#EXT-X-MEDIA-SEQUENCE:{}", first.msn));
-        line(text, format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", first.discontinuity));
+        line(text, format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}"));
         let kind = window.current_init().map(|init| init.kind);
         if !matches!(kind, None | Some(RenditionKind::Video { transcoded: false, .. })) {
             line(text, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
@@ -90,6 +99,17 @@ impl Window {
     }
 }
 
+/// How many lie before the segment in the stream's life: those that its stamp says, and `breaks`.
+fn discontinuities(segment: &Segment, breaks: &BTreeSet<Msn>) -> u64 {
+    segment.discontinuity.saturating_add(breaks.range(..=segment.msn).count() as u64)
+}
+
+fn write_discontinuities(text: &mut String, passed: u64) {
+    for _ in 0..passed.min(MAX_DISCONTINUITY_TAGS) {
+        line(text, format_args!("#EXT-X-DISCONTINUITY"));
+    }
+}
+
 /// How many of the listed segments lie before the skip boundary.
 fn skippable(window: &RungWindow, end: MediaTime) -> usize {
     let old = |segment: &&Segment| {
@@ -103,11 +123,6 @@ fn seconds_between(from: MediaTime, to: MediaTime) -> f64 {
 }
 
 fn write_segment(text: &mut String, segment: &Segment, before: Option<&Segment>, end: MediaTime) {
-    let passed =
-        before.map_or(0, |before| segment.discontinuity.saturating_sub(before.discontinuity));
-    for _ in 0..passed.min(MAX_DISCONTINUITY_TAGS) {
-        line(text, format_args!("#EXT-X-DISCONTINUITY"));
-    }
     if before.is_none_or(|before| before.init != segment.init) {
         line(text, format_args!("#EXT-X-MAP:URI=\"init-{}.mp4\"", segment.init));
     }

@@ -1,8 +1,9 @@
-//! The text of the multivariant playlist: a pure function of the announced rungs and their newest init sections.
+//! The text of the multivariant playlist: a pure function of the announced rungs, their newest init sections, and what
+//! their full segments weigh.
 
 use std::fmt::Write as _;
 
-use crate::{InitRecord, RenditionKind, Window};
+use crate::{InitRecord, RenditionKind, Window, rung::RungWindow, window::bitrate_bps};
 
 /// `GROUP-ID` of the one audio group.
 const AUDIO_GROUP: &str = "audio";
@@ -13,23 +14,26 @@ impl Window {
     /// Every video rung goes with the audio rung, which is also offered alone, last.
     pub fn multivariant_playlist(&self) -> Option<String> {
         let rungs = &self.announced().rungs;
-        let inits: Vec<&InitRecord> =
-            rungs.iter().map(|rung| self.rung(rung)?.current_init()).collect::<Option<_>>()?;
-        if inits.is_empty() {
+        let streams: Vec<Stream<'_>> =
+            rungs.iter().map(|rung| Stream::of(self.rung(rung)?)).collect::<Option<_>>()?;
+        if streams.is_empty() {
             return None;
         }
-        let is_audio = |init: &&&InitRecord| matches!(init.kind, RenditionKind::Audio { .. });
-        let audio = inits.iter().find(is_audio).copied();
+        let is_audio =
+            |stream: &&Stream<'_>| matches!(stream.init.kind, RenditionKind::Audio { .. });
+        let audio = streams.iter().find(is_audio);
         let mut text = "#EXTM3U\n#EXT-X-VERSION:9\n".to_owned();
-        if let Some(InitRecord { rung, kind: RenditionKind::Audio { channels }, .. }) = audio {
+        if let Some(InitRecord { rung, kind: RenditionKind::Audio { channels }, .. }) =
+            audio.map(|audio| audio.init)
+        {
             let _ = writeln!(
                 text,
                 "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{AUDIO_GROUP}\",NAME=\"{rung}\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"{channels}\",URI=\"{rung}/index.m3u8\""
             );
         }
-        inits
+        streams
             .iter()
-            .filter(|init| !is_audio(init))
+            .filter(|stream| !is_audio(stream))
             .for_each(|video| write_variant(&mut text, video, audio));
         if let Some(audio) = audio {
             write_variant(&mut text, audio, Some(audio));
@@ -38,12 +42,35 @@ impl Window {
     }
 }
 
-fn write_variant(text: &mut String, init: &InitRecord, audio: Option<&InitRecord>) {
-    let with = audio.filter(|audio| audio.rung != init.rung);
-    let bandwidth = init.bandwidth_bps + with.map_or(0, |audio| audio.bandwidth_bps);
-    let _ = write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},CODECS=\"{}", init.codecs);
+/// A rung as a variant stream is made of.
+struct Stream<'a> {
+    init: &'a InitRecord,
+    bandwidth_bps: u64,
+    /// None before it has a full segment.
+    average_bps: Option<u64>,
+}
+
+impl<'a> Stream<'a> {
+    fn of(rung: &'a RungWindow) -> Option<Self> {
+        let (init, bandwidth_bps) = (rung.current_init()?, rung.bandwidth_bps()?);
+        Some(Self { init, bandwidth_bps, average_bps: bitrate_bps(rung) })
+    }
+}
+
+fn write_variant(text: &mut String, stream: &Stream<'_>, audio: Option<&Stream<'_>>) {
+    let init = stream.init;
+    let with = audio.filter(|audio| audio.init.rung != init.rung);
+    let bandwidth = stream.bandwidth_bps + with.map_or(0, |audio| audio.bandwidth_bps);
+    let _ = write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}");
+    let average_of_audio = with.map_or(Some(0), |audio| audio.average_bps);
+    if let Some((average, of_audio)) = stream.average_bps.zip(average_of_audio) {
+        // Segments too short to tell a peak may be heavier than any peak.
+        let average = average.saturating_add(of_audio).min(bandwidth);
+        let _ = write!(text, ",AVERAGE-BANDWIDTH={average}");
+    }
+    let _ = write!(text, ",CODECS=\"{}", init.codecs);
     if let Some(audio) = with {
-        let _ = write!(text, ",{}", audio.codecs);
+        let _ = write!(text, ",{}", audio.init.codecs);
     }
     text.push('"');
     if let RenditionKind::Video { width, height, frame_rate, .. } = init.kind {

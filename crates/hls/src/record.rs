@@ -75,7 +75,8 @@ pub struct InitRecord {
     pub hash: Hash,
     /// RFC 6381 `CODECS` of this rung alone.
     pub codecs: String,
-    /// Peak bits per second, packaging included.
+    /// Peak bits per second, packaging included: the cap of an encoder; of a publisher's own track an assumption that holds
+    /// until it is measured.
     pub bandwidth_bps: u64,
     /// What the rung carries.
     pub kind: RenditionKind,

@@ -2,13 +2,13 @@
 //!
 //! Only the run is ever seen by a player. Epochs and the other rungs are [`Window`](crate::Window)'s business.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime, Msn, PartNo, RungId};
 
 use crate::{
-    Accepted, Hash, InitRecord, PartRecord, Refusal,
+    Accepted, Hash, InitRecord, PartRecord, Refusal, RenditionKind,
     segment::{Part, Segment},
 };
 
@@ -18,6 +18,9 @@ pub const LISTED_SEGMENTS: usize = 15;
 const KEPT_SEGMENTS: usize = 2 * LISTED_SEGMENTS;
 /// How many segments beyond a hole may arrive before the hole is given up and becomes a gap.
 const PATIENCE_SEGMENTS: u64 = 3;
+
+/// Longest segment that rounds to the target duration, in ticks, as the router cuts them.
+const LONGEST_GAP: i64 = 24 * MEDIA_TIMESCALE as i64 / 10;
 
 /// Most init sections at a time: more than one for each segment that can still be fetched.
 const MAX_INITS: usize = 64;
@@ -29,6 +32,8 @@ const MAX_PARTS: u32 = 4_096;
 const MAX_MSN: u64 = 1 << 53;
 /// The year 10000, in ticks: what `EXT-X-PROGRAM-DATE-TIME` can say ends there.
 const MAX_TIME: i64 = 253_402_300_800 * MEDIA_TIMESCALE as i64;
+/// What is measured of a publisher's own track is announced with so much more, percent.
+const MEASURED_PERCENT: u64 = 120;
 /// A terabit in a second.
 const MAX_BANDWIDTH_BPS: u64 = 1_000_000_000_000;
 
@@ -38,6 +43,10 @@ pub(crate) struct RungWindow {
     inits: Vec<(InitRecord, Bytes)>,
     segments: VecDeque<Segment>,
     early: BTreeMap<(Msn, PartNo), Part>,
+    /// Segments that another encoder's init section comes into force with: its writers said no discontinuity.
+    breaks: BTreeSet<Msn>,
+    /// The most that a full segment took, bits per second; never less than before. 0: none was full yet.
+    peak_bps: u64,
 }
 
 impl RungWindow {
@@ -98,6 +107,7 @@ impl RungWindow {
     fn advance(&mut self) {
         while let Some(at) = self.next_or_first() {
             let Some(part) = self.early.remove(&at) else { break };
+            self.break_for(&part.record);
             match self.segments.back_mut() {
                 Some(open) if !open.closed => open.push(part),
                 _ => {
@@ -106,8 +116,26 @@ impl RungWindow {
                     self.segments.push_back(segment);
                 }
             }
+            self.measure();
         }
         self.forget_old();
+    }
+
+    /// An encoder whose init section is another finishes the open segment under the old one: its parameter sets are in
+    /// its pictures. The next segment carries the new one, behind a discontinuity.
+    fn break_for(&mut self, record: &PartRecord) {
+        let Some(last) = self.segments.back() else { return };
+        let init = last.parts.last().map_or(last.init, |part| part.record.init);
+        if init != record.init && record.discontinuity <= last.discontinuity {
+            self.breaks.insert(if last.closed { record.msn } else { record.msn.next() });
+        }
+    }
+
+    /// Looks at the newest segment, once it is full.
+    fn measure(&mut self) {
+        let full = self.segments.back().filter(|last| last.closed);
+        let peak_bps = full.and_then(Segment::peak_bps).unwrap_or_default();
+        self.peak_bps = self.peak_bps.max(peak_bps.min(MAX_BANDWIDTH_BPS));
     }
 
     /// Where the run goes on, or, while there is none, the earliest segment whose beginning is there.
@@ -115,18 +143,19 @@ impl RungWindow {
         self.next().or_else(|| self.early.keys().find(|(_, part)| part.0 == 0).copied())
     }
 
-    /// A hole that nobody fills must not stop the stream: past the patience it becomes a gap.
+    /// A hole that nobody fills must not stop the stream: it becomes a gap, past the patience or when its writer has gone
+    /// past it.
     fn give_up_hole(&mut self) {
         let (Some((next, _)), Some((newest, _))) = (self.next(), self.early.keys().next_back())
         else {
             return;
         };
-        if newest.0 <= next.0 + PATIENCE_SEGMENTS {
-            return;
-        }
         let beyond = |(msn, part): &&(Msn, PartNo)| *msn > next && part.0 == 0;
         let Some(&(resume, _)) = self.early.keys().find(beyond) else { return };
         let resumed = self.early[&(resume, PartNo(0))].record.clone();
+        if newest.0 <= next.0 + PATIENCE_SEGMENTS && !self.is_skipped_by(&resumed) {
+            return;
+        }
         self.early = self.early.split_off(&(resume, PartNo(0)));
         self.close();
         if resume.0 - next.0 > LISTED_SEGMENTS as u64 {
@@ -137,12 +166,20 @@ impl RungWindow {
         self.advance();
     }
 
+    /// Whether nobody will fill the hole before `resumed`: who made it also closed the run, and makes a rung's parts in
+    /// their order.
+    fn is_skipped_by(&self, resumed: &PartRecord) -> bool {
+        let last = self.segments.back().filter(|last| last.closed);
+        let closing = last.and_then(|last| last.parts.last());
+        closing.is_some_and(|closing| closing.record.epoch == resumed.epoch)
+    }
+
     /// Gaps from the end of the run up to `resume`, sharing the time between them.
     fn fill_gap(&mut self, resume: Msn, resumed: &PartRecord) {
         let Some(last) = self.segments.back() else { return };
         let (mut msn, mut start) = (last.msn.next(), last.end);
         let (init, missing) = (last.init, (resume.0 - msn.0).max(1) as i64);
-        let span = ((resumed.start - start) / missing).clamp(1, 2 * 90_000);
+        let span = ((resumed.segment_start - start) / missing).clamp(1, LONGEST_GAP);
         while msn < resume {
             let end = start + span;
             self.segments.push_back(Segment::gap(msn, resumed.discontinuity, init, (start, end)));
@@ -250,6 +287,23 @@ impl RungWindow {
     /// What the newest init section says.
     pub(crate) fn current_init(&self) -> Option<&InitRecord> {
         self.inits.last().map(|(record, _)| record)
+    }
+
+    /// Segments of which all rungs have to know that a discontinuity lies before them.
+    pub(crate) const fn breaks(&self) -> &BTreeSet<Msn> {
+        &self.breaks
+    }
+
+    /// Peak bits per second: what the encoder is capped to and, of a publisher's own track, what was measured and more.
+    /// What its maker assumed of such a track counts until a segment is full.
+    pub(crate) fn bandwidth_bps(&self) -> Option<u64> {
+        let init = self.current_init()?;
+        let is_capped = matches!(init.kind, RenditionKind::Video { transcoded: true, .. });
+        Some(match self.peak_bps {
+            peak if is_capped => init.bandwidth_bps.max(peak),
+            0 => init.bandwidth_bps,
+            peak => peak * MEASURED_PERCENT / 100,
+        })
     }
 
     /// Where the last visible sample ends.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use millrace_types::{MediaTime, Msn};
 
-use crate::{Hash, PartRecord};
+use crate::{Hash, PartRecord, TARGET_DURATION};
 
 /// A part that is there.
 #[derive(Clone, Debug)]
@@ -71,6 +71,13 @@ impl Segment {
 
     pub(crate) fn seconds(&self) -> f64 {
         MediaTime(self.end - self.start).seconds()
+    }
+
+    /// Bits per second, of one that is long enough to tell a peak (RFC 8216bis 4.1: half a target duration).
+    pub(crate) fn peak_bps(&self) -> Option<u64> {
+        let seconds = self.seconds();
+        let tells = seconds >= TARGET_DURATION.as_secs_f64() / 2.0;
+        tells.then(|| (self.bytes() as f64 * 8.0 / seconds) as u64)
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -3,7 +3,10 @@
 //! First writer wins: a record never changes once it is in. Writers carry an epoch; older ones than the newest seen are fenced.
 //! The media bytes lie beside their record, so that forgetting a record frees them. Text is written by the playlist modules.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use millrace_types::{Epoch, Mark, MediaTime, Msn, PartNo, RungId};
@@ -130,6 +133,8 @@ pub struct RungStatus {
     pub rung: RungId,
     /// What it carries, once its init section is there.
     pub init: Option<InitRecord>,
+    /// Peak bits per second that the multivariant playlist says of it alone; likewise.
+    pub bandwidth_bps: Option<u64>,
     /// The newest visible part.
     pub last: Option<(Msn, PartNo)>,
     /// Where that part ends.
@@ -311,6 +316,7 @@ impl Window {
             .map(|(id, rung)| RungStatus {
                 rung: id.clone(),
                 init: rung.current_init().cloned(),
+                bandwidth_bps: rung.bandwidth_bps(),
                 last: rung.last(),
                 end: rung.end(),
                 bitrate_bps: bitrate_bps(rung),
@@ -318,12 +324,18 @@ impl Window {
             .collect()
     }
 
+    /// Segments before which a discontinuity lies that no record says, because a rung's encoder became another.
+    pub(crate) fn breaks(&self) -> BTreeSet<Msn> {
+        self.rungs.values().flat_map(RungWindow::breaks).copied().collect()
+    }
+
     pub(crate) fn rung(&self, rung: &RungId) -> Option<&RungWindow> {
         self.rungs.get(rung)
     }
 }
 
-fn bitrate_bps(rung: &RungWindow) -> Option<u64> {
+/// Mean bits per second of the listed segments that are full.
+pub(crate) fn bitrate_bps(rung: &RungWindow) -> Option<u64> {
     let full = || rung.listed().filter(|segment| segment.closed && !segment.is_gap());
     let seconds: f64 = full().map(Segment::seconds).sum();
     let bytes: u64 = full().map(Segment::bytes).sum();

@@ -3,7 +3,8 @@
 
 mod sample;
 
-use millrace_hls::{Hash, LISTED_SEGMENTS, Query, Reload};
+use bytes::Bytes;
+use millrace_hls::{Hash, LISTED_SEGMENTS, PartRecord, Query, Reload, Window};
 use millrace_types::Msn;
 use sample::{FIRST, PARTS, epoch, fill, filled, init, init_bytes, opened, part, push, rung};
 
@@ -58,7 +59,7 @@ fn an_ended_stream_says_so_and_hints_nothing() {
 
 #[test]
 fn the_multivariant_playlist_waits_for_every_rung() {
-    let mut window = millrace_hls::Window::open(sample::announcement());
+    let mut window = Window::open(sample::announcement());
     for name in ["source", "720p"] {
         window.add_init(epoch(1, 0), init(name), init_bytes(name)).unwrap();
     }
@@ -75,6 +76,135 @@ source/index.m3u8
 audio/index.m3u8
 "##;
     assert_eq!(window.multivariant_playlist().as_deref(), Some(expected));
+}
+
+/// `BANDWIDTH` and, if it is there, `AVERAGE-BANDWIDTH` of each variant.
+fn bandwidths(window: &Window) -> Vec<(u64, Option<u64>)> {
+    let text = window.multivariant_playlist().unwrap();
+    let number = |line: &str, name: &str| {
+        let value = line.split(&[':', ','][..]).find_map(|it| it.strip_prefix(name))?;
+        Some(value.parse().unwrap())
+    };
+    let variants = text.lines().filter(|line| line.starts_with("#EXT-X-STREAM-INF:"));
+    variants
+        .map(|line| (number(line, "BANDWIDTH=").unwrap(), number(line, "AVERAGE-BANDWIDTH=")))
+        .collect()
+}
+
+/// Pushes a segment as one part that weighs so many bits per second over its two seconds.
+fn push_segment(window: &mut Window, name: &str, index: u64, bps: usize) {
+    let bytes = Bytes::from(vec![index as u8; bps / 4]);
+    let record = PartRecord {
+        end: part(name, index + 1, 0).start,
+        last: true,
+        hash: Hash::of(&bytes),
+        length: bytes.len() as u32,
+        ..part(name, index, 0)
+    };
+    window.add_part(epoch(1, 0), record, bytes).unwrap();
+}
+
+#[test]
+fn a_publishers_own_track_is_announced_with_a_fifth_more_than_its_heaviest_segment() {
+    let mut window = opened();
+    let assumed = [6_140_000, 3_240_000, 140_000].map(|bandwidth| (bandwidth, None));
+    assert_eq!(bandwidths(&window), assumed);
+    for (name, bps) in [("source", 4_000_000), ("720p", 2_000_000), ("audio", 100_000)] {
+        push_segment(&mut window, name, 0, bps);
+    }
+    // 4.8 and 0.12 Mbit/s; the encoder's cap of 3.1 stays.
+    let measured =
+        [(4_920_000, Some(4_100_000)), (3_220_000, Some(2_100_000)), (120_000, Some(100_000))];
+    assert_eq!(bandwidths(&window), measured);
+}
+
+#[test]
+fn bandwidth_is_never_lowered_once_it_was_measured_and_the_average_follows_the_window() {
+    let mut window = opened();
+    push_segment(&mut window, "source", 0, 8_000_000);
+    push_segment(&mut window, "720p", 0, 4_000_000);
+    push_segment(&mut window, "audio", 0, 100_000);
+    for index in 1..=LISTED_SEGMENTS as u64 {
+        push_segment(&mut window, "source", index, 1_000_000);
+        push_segment(&mut window, "720p", index, 1_000_000);
+        push_segment(&mut window, "audio", index, 100_000);
+    }
+    // An encoder that went past its cap is believed as it was measured.
+    let expected =
+        [(9_720_000, Some(1_100_000)), (4_120_000, Some(1_100_000)), (120_000, Some(100_000))];
+    assert_eq!(bandwidths(&window), expected);
+}
+
+/// Pushes the rest of a segment of 720p, from part `from` on, as a successor with another init section makes it.
+fn push_from(window: &mut Window, index: u64, from: u32, init: Hash) {
+    for number in from..PARTS {
+        let record = PartRecord { epoch: epoch(1, 1), init, ..part("720p", index, number) };
+        push(window, record).unwrap();
+    }
+}
+
+#[test]
+fn a_successor_with_another_init_section_finishes_the_segment_and_every_rung_breaks_behind_it() {
+    let mut window = filled(1, 2);
+    let mut other = init("720p");
+    other.hash = Hash::of(&init_bytes("other"));
+    window.add_init(epoch(1, 1), other.clone(), init_bytes("other")).unwrap();
+    push_from(&mut window, 1, 2, other.hash);
+    for name in ["source", "audio"] {
+        (2..PARTS).for_each(|number| {
+            push(&mut window, PartRecord { epoch: epoch(1, 1), ..part(name, 1, number) }).unwrap();
+        });
+    }
+    let text = |window: &Window, name| short(&window.media_playlist(&rung(name), false).unwrap());
+    let before = text(&window, "720p");
+    assert!(
+        !before.contains("init-other") && !before.contains("#EXT-X-DISCONTINUITY\n"),
+        "{before}"
+    );
+    push_from(&mut window, 2, 0, other.hash);
+    push_from(&mut window, 3, 0, other.hash);
+    for name in ["source", "audio"] {
+        (0..PARTS).for_each(|number| {
+            push(&mut window, PartRecord { epoch: epoch(1, 1), ..part(name, 2, number) }).unwrap();
+        });
+    }
+    let encoded = text(&window, "720p");
+    assert!(
+        encoded.contains("N24.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-other.mp4\"\n"),
+        "{encoded}"
+    );
+    assert_eq!(encoded.matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+    assert_eq!(encoded.matches("#EXT-X-MAP").count(), 2);
+    for name in ["source", "audio"] {
+        let text = text(&window, name);
+        assert!(text.contains("N24.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME"), "{text}");
+        assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+        assert_eq!(text.matches("#EXT-X-MAP").count(), 1);
+    }
+}
+
+#[test]
+fn a_break_that_left_the_window_is_counted_and_a_successor_at_a_boundary_breaks_there() {
+    let mut window = filled(2, 0);
+    let mut other = init("720p");
+    other.hash = Hash::of(&init_bytes("other"));
+    window.add_init(epoch(1, 1), other.clone(), init_bytes("other")).unwrap();
+    push_from(&mut window, 2, 0, other.hash);
+    let sequence = |window: &Window, name| {
+        let text = window.media_playlist(&rung(name), false).unwrap();
+        let line = text.lines().find_map(|it| it.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:"));
+        (line.unwrap().to_owned(), text.matches("#EXT-X-DISCONTINUITY\n").count())
+    };
+    assert_eq!(sequence(&window, "720p"), ("0".to_owned(), 1));
+    for index in 2..40 {
+        push_from(&mut window, index, 0, other.hash);
+        for number in 0..PARTS {
+            push(&mut window, PartRecord { epoch: epoch(1, 1), ..part("audio", index, number) })
+                .unwrap();
+        }
+    }
+    assert_eq!(sequence(&window, "720p"), ("1".to_owned(), 0));
+    assert_eq!(sequence(&window, "audio"), ("1".to_owned(), 0));
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod sample;
 
 use bytes::Bytes;
-use millrace_hls::{Accepted, BlockUntil, Hash, PartLookup, Refusal, Reload, StreamOpen};
+use millrace_hls::{
+    Accepted, BlockUntil, Hash, PartLookup, PartRecord, Refusal, Reload, StreamOpen,
+};
 use millrace_types::{MediaTime, Msn, PartNo};
 use sample::{
     FIRST, PARTS, announcement, epoch, fill, filled, init, opened, part, part_bytes, push, rung,
@@ -90,16 +92,45 @@ fn a_new_generation_starts_at_a_fresh_segment_on_every_rung() {
 #[test]
 fn a_hole_that_nobody_fills_becomes_a_gap() {
     let mut window = filled(1, 0);
+    let by_successor =
+        |index, number| PartRecord { epoch: epoch(1, 1), ..part("720p", index, number) };
     for index in 2..=4 {
         for number in 0..PARTS {
-            push(&mut window, part("720p", index, number)).unwrap();
+            push(&mut window, by_successor(index, number)).unwrap();
         }
     }
     assert_eq!(window.reload(&rung("720p"), until(1, 0)), Reload::Wait);
-    push(&mut window, part("720p", 5, 0)).unwrap();
+    push(&mut window, by_successor(5, 0)).unwrap();
     let text = window.media_playlist(&rung("720p"), false).unwrap();
     assert!(text.contains(&format!("#EXT-X-GAP\n#EXTINF:2.00000,\n{}.m4s\n", FIRST + 1)), "{text}");
     assert!(text.contains(&format!("{}.0.m4s", FIRST + 5)));
+}
+
+#[test]
+fn segments_that_their_writer_skips_are_gaps_at_once_and_none_is_longer_than_the_target() {
+    let mut window = filled(1, 3);
+    let closing = PartRecord { last: true, ..part("720p", 1, 3) };
+    push(&mut window, closing).unwrap();
+    // The picture comes back in the middle of its segment, without an IDR.
+    let back = PartRecord { independent: false, ..part("720p", 4, 0) };
+    let back = PartRecord { start: back.start + 90_000, end: back.end + 90_000, ..back };
+    push(&mut window, back).unwrap();
+    assert_eq!(window.reload(&rung("720p"), until(4, 0)), Reload::Ready);
+    let text = window.media_playlist(&rung("720p"), false).unwrap();
+    for index in 2..4 {
+        let gap = format!("#EXT-X-GAP\n#EXTINF:2.33333,\n{}.m4s\n", FIRST + index);
+        assert!(text.contains(&gap), "{text}");
+    }
+    let of_others = window.media_playlist(&rung("audio"), false).unwrap();
+    assert!(!of_others.contains("#EXT-X-GAP"), "{of_others}");
+}
+
+#[test]
+fn a_hole_in_a_segment_that_is_still_open_is_held_back() {
+    let mut window = filled(1, 2);
+    push(&mut window, part("720p", 2, 0)).unwrap();
+    assert_eq!(window.reload(&rung("720p"), until(2, 0)), Reload::Wait);
+    assert!(!window.media_playlist(&rung("720p"), false).unwrap().contains("#EXT-X-GAP"));
 }
 
 #[test]

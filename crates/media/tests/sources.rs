@@ -335,6 +335,58 @@ fn time_ticks_on_when_only_the_pictures_stop_and_no_unit_breaks_its_promise() {
     assert!(is_contiguous(&units(&items, Track::Audio)));
 }
 
+/// Items of a source none of whose pictures come from `from_ms` until `to_ms`, and the numbers of those that do.
+fn without_pictures(source: &Source, (from_ms, to_ms): (u32, u32)) -> (Vec<Item>, Vec<u32>) {
+    let lost = |at: u32, input: &Input| {
+        matches!(input, Input::Video { .. }) && (from_ms..to_ms).contains(&at)
+    };
+    let messages = source.messages().into_iter().filter(|(at, input)| !lost(*at, input));
+    let (mut timeline, mut items) = (timeline(), Vec::new());
+    timeline.handle(Mono::default(), source.hints()).unwrap();
+    items.extend(feed(&mut timeline, messages));
+    timeline.handle(Mono::default(), Input::PublisherLeft).unwrap();
+    items.extend(std::iter::from_fn(|| timeline.poll()));
+    let ms = |n: u32| (f64::from(n) * 1_000.0 / source.rate.fps()).round() as u32;
+    let sent = (0..source.frames).filter(|n| !(from_ms..to_ms).contains(&ms(*n))).collect();
+    (items, sent)
+}
+
+#[test]
+fn segments_go_on_in_the_sound_when_only_the_pictures_stop_and_none_becomes_too_long() {
+    for (fps, b_frames) in [(30, 0), (30, 2), (60, 0), (25, 1)] {
+        for gap in (0..40).map(|n| (5_000 + n * 130, 8_000 + n * 370)) {
+            let source = Source { b_frames, ..Source::new(fps, 1, 2.0, 26.0) };
+            let (items, sent) = without_pictures(&source, gap);
+            let what = format!("{fps} fps, {b_frames} B-frames, {gap:?} ms");
+            assert_eq!(numbers(&items), sent, "{what}");
+            let (video, audio) = (units(&items, Track::Video), units(&items, Track::Audio));
+            assert!(is_contiguous(&audio), "{what}");
+            let mut lengths = std::collections::BTreeMap::<Msn, i64>::new();
+            for unit in &audio {
+                *lengths.entry(unit.stamp.segment.msn).or_default() += i64::from(unit.duration);
+            }
+            let too_long = 48_000 * 5 / 2;
+            assert!(lengths.values().all(|samples| *samples < too_long), "{what}: {lengths:?}");
+            let msns: Vec<_> = lengths.keys().map(|msn| msn.0).collect();
+            assert!(msns.windows(2).all(|pair| pair[1] == pair[0] + 1), "{what}: {msns:?}");
+            let mut last = None;
+            for unit in &video {
+                let (segment, is_first) = (unit.stamp.segment, unit.stamp.starts == Cut::Segment);
+                assert_eq!(is_first, last != Some(segment.msn), "{what}: {:?}", unit.stamp);
+                assert!(last <= Some(segment.msn) && lengths.contains_key(&segment.msn), "{what}");
+                assert!(unit.pts - segment.start.0 < 90_000 * 5 / 2, "{what}: {:?}", unit.stamp);
+                let is_kept = millrace_media::kept_by_halving(
+                    MediaTime(unit.pts),
+                    segment.start,
+                    source.rate,
+                );
+                assert!(!is_first || fps < 50 || is_kept, "{what}: {:?}", unit.stamp);
+                last = Some(segment.msn);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_taken_is_refused_with_its_reason() {
     let refusal = |body: Bytes, sound: bool| {

@@ -38,7 +38,7 @@ fn rung(now: Wall, status: &RungStatus) -> Value {
     });
     if let Some(init) = &status.init {
         value["codecs"] = json!(init.codecs);
-        value["bandwidth_bps"] = json!(init.bandwidth_bps);
+        value["bandwidth_bps"] = json!(status.bandwidth_bps);
         match init.kind {
             RenditionKind::Video { width, height, frame_rate, transcoded } => {
                 value["kind"] = json!("video");

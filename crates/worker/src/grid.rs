@@ -52,7 +52,9 @@ impl Cuts {
         let before = self.reached.replace(self.reached.map_or(end, |reached| reached.max(end)));
         let hole_from = before.filter(|before| ended.is_none() && moment - *before > HOLE);
         let at = match (stamp.starts, ended) {
-            (Cut::Segment, _) if hole_from.is_none() => stamp.segment.start,
+            (Cut::Segment, _) if hole_from.is_none() && moment - stamp.segment.start <= HOLE => {
+                stamp.segment.start
+            }
             (Cut::Part, Some(boundary)) => boundary.at,
             _ => moment,
         };
@@ -67,6 +69,11 @@ impl Cuts {
     /// Where the track's last segment ended, if the last unit closed it and none came since.
     pub(crate) fn segment_end(&self) -> Option<MediaTime> {
         self.ended.filter(|boundary| boundary.segment).map(|boundary| boundary.at)
+    }
+
+    /// Where the last of the units ends, if a later segment than theirs has begun with `msn`.
+    pub(crate) fn end_before(&self, msn: Msn) -> Option<MediaTime> {
+        self.slot.filter(|slot| slot.segment.msn < msn).and(self.reached)
     }
 
     /// How many discontinuities lie before the last unit.

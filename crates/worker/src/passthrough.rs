@@ -84,6 +84,13 @@ impl Passthrough {
         out.extend(self.packager.close(self.reached, true));
     }
 
+    /// No picture follows in the open segment: closes it short, if it is one of pictures.
+    pub(crate) fn finish_pictures(&mut self, out: &mut Vec<Message>) {
+        if self.track == Track::Video {
+            self.finish(out);
+        }
+    }
+
     /// Where the last part that was closed ended.
     pub(crate) const fn closed_to(&self) -> Option<MediaTime> {
         self.packager.closed_to()

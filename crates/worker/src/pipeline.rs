@@ -81,10 +81,10 @@ impl<B: Backend> Pipeline<B> {
                 self.describe(track, out);
             }
             Item::Unit(unit) => match unit.track {
-                Track::Audio => self.take_audio(unit, out),
+                Track::Audio => self.take_audio(unit, out)?,
                 Track::Video => self.take_video(unit, out)?,
             },
-            // A tick makes nothing complete: what a rung shows last lasts until its next picture.
+            // A tick makes nothing complete: only the sound tells in which segment it is.
             Item::Tick(_) => {}
         }
         Ok(())
@@ -111,11 +111,23 @@ impl<B: Backend> Pipeline<B> {
         self.transcoder.as_mut().map_or(Ok(()), |transcoder| transcoder.flush(end, out))
     }
 
-    fn take_audio(&mut self, unit: &AccessUnit, out: &mut Vec<Message>) {
+    /// Sound comes after the first picture of its segment, unless there is none: then the pictures' last segment is over.
+    fn take_audio(
+        &mut self,
+        unit: &AccessUnit,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        if let Some(end) = self.video_cuts.end_before(unit.stamp.segment.msn) {
+            self.passthroughs.iter_mut().for_each(|rung| rung.finish_pictures(out));
+            if let Some(transcoder) = &mut self.transcoder {
+                transcoder.close_segment(end, out)?;
+            }
+        }
         let timescale = self.audio_timescale.max(1);
         let slot = self.audio_cuts.slot(unit, timescale);
         self.newest = self.newest.max(Some(MediaTime::from_timescale(unit.pts, timescale)));
         self.passthroughs.iter_mut().for_each(|rung| rung.take(unit, slot, out));
+        Ok(())
     }
 
     fn take_video(

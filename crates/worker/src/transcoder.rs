@@ -110,6 +110,19 @@ impl<B: Backend> Transcoder<B> {
         self.rungs.iter_mut().try_for_each(|scaled| scaled.rung.flush(end, out))
     }
 
+    /// No picture follows in the open segment, whose last one ends at `end`: every rung closes it, unless the decoder still
+    /// keeps pictures back. It stays open for what refers to them.
+    pub(crate) fn close_segment(
+        &mut self,
+        end: MediaTime,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        if !self.expected.is_empty() {
+            return Ok(());
+        }
+        self.rungs.iter_mut().try_for_each(|scaled| scaled.rung.flush(Some(end), out))
+    }
+
     /// Where the slowest rung's last closed part ended, if any has closed one.
     pub(crate) fn closed_to(&self) -> Option<MediaTime> {
         self.rungs.iter().filter_map(|scaled| scaled.rung.closed_to()).min()

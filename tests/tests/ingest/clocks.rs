@@ -3,9 +3,11 @@
 use std::ops::RangeInclusive;
 
 use millrace_publisher::{Clip, Due, Playout, Tag, TagKind};
-use millrace_testkit::{ClipSpec, Report};
+use millrace_testkit::{ClipSpec, Expected, Report};
 
-use crate::stage::{by_ourselves, by_program, farm, ffmpeg, seconds, small, tags};
+use crate::stage::{
+    by_ourselves, by_program, farm, ffmpeg, seconds, seen_of_ourselves, small, tags,
+};
 
 /// The source's own milliseconds, from its first frame.
 type SourceMs = u32;
@@ -44,8 +46,27 @@ async fn timestamps_that_jump_ahead_by_an_hour_play_on() {
     plays_stamped(&small(), |ms| if ms < 3_000 { ms } else { ms + 3_600_000 }).await;
 }
 
-/// Publishes a clip of which neither these pictures are sent, up to a keyframe, nor, if `silent`, the sound beside them.
-/// Insists on all others, on `seconds` of media, and on a clock that is `off_ms` off after the gap at most.
+/// What is sent of a clip of which neither these pictures are sent, up to a keyframe, nor, if `silent`, the sound beside
+/// them; and what is expected: all others, and a clock that is `off_ms` off after the gap at most.
+fn with_a_gap(
+    clip: &ClipSpec,
+    gap: RangeInclusive<u32>,
+    silent: bool,
+    off_ms: f64,
+) -> (impl Iterator<Item = Due> + use<>, Expected) {
+    let ms = |frame: u32| (clip.fps.seconds_at(frame) * 1_000.0).round() as u32;
+    let lost = ms(*gap.start())..ms(gap.end() + 1);
+    let sent = playout(clip).filter(move |Due { tag, .. }| {
+        let may_be_lost = silent || tag.kind == TagKind::Video;
+        tag.is_header() || !may_be_lost || !lost.contains(&tag.timestamp_ms)
+    });
+    let mut expected = clip.expected();
+    expected.clips = vec![0..=gap.start() - 1, gap.end() + 1..=*clip.frames().end()];
+    expected.max_timing_ms = Some(off_ms);
+    (sent, expected)
+}
+
+/// Publishes it, and insists on it and on `seconds` of media.
 async fn plays_with_a_gap(
     clip: ClipSpec,
     gap: RangeInclusive<u32>,
@@ -53,15 +74,7 @@ async fn plays_with_a_gap(
     (seconds, off_ms): (f64, f64),
 ) {
     let farm = farm().await;
-    let ms = |frame: u32| (clip.fps.seconds_at(frame) * 1_000.0).round() as u32;
-    let lost = ms(*gap.start())..ms(gap.end() + 1);
-    let sent = playout(&clip).filter(|Due { tag, .. }| {
-        let may_be_lost = silent || tag.kind == TagKind::Video;
-        tag.is_header() || !may_be_lost || !lost.contains(&tag.timestamp_ms)
-    });
-    let mut expected = clip.expected();
-    expected.clips = vec![0..=gap.start() - 1, gap.end() + 1..=*clip.frames().end()];
-    expected.max_timing_ms = Some(off_ms);
+    let (sent, expected) = with_a_gap(&clip, gap, silent, off_ms);
     by_ourselves(&farm.channel(), sent, seconds, &expected).await;
 }
 
@@ -73,6 +86,26 @@ async fn a_gap_of_one_second_stays_one_in_the_pictures_and_is_silence() {
 #[tokio::test]
 async fn a_second_without_pictures_stays_a_gap_while_the_sound_goes_on() {
     plays_with_a_gap(small(), 60..=89, false, (4.98, 34.0)).await;
+}
+
+/// The player refuses a segment longer than the target duration, on any rung; those without a picture are gaps.
+#[tokio::test]
+async fn five_seconds_without_pictures_are_gaps_beside_segments_of_sound_no_longer_than_others() {
+    let (farm, clip) = (farm().await, ClipSpec { seconds: 10, ..small() });
+    let (sent, expected) = with_a_gap(&clip, 60..=209, false, 34.0);
+    let mut report = seen_of_ourselves(&farm.channel(), sent, 4.95, &expected).await;
+    for rung in report.renditions.iter_mut().filter(|rung| rung.video.is_some()) {
+        let gaps = std::mem::take(&mut rung.missing_parts);
+        assert!((1..=2).contains(&gaps.len()), "{gaps:?}");
+        assert!(gaps.iter().all(|gap| gap.ends_with("is a gap")), "{gaps:?}");
+        // Clicks in the gap have no picture to be compared with: three of the seconds at most.
+        for sound in rung.video.iter_mut().flat_map(|video| &mut video.av) {
+            sound.expected_clicks -= 3;
+        }
+    }
+    let sound = report.rendition("audio").and_then(|audio| audio.audio.as_ref()).expect("sound");
+    assert!(sound.seconds > 9.9, "{} s of sound", sound.seconds);
+    report.assert_lossless();
 }
 
 /// Both tracks jump by more than two seconds, which is no gap to the farm: what follows is played at once.

@@ -12,13 +12,13 @@ use super::{
     stamper::CutRule,
     video::{HeldPicture, RawPicture},
 };
-use crate::{AacHeader, Cut, TrackConfig, VideoConfig};
+use crate::{AacHeader, TrackConfig, VideoConfig};
 
 /// Longest part of a slow or irregular source, ticks.
 const SLOW_PART_TARGET: i64 = 500 * TICKS_PER_MS;
 /// Longest part of a channel that asks for low latency, ticks.
 const LOW_LATENCY_PART_TARGET: i64 = 200 * TICKS_PER_MS;
-/// Segments of a stream without pictures, ticks.
+/// Segments while there are no pictures, ticks.
 const AUDIO_SEGMENT: i64 = 2 * SECOND;
 /// Sound may be this far ahead of the last picture before time goes on without one, ticks.
 const SILENT_VIDEO_AFTER: i64 = 2 * SECOND;
@@ -55,6 +55,7 @@ impl Timeline {
             let next_at = dts + self.stamper.reorder_delay();
             self.stamper.cut_late(rule, &mut held.stamp, held.boundary, next_at);
         }
+        let last_segment = self.stamper.segment().map(|segment| segment.msn);
         let (stamp, boundary) = self.stamper.stamp(rule, (dts, pts), raw.idr, hole_from);
         if let Some(held) = self.video.held.take() {
             self.out.unit(held.finish(dts, Some((stamp.starts, boundary))));
@@ -63,7 +64,7 @@ impl Timeline {
             self.out.config(TrackConfig::Video(config.clone()));
             self.announced = Some(config);
         }
-        if stamp.starts == Cut::Segment {
+        if last_segment != Some(stamp.segment.msn) {
             self.audio.open_at(stamp.segment);
         }
         self.mode = Mode::Video;
@@ -135,8 +136,23 @@ impl Timeline {
         self.let_go_of_held();
         let to = newest_audio + -SECOND;
         self.video.floor = to + -delay;
+        self.open_segments_without_pictures(to);
         self.release_audio(to);
         self.out.tick(to);
+    }
+
+    /// Segments go on in the sound, none of them too long, and begin behind the last picture. Video has none of those
+    /// that end before a picture comes again.
+    fn open_segments_without_pictures(&mut self, to: MediaTime) {
+        let pictures_end = self.video.let_go_until.map(|end| end + self.stamper.reorder_delay());
+        while let Some(segment) = self.stamper.segment() {
+            let start = (segment.start + AUDIO_SEGMENT).max(pictures_end.unwrap_or_default());
+            if start > to {
+                break;
+            }
+            let segment = self.stamper.open_without_picture(start);
+            self.audio.open_at(segment);
+        }
     }
 
     pub(super) fn go_audio_only(&mut self, first: MediaTime) {

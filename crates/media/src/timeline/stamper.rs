@@ -69,6 +69,8 @@ pub(super) struct Numbering {
 pub(super) struct Stamper {
     numbering: Numbering,
     segment: Option<SegmentStamp>,
+    /// The open segment was opened for the sound alone: the next picture, if it does not open another, is its first.
+    is_pictureless: bool,
     part: PartNo,
     part_start: MediaTime,
     /// Presentation minus decoding time of the last IDR.
@@ -94,6 +96,7 @@ impl Stamper {
         Self {
             numbering,
             segment: None,
+            is_pictureless: false,
             part: PartNo(0),
             part_start: MediaTime(0),
             reorder_delay: 0,
@@ -118,6 +121,7 @@ impl Stamper {
     /// The next segment is the first of a new connection: another clock, and any distance of keyframes.
     pub(super) fn start_over(&mut self) {
         self.segment = None;
+        self.is_pictureless = false;
         self.keyframes = KeyframeForecast::default();
         self.break_before = self.break_before.max(Break::NextSegment);
     }
@@ -156,13 +160,16 @@ impl Stamper {
             starts => starts,
         };
         self.latest_pts = self.latest_pts.max(pts);
-        let segment = match (self.segment, starts) {
-            (Some(segment), Cut::None | Cut::Part) => segment,
-            // Whole steps before the picture, so that halving keeps it.
-            _ => self.open_segment(
-                split.map_or(at, |from| at + -((at - from) / rule.step() * rule.step())),
-            ),
+        // Whole steps before the picture, so that halving keeps it.
+        let in_step = |from: MediaTime| at + -((at - from) / rule.step() * rule.step());
+        let (segment, starts) = match (self.segment, starts) {
+            (Some(segment), Cut::None | Cut::Part) if self.is_pictureless => {
+                (SegmentStamp { start: in_step(segment.start), ..segment }, Cut::Segment)
+            }
+            (Some(segment), Cut::None | Cut::Part) => (segment, starts),
+            _ => (self.open_segment(split.map_or(at, in_step)), Cut::Segment),
         };
+        (self.segment, self.is_pictureless) = (Some(segment), false);
         if starts == Cut::Part {
             self.part.0 += 1;
         }
@@ -196,6 +203,14 @@ impl Stamper {
             stamp.part = self.part;
             stamp.starts = Cut::Part;
         }
+    }
+
+    /// Opens the next segment at `start`, although no picture comes: for the sound. The first later picture belongs into
+    /// it, or into a later one.
+    pub(super) fn open_without_picture(&mut self, start: MediaTime) -> SegmentStamp {
+        let segment = self.open_segment(start);
+        self.is_pictureless = true;
+        segment
     }
 
     /// Opens the next segment at `start`.

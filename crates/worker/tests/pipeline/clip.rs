@@ -1,6 +1,6 @@
 //! A real clip made by ffmpeg (H.264, AAC), read from FLV, put on the stream's clock and stamped by the timeline.
 
-use std::process::Command;
+use std::{ops::Range, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -40,6 +40,15 @@ impl Clip {
 
     /// Publishes the clip, as one connection.
     pub fn publish(&self, timeline: &mut Timeline) -> Result<()> {
+        self.publish_without_pictures(timeline, 0..0)
+    }
+
+    /// The same without the pictures of some of its milliseconds.
+    pub fn publish_without_pictures(
+        &self,
+        timeline: &mut Timeline,
+        lost_ms: Range<u32>,
+    ) -> Result<()> {
         let frame_rate = Some(f64::from(self.fps));
         let hints = SourceHints { frame_rate, has_audio: Some(true), has_video: Some(true) };
         timeline.handle(Mono::default(), Input::Metadata(hints))?;
@@ -52,6 +61,7 @@ impl Clip {
             let body = flv.slice(at + 11..at + 11 + size);
             match head[0] {
                 8 => timeline.handle(Mono::default(), Input::Audio { timestamp_ms, body })?,
+                9 if lost_ms.contains(&timestamp_ms) => {}
                 9 => timeline.handle(Mono::default(), Input::Video { timestamp_ms, body })?,
                 _ => {}
             }

@@ -185,6 +185,34 @@ fn a_publisher_that_returns_with_another_picture_size_leaves_no_hole_and_no_long
 }
 
 #[test]
+fn when_only_the_pictures_stop_their_segment_is_closed_on_every_rung_before_they_come_again()
+-> Result<()> {
+    let clip = Clip { seconds: 10, x264: "bframes=0", ..clip::SMALL };
+    let mut timeline = clip::timeline();
+    clip.publish_without_pictures(&mut timeline, 3_300..8_000)?;
+    let items: Vec<_> = std::iter::from_fn(|| timeline.poll()).collect();
+    let back_at = presented(&items, Track::Video)[0] + 7 * 90_000;
+    let is_back = |item: &Item| match item {
+        Item::Unit(unit) => unit.track == Track::Video && unit.pts > back_at,
+        _ => false,
+    };
+    let before = &items[..items.iter().position(is_back).unwrap()];
+    let start = start(ladder(vec![video("360p", 640, 360, 30, false)]), vec![]);
+    for rung in ["source", "360p"] {
+        let closed = Rendition::of(&run(&start, before, false)?, rung);
+        let last = &closed.parts.last().unwrap().0;
+        assert!(last.last && last.end - last.segment_start < 2 * 90_000, "{last:?}");
+        assert_eq!(pts_of(&closed)?, presented(before, Track::Video));
+        let all = Rendition::of(&run(&start, &items, true)?, rung);
+        assert_eq!(pts_of(&all)?, presented(&items, Track::Video), "{rung}");
+        let back = &all.parts[closed.parts.len()].0;
+        assert!(back.part.0 == 0 && back.msn > last.msn.next() && back.independent, "{back:?}");
+        assert!(back.end - back.start <= 334 * 90, "{back:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_frame_before_is_shown_again_in_place_of_one_that_cannot_be_decoded() -> Result<()> {
     let mut items = Clip { seconds: 3, ..clip::SMALL }.items()?;
     let mut pictures = 0;
