@@ -29,7 +29,7 @@ impl Scrape {
         let labelled = |line: &str| {
             line.strip_prefix(name)?.strip_prefix('{')?.split("} ").nth(1)?.parse::<f64>().ok()
         };
-        self.0.lines().filter_map(labelled).sum::<f64>()
+        self.0.lines().filter_map(labelled).fold(0.0, std::ops::Add::add)
     }
 }
 
