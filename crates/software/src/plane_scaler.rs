@@ -16,8 +16,8 @@ use crate::bicubic::{Axis, Siting, WEIGHT_BITS};
 const BLOCK: usize = 32;
 /// Samples that one shuffle makes.
 const LANE: usize = 8;
-/// Pairs of taps at the largest ratio, which is two.
-const MOST_PAIRS: usize = 4;
+/// What a lane may read: 16 bytes for each pair of taps, two further on each time, rounded up.
+const LANE_BYTES: usize = 32;
 const ROUND: i16 = 1 << (WEIGHT_BITS - 1);
 
 /// Bytes of one plane: rows of `width` samples, `stride` bytes apart.
@@ -84,10 +84,10 @@ impl Across {
         Self { pairs, before, starts, shuffles, weights }
     }
 
-    /// Bytes of a padded row of `width` samples: the last lane reads 16 bytes for each pair.
+    /// Bytes of a padded row of `width` samples: the last lane reads beyond it.
     fn padded_bytes(&self, width: usize) -> usize {
         let last = self.starts.last().copied().unwrap_or(0);
-        (last + 2 * self.pairs + 16).max(self.before + width)
+        (last + LANE_BYTES).max(self.before + width)
     }
 }
 
@@ -133,12 +133,18 @@ impl PlaneScaler {
                 let number = (first + tap as i32).clamp(0, last) as usize;
                 self.ring[number % taps].as_slice()
             };
-            let mut pairs = [(&[] as &[u8], &[] as &[u8], [0; 2]); MOST_PAIRS];
-            for (pair, weights) in weights.chunks_exact(2).enumerate() {
-                pairs[pair] = (row_at(2 * pair), row_at(2 * pair + 1), [weights[0], weights[1]]);
-            }
+            let pair = |pair: usize| {
+                (row_at(2 * pair), row_at(2 * pair + 1), [weights[2 * pair], weights[2 * pair + 1]])
+            };
+            let row = &mut row[..width];
             // SAFETY: the processor has AVX2, or there would be no scaler.
-            unsafe { add_down(&pairs[..taps / 2], &mut row[..width]) };
+            unsafe {
+                match taps {
+                    4 => add_down::<2>(&std::array::from_fn(pair), row),
+                    6 => add_down::<3>(&std::array::from_fn(pair), row),
+                    _ => add_down::<4>(&std::array::from_fn(pair), row),
+                }
+            }
         }
     }
 
@@ -150,79 +156,106 @@ impl PlaneScaler {
         self.padded[before..before + row.len()].copy_from_slice(row);
         self.padded[before + row.len()..].fill(edges.1);
         // SAFETY: the processor has AVX2, or there would be no scaler.
-        unsafe { add_across(&self.across, &self.padded, &mut self.ring[slot]) };
+        unsafe {
+            let (across, padded, out) = (&self.across, &self.padded, &mut self.ring[slot]);
+            match across.pairs {
+                2 => add_across::<2>(across, padded, out),
+                3 => add_across::<3>(across, padded, out),
+                _ => add_across::<4>(across, padded, out),
+            }
+        }
     }
 }
 
 /// Makes one row: 32 samples at a time, each half by one shuffle of two lanes.
 #[target_feature(enable = "avx2")]
-fn add_across(across: &Across, padded: &[u8], out: &mut [u8]) {
-    let pairs = across.pairs;
-    let of_two = |two: usize| {
-        let start = |lane: usize| across.starts[2 * two + lane];
-        let (left, right) = (&padded[start(0)..], &padded[start(1)..]);
-        let shuffle = load(&across.shuffles[two]);
-        let weights = &across.weights[two * pairs..(two + 1) * pairs];
-        let mut sum = _mm256_set1_epi16(ROUND);
-        for ((weights, left), right) in
-            weights.iter().zip(left.windows(16).step_by(2)).zip(right.windows(16).step_by(2))
-        {
-            let samples = _mm256_inserti128_si256::<1>(
-                _mm256_castsi128_si256(load_half(left)),
-                load_half(right),
-            );
-            let samples = _mm256_shuffle_epi8(samples, shuffle);
-            sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(samples, load_weights(weights)));
+fn add_across<const PAIRS: usize>(across: &Across, padded: &[u8], out: &mut [u8]) {
+    let (blocks, _) = out.as_chunks_mut::<BLOCK>();
+    let (starts, _) = across.starts.as_chunks::<4>();
+    let (shuffles, _) = across.shuffles.as_chunks::<2>();
+    let (weights, _) = across.weights.as_chunks::<PAIRS>();
+    let (weights, _) = weights.as_chunks::<2>();
+    for (((out, starts), shuffles), weights) in
+        blocks.iter_mut().zip(starts).zip(shuffles).zip(weights)
+    {
+        let mut sums = [_mm256_set1_epi16(ROUND); 2];
+        for half in 0..2 {
+            let lane = |lane: usize| {
+                padded[starts[lane]..]
+                    .first_chunk::<LANE_BYTES>()
+                    .expect("invariant: rows are padded")
+            };
+            let (left, right) = (lane(2 * half), lane(2 * half + 1));
+            let shuffle = load(&shuffles[half]);
+            for pair in 0..PAIRS {
+                let (left, right) = (load_half(left, 2 * pair), load_half(right, 2 * pair));
+                let samples = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(left), right);
+                let samples = _mm256_shuffle_epi8(samples, shuffle);
+                let product = _mm256_maddubs_epi16(samples, load_weights(&weights[half][pair]));
+                sums[half] = _mm256_add_epi16(sums[half], product);
+            }
         }
-        _mm256_srai_epi16::<{ WEIGHT_BITS as i32 }>(sum)
-    };
-    for (block, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-        let packed = _mm256_packus_epi16(of_two(2 * block), of_two(2 * block + 1));
+        let [left, right] = sums;
+        let packed = _mm256_packus_epi16(shifted(left), shifted(right));
         store(out, _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
     }
 }
 
-/// Adds up rows, each pair of them with two weights that stand side by side.
+/// Two rows, and the weights of each that stand side by side.
+type RowPair<'a> = (&'a [u8], &'a [u8], [i8; 2]);
+
+/// Adds up rows, each pair of them with its two weights.
 #[target_feature(enable = "avx2")]
-fn add_down(rows: &[(&[u8], &[u8], [i8; 2])], out: &mut [u8]) {
-    for (block, out) in out.chunks_exact_mut(BLOCK).enumerate() {
-        let here = block * BLOCK..(block + 1) * BLOCK;
+fn add_down<const PAIRS: usize>(rows: &[RowPair<'_>; PAIRS], out: &mut [u8]) {
+    let (blocks, _) = out.as_chunks_mut::<BLOCK>();
+    let rows = rows.map(|(upper, lower, weights)| {
+        let weights = i16::from_le_bytes(weights.map(|weight| weight as u8));
+        (upper.as_chunks::<BLOCK>().0, lower.as_chunks::<BLOCK>().0, _mm256_set1_epi16(weights))
+    });
+    for (block, out) in blocks.iter_mut().enumerate() {
         let (mut low, mut high) = (_mm256_set1_epi16(ROUND), _mm256_set1_epi16(ROUND));
         for (upper, lower, weights) in rows {
-            let (upper, lower) = (load(&upper[here.clone()]), load(&lower[here.clone()]));
-            let weights = _mm256_set1_epi16(i16::from_le_bytes(weights.map(|weight| weight as u8)));
-            let of = |samples| _mm256_maddubs_epi16(samples, weights);
-            low = _mm256_add_epi16(low, of(_mm256_unpacklo_epi8(upper, lower)));
-            high = _mm256_add_epi16(high, of(_mm256_unpackhi_epi8(upper, lower)));
+            let (upper, lower) = (load(&upper[block]), load(&lower[block]));
+            let (left, right) =
+                (_mm256_unpacklo_epi8(upper, lower), _mm256_unpackhi_epi8(upper, lower));
+            low = _mm256_add_epi16(low, _mm256_maddubs_epi16(left, weights));
+            high = _mm256_add_epi16(high, _mm256_maddubs_epi16(right, weights));
         }
-        let shift = |sum| _mm256_srai_epi16::<{ WEIGHT_BITS as i32 }>(sum);
-        store(out, _mm256_packus_epi16(shift(low), shift(high)));
+        store(out, _mm256_packus_epi16(shifted(low), shifted(high)));
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
-fn load(bytes: &[u8]) -> __m256i {
-    assert!(bytes.len() >= 32);
+fn shifted(sum: __m256i) -> __m256i {
+    _mm256_srai_epi16::<{ WEIGHT_BITS as i32 }>(sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: 32 bytes are there, and need no alignment.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
 fn load_weights(weights: &[i8; 32]) -> __m256i {
     // SAFETY: 32 bytes are there, and need no alignment.
     unsafe { _mm256_loadu_si256(weights.as_ptr().cast()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
-fn load_half(bytes: &[u8]) -> __m128i {
-    assert!(bytes.len() >= 16);
+fn load_half(lane: &[u8; LANE_BYTES], at: usize) -> __m128i {
+    let bytes = &lane[at..at + 16];
     // SAFETY: 16 bytes are there, and need no alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
+#[inline]
 #[target_feature(enable = "avx2")]
-fn store(to: &mut [u8], samples: __m256i) {
-    assert!(to.len() >= 32);
+fn store(to: &mut [u8; 32], samples: __m256i) {
     // SAFETY: 32 bytes are there, and need no alignment.
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), samples) };
 }
