@@ -10,6 +10,7 @@ mod judge;
 mod nginx;
 mod origin;
 mod report;
+mod scrape;
 mod series;
 mod standalone;
 mod usage;
@@ -23,6 +24,7 @@ pub use judge::Judge;
 pub use nginx::Nginx;
 pub use origin::{Feed, Origin, RUNG, STREAM};
 pub use report::{Report, Row};
+pub use scrape::Scrape;
 pub use series::Series;
 pub use standalone::{Ready, Standalone};
 pub use usage::{

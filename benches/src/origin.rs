@@ -17,7 +17,7 @@ use millrace_testkit::{Scratch, free_port};
 use millrace_types::{Epoch, FrameRate, MediaTime, Msn, PartNo, StreamId};
 use serde::Serialize;
 
-use crate::{Connection, sibling_program};
+use crate::{Connection, Scrape, sibling_program};
 
 /// The stream that is fed.
 pub const STREAM: &str = "bench";
@@ -87,10 +87,7 @@ impl Origin {
     /// # Errors
     /// There is no such metric.
     pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let text = Connection::open(self.admin)?.get("/metrics")?.body;
-        let text = String::from_utf8(text)?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.with_context(|| format!("no metric {name}"))?.parse()?)
+        Scrape::of(self.admin)?.value(name).with_context(|| format!("no metric {name}"))
     }
 
     fn is_ready(&self) -> bool {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use millrace_publisher::{Playout, Publisher};
 use millrace_testkit::Scratch;
 use nix::{
     sys::signal::{Signal, kill},
@@ -14,7 +15,7 @@ use nix::{
 };
 use serde::Deserialize;
 
-use crate::sibling_program;
+use crate::{Scrape, Usage, sibling_program};
 
 const START: Duration = Duration::from_secs(20);
 
@@ -27,6 +28,12 @@ pub struct Ready {
     pub stream_key: String,
     /// The stream's multivariant playlist.
     pub playback: String,
+    metrics: MetricsUrls,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct MetricsUrls {
+    node: String,
 }
 
 /// A running farm; asked to stop when dropped, so that it ends its workers.
@@ -75,6 +82,33 @@ impl Standalone {
         }
         let ready = serde_json::from_slice(&fs::read(&file)?).context("ready file")?;
         Ok(Self { child, ready, _scratch: scratch })
+    }
+
+    /// What router, node, origin and api use together; the workers are processes of their own.
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.child.id())
+    }
+
+    /// The node's metrics.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn node_metrics(&self) -> anyhow::Result<Scrape> {
+        let url = &self.ready.metrics.node;
+        let address = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+        Scrape::of(address.with_context(|| url.clone())?.parse()?)
+    }
+
+    /// Publishes `tags` in real time to the farm's own stream, and says goodbye.
+    ///
+    /// # Errors
+    /// The farm refused them, or the connection broke.
+    pub async fn publish(&self, tags: Playout) -> anyhow::Result<()> {
+        let Ready { rtmp, stream_key, .. } = &self.ready;
+        let url = rtmp.trim_end_matches(stream_key).trim_end_matches('/');
+        let mut publisher = Publisher::connect(url, stream_key).await?;
+        publisher.play(tags).await?;
+        Ok(publisher.finish().await?)
     }
 }
 

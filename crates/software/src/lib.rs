@@ -1,15 +1,18 @@
-//! The FFmpeg backend: H.264 decoding, swscale, libx264. The only crate of ours that holds its C and its `unsafe`.
+//! The FFmpeg backend: H.264 decoding, scaling, libx264. The only crate of ours that holds its C and its `unsafe`.
 //!
 //! One thread each, so that the pipeline decides what runs beside what. Nothing here knows of segments or parts.
-#![allow(unsafe_code, reason = "the C interface of FFmpeg")]
+#![allow(unsafe_code, reason = "the C interface of FFmpeg, and loads and stores of AVX2")]
 
 mod avcc;
 mod backend;
+mod bicubic;
 mod decoder;
 mod encoder;
 mod failure;
 mod log;
 mod picture;
+mod picture_scaler;
+mod plane_scaler;
 mod scaler;
 mod tuning;
 

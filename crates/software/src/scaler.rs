@@ -1,9 +1,10 @@
-//! swscale, bicubic, into 4:2:0 of 8 bits and limited range. Pictures come from a small pool that never shrinks or copies.
+//! Bicubic, into 4:2:0 of 8 bits and limited range: by our own scaler where that can, by swscale in every other case.
+//! Pictures come from a small pool that never shrinks or copies.
 
 use ffmpeg_next::ffi;
 use millrace_transcode::{Frame, Scaler, Size, TranscodeError};
 
-use crate::{Picture, failure::encoding};
+use crate::{Picture, failure::encoding, picture_scaler::PictureScaler};
 
 /// What libx264 is given.
 const FORMAT: ffi::AVPixelFormat = ffi::AVPixelFormat::AV_PIX_FMT_YUV420P;
@@ -12,6 +13,8 @@ const FORMAT: ffi::AVPixelFormat = ffi::AVPixelFormat::AV_PIX_FMT_YUV420P;
 #[derive(Debug)]
 pub struct SoftwareScaler {
     size: Size,
+    /// Ours, or that it cannot, for pictures of this size and format.
+    own: Option<(Size, Option<PictureScaler>)>,
     context: *mut ffi::SwsContext,
     pool: Vec<Picture>,
 }
@@ -22,7 +25,7 @@ unsafe impl Send for SoftwareScaler {}
 impl SoftwareScaler {
     /// A scaler to `size`; it learns its source from the first picture.
     pub const fn new(size: Size) -> Self {
-        Self { size, context: std::ptr::null_mut(), pool: Vec::new() }
+        Self { size, own: None, context: std::ptr::null_mut(), pool: Vec::new() }
     }
 
     /// A picture nobody else refers to, from the pool.
@@ -43,16 +46,28 @@ impl SoftwareScaler {
         self.pool.push(picture.clone());
         Ok(picture)
     }
-}
 
-impl Scaler for SoftwareScaler {
-    type Frame = Picture;
-
-    fn scale(&mut self, frame: &Picture) -> Result<Picture, TranscodeError> {
-        let from = frame.fields();
-        if frame.size() == self.size && from.format == FORMAT as i32 {
-            return Ok(frame.clone());
+    /// Whether our own scaler could.
+    fn scale_ourselves(&mut self, frame: &Picture, scaled: &mut Picture) -> bool {
+        if frame.fields().format != FORMAT as i32 {
+            return false;
         }
+        let from = frame.size();
+        if self.own.as_ref().is_none_or(|(size, _)| *size != from) {
+            self.own = Some((from, PictureScaler::new(from, self.size)));
+        }
+        match &mut self.own {
+            Some((_, Some(own))) => own.scale(frame, scaled),
+            _ => false,
+        }
+    }
+
+    fn scale_with_swscale(
+        &mut self,
+        frame: &Picture,
+        scaled: &Picture,
+    ) -> Result<(), TranscodeError> {
+        let from = frame.fields();
         let (width, height) = (self.size.width as i32, self.size.height as i32);
         // SAFETY: a frame's format is a value of the enum of the FFmpeg that made it; the cached context is ours.
         self.context = unsafe {
@@ -73,8 +88,7 @@ impl Scaler for SoftwareScaler {
         if self.context.is_null() {
             return Err(TranscodeError::BadInput(format!("pixel format {}", from.format)));
         }
-        let mut scaled = self.free_picture()?;
-        // SAFETY: both pictures are as large as the context was told; properties go to our reference, not to the pool's.
+        // SAFETY: both pictures are as large as the context was told.
         unsafe {
             ffi::sws_scale(
                 self.context,
@@ -85,8 +99,25 @@ impl Scaler for SoftwareScaler {
                 scaled.fields().data.as_ptr(),
                 scaled.fields().linesize.as_ptr(),
             );
-            ffi::av_frame_copy_props(scaled.as_ptr(), frame.as_ptr());
         }
+        Ok(())
+    }
+}
+
+impl Scaler for SoftwareScaler {
+    type Frame = Picture;
+
+    fn scale(&mut self, frame: &Picture) -> Result<Picture, TranscodeError> {
+        let from = frame.fields();
+        if frame.size() == self.size && from.format == FORMAT as i32 {
+            return Ok(frame.clone());
+        }
+        let mut scaled = self.free_picture()?;
+        if !self.scale_ourselves(frame, &mut scaled) {
+            self.scale_with_swscale(frame, &scaled)?;
+        }
+        // SAFETY: both frames are valid; properties go to our reference, not to the pool's.
+        unsafe { ffi::av_frame_copy_props(scaled.as_ptr(), frame.as_ptr()) };
         let aspect = scaled_aspect(from, self.size);
         let fields = scaled.fields_mut();
         fields.color_range = ffi::AVColorRange::AVCOL_RANGE_MPEG;
