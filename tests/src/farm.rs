@@ -49,6 +49,7 @@ impl Default for FarmOptions {
 #[derive(Clone, Debug, Deserialize)]
 struct Ready {
     rtmp: String,
+    rtmps: Option<String>,
     stream_key: String,
     stream: String,
     playback: String,
@@ -105,6 +106,7 @@ impl Farm {
             process,
             ready: Ready {
                 rtmp: String::new(),
+                rtmps: None,
                 stream_key: String::new(),
                 stream: String::new(),
                 playback: String::new(),
@@ -161,6 +163,21 @@ impl Farm {
     /// RTMP application URL, without a key.
     pub fn rtmp_url(&self) -> &str {
         &self.ready.rtmp
+    }
+
+    /// RTMPS URL of [`Self::channel`], key included, when there is a certificate.
+    pub fn rtmps_url(&self) -> Option<String> {
+        let Ready { rtmps, stream_key, .. } = &self.ready;
+        rtmps.as_ref().map(|rtmps| format!("{rtmps}/{stream_key}"))
+    }
+
+    /// Rewrites the configuration file and has the farm read it again.
+    ///
+    /// # Errors
+    /// When the file cannot be written or the farm is gone.
+    pub fn reload(&self, options: &FarmOptions) -> anyhow::Result<()> {
+        std::fs::write(self.scratch.path().join("standalone.toml"), toml_of(options))?;
+        Ok(kill(Pid::from_raw(self.pid()), Signal::SIGHUP)?)
     }
 
     /// The watch page of [`Self::channel`].
@@ -253,9 +270,11 @@ fn spawn(
     ready_file: &Path,
     options: &FarmOptions,
 ) -> anyhow::Result<Child> {
-    const LISTENERS: [&str; 9] = [
+    const LISTENERS: [&str; 11] = [
         "rtmp",
+        "rtmps",
         "playback",
+        "playback-tls",
         "api",
         "link",
         "intake",

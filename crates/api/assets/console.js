@@ -52,8 +52,14 @@ function rungText(rung) {
   return `${rung.id}${picture}${at}`;
 }
 
-function healthCell(health) {
-  if (!health) return cell();
+// While the publisher is away the stream goes on without it for a grace time, under the same state.
+const isAway = (stream) => typeof stream.publisher?.away_s === 'number';
+
+const stateText = (stream) => (isAway(stream) ? `${stream.state}, publisher away ${stream.publisher.away_s} s` : stream.state);
+
+// What was measured of a publisher that is gone says nothing of now.
+function healthCell({ health, ...stream }) {
+  if (!health || isAway(stream)) return cell();
   const number = (value, digits, unit) => (typeof value === 'number' ? `${value.toFixed(digits)} ${unit}` : null);
   const facts = [
     number(health.bitrate_kbps, 0, 'kbit/s'),
@@ -75,8 +81,8 @@ async function refresh() {
       ask('/v1/streams'), ask('/v1/nodes'), ask(`/v1/events?limit=${EVENTS}`), ask('/v1/origins'),
     ]);
     show('streams', streams.streams.map((s) => [
-      watchLink(s.stream, origins.origins), s.state, s.node, s.worker_pid && String(s.worker_pid), String(s.restarts ?? 0),
-      (s.rungs ?? []).map(rungText).join('\n'), healthCell(s.health),
+      watchLink(s.stream, origins.origins), stateText(s), s.node, s.worker_pid && String(s.worker_pid), String(s.restarts ?? 0),
+      (s.rungs ?? []).map(rungText).join('\n'), healthCell(s),
     ]), 'No stream is live.');
     show('nodes', nodes.nodes.map((n) => [
       n.node, n.reachable ? n.state : cell(`${n.state}, does not answer`, 'bad'), n.streams && String(n.streams.length),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_telemetry::version_line;
 
 /// A live transcoding farm: RTMP in, Low-Latency HLS out.
@@ -22,10 +22,13 @@ pub enum Command {
     /// Say what this host lacks, and what to do about it.
     Doctor(DoctorArguments),
     /// Show what is live, or one stream with all that is known of it.
+    ///
+    /// PUBLISHED says how far players can see a rung: media sequence number of the newest segment, a dot, the newest part
+    /// in it, counted from 0. "publisher away" means that the encoder is gone and the stream waits for it to come back.
     Streams(StreamsArguments),
     /// Show the nodes of the farm.
     Nodes(NodesArguments),
-    /// Check or show the configuration of `millrace standalone`.
+    /// Check or show the configuration of `millrace standalone`, or check that of a program of its own.
     Config(ConfigArguments),
 }
 
@@ -50,9 +53,9 @@ pub struct StandaloneArguments {
     /// Write URLs and stream key as JSON to this file once a publisher can be taken.
     #[arg(long, value_name = "FILE")]
     pub ready_json: Option<PathBuf>,
-    /// What to log, such as `info` or `millrace_node=debug,info`.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    pub log: String,
+    /// What to log, such as `info` or `millrace_node=debug,info` [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 /// Where the programs of `millrace standalone` listen.
@@ -61,9 +64,15 @@ pub struct ListenArguments {
     /// Publishers, RTMP [default: 0.0.0.0:1935].
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen_rtmp: Option<SocketAddr>,
+    /// Publishers, RTMPS; with a certificate only [default: 0.0.0.0:1936].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_rtmps: Option<SocketAddr>,
     /// Players, HTTP [default: 0.0.0.0:8080].
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen_playback: Option<SocketAddr>,
+    /// Players, HTTPS; with a certificate only [default: 0.0.0.0:8443].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen_playback_tls: Option<SocketAddr>,
     /// API and console [default: 127.0.0.1:8090].
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen_api: Option<SocketAddr>,
@@ -142,9 +151,38 @@ pub struct ConfigArguments {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Read a file and say what is wrong with it.
-    Check(ConfigFile),
+    Check(CheckArguments),
     /// Print every value and where it comes from.
     Show(ConfigFile),
+}
+
+/// Which file is checked, and as whose.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The file; without it /etc/millrace/standalone.toml, if it exists.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+    /// The same, as `millrace standalone` takes it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Whose file it is; without it the file's name says so (router.toml), else it is standalone's.
+    #[arg(long, value_enum)]
+    pub program: Option<Program>,
+}
+
+/// Whose configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Program {
+    /// `millrace standalone`.
+    Standalone,
+    /// `millrace-router`.
+    Router,
+    /// `millrace-node`.
+    Node,
+    /// `millrace-origin`.
+    Origin,
+    /// `millrace-api`.
+    Api,
 }
 
 /// Which configuration.
@@ -171,6 +209,7 @@ mod tests {
     #[test]
     fn every_listener_of_standalone_has_a_flag() {
         let line = "millrace standalone --listen-rtmp 127.0.0.1:0 --listen-playback 127.0.0.1:0 \
+            --listen-rtmps 127.0.0.1:0 --listen-playback-tls 127.0.0.1:0 \
             --listen-api [::1]:0 --listen-link 127.0.0.1:0 --listen-intake 127.0.0.1:0 \
             --listen-router-admin 127.0.0.1:0 --listen-node-admin 127.0.0.1:0 \
             --listen-origin-admin 127.0.0.1:0 --listen-api-admin 127.0.0.1:0 --demo --log debug";

@@ -1,11 +1,13 @@
 //! `millrace config check|show`: whether a file can be used, and what holds with it.
 
-use std::process::ExitCode;
+use std::{fmt, fs, path::Path, process::ExitCode};
 
+use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
 use crate::{
-    arguments::{ConfigArguments, ConfigCommand},
+    arguments::{CheckArguments, ConfigArguments, ConfigCommand, Program},
+    prerequisite::Prerequisite,
     settings::Settings,
     state_dir::StateDir,
 };
@@ -16,13 +18,7 @@ use crate::{
 /// A [`crate::Prerequisite`] that names what is wrong with the file.
 pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
-        ConfigCommand::Check(file) => {
-            let settings = Settings::load(file.config.as_deref())?;
-            match settings.file() {
-                Some(path) => println!("{}: ok", path.display()),
-                None => println!("no file: the defaults hold"),
-            }
-        }
+        ConfigCommand::Check(wanted) => println!("{}", check(wanted)?),
         ConfigCommand::Show(file) => {
             let mut settings = Settings::load(file.config.as_deref())?;
             settings.place(&StateDir::of_user(None));
@@ -30,6 +26,32 @@ pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the file as its program would.
+fn check(wanted: &CheckArguments) -> Result<String, Prerequisite> {
+    let file = wanted.file.as_deref().or(wanted.config.as_deref());
+    let by_name = file.and_then(Path::file_stem).and_then(|stem| stem.to_str());
+    let by_name = by_name.and_then(|name| Program::from_str(name, false).ok());
+    let program = wanted.program.or(by_name).unwrap_or(Program::Standalone);
+    let Some(path) = file.filter(|_| program != Program::Standalone) else {
+        let settings = Settings::load(file)?;
+        return Ok(match settings.file() {
+            Some(path) => format!("{}: ok", path.display()),
+            None => "no file: the defaults hold".to_owned(),
+        });
+    };
+    let named = |error: &dyn fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| named(&error))?;
+    let read = match program {
+        Program::Standalone => Ok(()),
+        Program::Router => toml::from_str::<millrace_router::Config>(&text).map(drop),
+        Program::Node => toml::from_str::<millrace_node::Config>(&text).map(drop),
+        Program::Origin => toml::from_str::<millrace_origin::Config>(&text).map(drop),
+        Program::Api => toml::from_str::<millrace_api::Config>(&text).map(drop),
+    };
+    read.map_err(|error| named(&error))?;
+    Ok(format!("{}: ok", path.display()))
 }
 
 /// One line per value: `default  router.listen_rtmp = "0.0.0.0:1935"`.

@@ -62,10 +62,10 @@ fn show(
 fn all_streams(answer: &Value) -> String {
     let rows: Vec<_> = items(&answer["streams"])
         .map(|stream| {
-            let health = &stream["health"];
+            let health = measured(stream);
             [
                 text(&stream["stream"]),
-                text(&stream["state"]),
+                state(stream),
                 text(&stream["node"]),
                 text(&stream["worker_pid"]),
                 text(&stream["restarts"]),
@@ -93,10 +93,10 @@ fn all_streams(answer: &Value) -> String {
 }
 
 fn one_stream(stream: &Value) -> String {
-    let health = &stream["health"];
+    let health = measured(stream);
     let facts = [
         ("stream", text(&stream["stream"])),
-        ("state", text(&stream["state"])),
+        ("state", state(stream)),
         ("publisher", text(&stream["publisher"]["address"])),
         ("since", text(&stream["session_since"])),
         ("node", text(&stream["node"])),
@@ -115,7 +115,7 @@ fn one_stream(stream: &Value) -> String {
     }
     shown.push('\n');
     let rungs: Vec<_> = items(&stream["rungs"]).map(rung).collect();
-    shown.push_str(&table(["RUNG", "PICTURE", "KBIT/S", "PUBLISHED"], &rungs));
+    shown.push_str(&table(["RUNG", "PICTURE", "KBIT/S", "PUBLISHED (SEGMENT.PART)"], &rungs));
     if let Some(sandbox) = stream["worker"]["sandbox"].as_object() {
         let rows: Vec<_> =
             sandbox.iter().map(|(name, state)| [name.clone(), text(state)]).collect();
@@ -126,6 +126,22 @@ fn one_stream(stream: &Value) -> String {
         .collect();
     shown.push_str(&format!("\n{}", table(["AT", "EVENT", "WHAT"], &events)));
     shown
+}
+
+/// The state, and for how long the stream has gone on without its publisher.
+fn state(stream: &Value) -> String {
+    match stream["publisher"]["away_s"].as_u64() {
+        Some(seconds) => format!("{}, publisher away {seconds} s", text(&stream["state"])),
+        None => text(&stream["state"]),
+    }
+}
+
+/// The source's health; nothing while the publisher is away, of whom it would speak.
+fn measured(stream: &Value) -> &Value {
+    match stream["publisher"]["away_s"].is_u64() {
+        true => &Value::Null,
+        false => &stream["health"],
+    }
 }
 
 /// A rung is `{id, kind, published}`; the kind of an encoded one is `{video: {…}}`.
@@ -192,6 +208,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_stream_whose_publisher_is_away_says_for_how_long_and_shows_no_old_bitrate() {
+        let mut stream = json!({
+            "stream": "demo", "state": "live",
+            "publisher": { "address": "192.0.2.1:7", "connected": false, "away_s": 12 },
+            "health": { "bitrate_kbps": 2500, "fps": 29.97, "advice": ["keyframes are 9 s apart"] },
+        });
+        for shown in [all_streams(&json!({ "streams": [stream] })), one_stream(&stream)] {
+            assert!(shown.contains("live, publisher away 12 s"), "{shown}");
+            assert!(!shown.contains("2500") && !shown.contains("30.0"), "{shown}");
+            assert!(!shown.contains("9 s apart"), "{shown}");
+        }
+        stream["publisher"] =
+            json!({ "address": "192.0.2.1:7", "connected": true, "away_s": null });
+        let shown = all_streams(&json!({ "streams": [stream] }));
+        assert!(!shown.contains("away") && shown.contains("2500"), "{shown}");
+    }
 
     #[test]
     fn a_stream_without_a_worker_yet_is_shown_with_dashes() {

@@ -5,17 +5,22 @@
 mod arguments;
 mod channels_file;
 mod children;
+#[cfg(test)]
+mod commands_page;
 mod config_command;
 mod demo;
 mod doctor;
 mod live;
 mod prerequisite;
 mod ready_file;
+mod reload;
 mod settings;
+mod signals;
 mod standalone;
 mod state_dir;
 mod table;
 mod urls;
+mod welcome;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,9 @@ use serde::Serialize;
 pub struct Ready {
     /// Where to publish; the stream key is the last element of the path.
     pub rtmp: String,
+    /// The same with TLS, when there is a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtmps: Option<String>,
     /// A key that is accepted.
     pub stream_key: String,
     /// The stream that the key publishes.

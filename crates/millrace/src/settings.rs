@@ -26,9 +26,21 @@ pub struct Sections {
     pub origin: millrace_origin::Config,
     /// As in api.toml.
     pub api: millrace_api::Config,
+    /// What to log, such as `info` or `millrace_node=debug,info`.
+    pub log: LogFilter,
     /// The router's ladder in a section of its own; goes before `router.ladder`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ladder: Option<LadderConfig>,
+}
+
+/// What to log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFilter(pub String);
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self("info".to_owned())
+    }
 }
 
 /// Where a value came from.
@@ -118,6 +130,14 @@ impl Settings {
         }
     }
 
+    /// Puts the filter given as a flag in.
+    pub fn log(&mut self, filter: Option<&str>) {
+        if let Some(filter) = filter {
+            self.sections.log = LogFilter(filter.to_owned());
+            self.by_flag.push("log");
+        }
+    }
+
     /// Puts the sockets where this user's lie, unless the file says where.
     pub fn place(&mut self, dirs: &StateDir) {
         if self.source("node.run_dir") == Source::Default {
@@ -125,10 +145,15 @@ impl Settings {
         }
     }
 
-    /// Every listener, publishers' first.
+    /// Every listener that will be opened, publishers' first; one with TLS only where there is a certificate.
     pub fn listeners(&self) -> Vec<Listener> {
         let mut sections = self.sections.clone();
-        let slots = slots(&mut sections).into_iter();
+        let closed = [
+            (sections.router.tls.is_none(), "router.listen_rtmps"),
+            (sections.origin.tls.is_none(), "origin.listen_playback_tls"),
+        ];
+        let opened = |key| !closed.contains(&(true, key));
+        let slots = slots(&mut sections).into_iter().filter(|(_, key, _)| opened(*key));
         slots.map(|(flag, key, address)| Listener { flag, key, address: *address }).collect()
     }
 
@@ -137,9 +162,9 @@ impl Settings {
         if self.by_flag.contains(&key) {
             return Source::Flag;
         }
-        let (section, rest) = key.split_once('.').unwrap_or((key, ""));
-        let mut value = self.in_file.get(section);
-        for name in rest.split('.') {
+        let mut names = key.split('.');
+        let mut value = names.next().and_then(|name| self.in_file.get(name));
+        for name in names {
             value = value.and_then(|table| table.get(name));
         }
         if value.is_some() { Source::File } else { Source::Default }
@@ -147,11 +172,13 @@ impl Settings {
 }
 
 /// Flag, key and value of every listener.
-fn slots(sections: &mut Sections) -> [(&'static str, &'static str, &mut SocketAddr); 9] {
+fn slots(sections: &mut Sections) -> [(&'static str, &'static str, &mut SocketAddr); 11] {
     let Sections { router, node, origin, api, .. } = sections;
     [
         ("--listen-rtmp", "router.listen_rtmp", &mut router.listen_rtmp),
+        ("--listen-rtmps", "router.listen_rtmps", &mut router.listen_rtmps),
         ("--listen-playback", "origin.listen_playback", &mut origin.listen_playback),
+        ("--listen-playback-tls", "origin.listen_playback_tls", &mut origin.listen_playback_tls),
         ("--listen-api", "api.listen_api", &mut api.listen_api),
         ("--listen-link", "node.listen_link", &mut node.listen_link),
         ("--listen-intake", "origin.listen_intake", &mut origin.listen_intake),
@@ -163,10 +190,12 @@ fn slots(sections: &mut Sections) -> [(&'static str, &'static str, &mut SocketAd
 }
 
 /// The flags in the order of [`slots`].
-fn given(flags: &ListenArguments) -> [Option<SocketAddr>; 9] {
+fn given(flags: &ListenArguments) -> [Option<SocketAddr>; 11] {
     [
         flags.listen_rtmp,
+        flags.listen_rtmps,
         flags.listen_playback,
+        flags.listen_playback_tls,
         flags.listen_api,
         flags.listen_link,
         flags.listen_intake,
@@ -193,7 +222,8 @@ mod tests {
         assert_eq!(json!(example), json!(Sections::default()));
         let sections = json!(Sections::default());
         for (section, keys) in sections.as_object().unwrap() {
-            for key in keys.as_object().unwrap().keys().filter(|key| *key != "ladder") {
+            let keys = keys.as_object().map_or(vec![section], |keys| keys.keys().collect());
+            for key in keys.into_iter().filter(|key| *key != "ladder") {
                 let said = EXAMPLE.lines().map(|line| line.trim_start_matches("# "));
                 let said = said.filter(|line| line.starts_with(&format!("{key} =")));
                 assert!(said.count() > 0, "{section}.{key} is not in the example");
@@ -218,6 +248,12 @@ mod tests {
         assert_eq!(value("origin.listen_playback"), (8080, Source::Default));
         assert_eq!(settings.sections.router.ladder.rung[0].short_side, 240);
         assert_eq!(settings.source("router.ladder.rung"), Source::File);
+        assert_eq!(Settings::parse("log = 'debug'").unwrap().source("log"), Source::File);
+        settings.log(Some("warn"));
+        assert_eq!(
+            (settings.sections.log.0.as_str(), settings.source("log")),
+            ("warn", Source::Flag)
+        );
     }
 
     #[test]
@@ -230,10 +266,13 @@ mod tests {
 
     #[test]
     fn every_listener_has_a_flag_of_its_own() {
-        let listeners = Settings::default().listeners();
+        assert_eq!(Settings::default().listeners().len(), 9, "none with TLS without a certificate");
+        let tls = "tls = { certificate = 'a', key = 'b' }";
+        let settings = Settings::parse(&format!("[router]\n{tls}\n[origin]\n{tls}")).unwrap();
+        let listeners = settings.listeners();
         let ports: std::collections::BTreeSet<_> =
             listeners.iter().map(|listener| listener.address.port()).collect();
-        assert_eq!(ports.len(), 9);
+        assert_eq!(ports.len(), 11);
         let value: Value = json!(Sections::default());
         for Listener { key, address, .. } in listeners {
             let (section, name) = key.split_once('.').unwrap();

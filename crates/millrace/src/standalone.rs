@@ -13,10 +13,7 @@ use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
 use millrace_telemetry::{LogFormat, Metrics, Supervisor, init_logs};
 use millrace_types::{NodeId, StreamKey};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
@@ -26,8 +23,10 @@ use crate::{
     prerequisite::Prerequisite,
     ready_file::{MetricsUrls, Ready},
     settings::{Listener, Settings},
+    signals::{Order, Signals},
     state_dir::{MAX_RUN_DIR_BYTES, StateDir},
     urls::http,
+    welcome::welcome,
 };
 
 /// How long stopping may take in all.
@@ -38,12 +37,10 @@ const STOP: Duration = Duration::from_secs(4);
 /// # Errors
 /// A [`Prerequisite`], or a program that could not start.
 pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
-    init_logs(&arguments.log, LogFormat::Auto)
-        .map_err(|error| Prerequisite(format!("--log: {error}")))?;
-    let supervisor = Supervisor::of_environment();
-    let _watch = supervisor.watch();
     let mut signals = Signals::new()?;
     let (settings, dirs) = prepare(arguments)?;
+    let supervisor = Supervisor::of_environment();
+    let _watch = supervisor.watch();
     let farm = tokio::select! {
         farm = Farm::start(settings, &dirs.state) => farm,
         () = signals.any() => Err(anyhow::anyhow!("stopped by a signal while starting")),
@@ -56,11 +53,13 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
         ready.write(path).with_context(|| path.display().to_string())?;
     }
     let everywhere = farm.router.addresses.rtmp.ip().is_unspecified();
-    welcome(&ready, arguments.demo, everywhere);
+    println!("{}", welcome(&ready, arguments.demo, everywhere));
     supervisor.ready();
     let picture = arguments.demo.then(|| tokio::spawn(demo::publish(ready.rtmp, farm.key.clone())));
 
-    signals.any().await;
+    while signals.next().await == Order::Reload {
+        farm.reload(arguments).await;
+    }
     supervisor.stopping();
     info!("standalone stops");
     if let Some(picture) = picture {
@@ -83,6 +82,9 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
 fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDir)> {
     let mut settings = Settings::load(arguments.config.as_deref())?;
     settings.listen(&arguments.listen);
+    settings.log(arguments.log.as_deref());
+    init_logs(&settings.sections.log.0, LogFormat::Auto)
+        .map_err(|error| Prerequisite(error.to_string()))?;
     let dirs = StateDir::of_user(arguments.state_dir.as_deref());
     dirs.create()?;
     settings.place(&dirs);
@@ -98,10 +100,10 @@ fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDi
 }
 
 /// The running programs.
-struct Farm {
-    router: Router,
+pub struct Farm {
+    pub router: Router,
     node: Node,
-    origin: Origin,
+    pub origin: Origin,
     api: Api,
     key: StreamKey,
 }
@@ -136,6 +138,8 @@ impl Farm {
         let metrics = |address| format!("{}/metrics", http(address));
         Ready {
             rtmp: format!("rtmp://{}/live", reachable(self.router.addresses.rtmp)),
+            rtmps: (self.router.addresses.rtmps)
+                .map(|address| format!("rtmps://{}/live", reachable(address))),
             stream_key: self.key.reveal(),
             playback: format!("{playback}/live/{stream}/index.m3u8"),
             watch: format!("{playback}/watch/{stream}"),
@@ -202,51 +206,6 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
             Err(error).with_context(|| path.display().to_string())
         }
         _ => Ok(()),
-    }
-}
-
-/// Says to a person what to do now.
-fn welcome(ready: &Ready, demo: bool, everywhere: bool) {
-    let Ready { rtmp, stream_key, watch, api, playback, .. } = ready;
-    let picture = if demo { " (the demo picture is on it now)" } else { "" };
-    let elsewhere = match everywhere {
-        true => "\n  From other machines: this host's name or address instead of 127.0.0.1.\n",
-        false => "",
-    };
-    println!(
-        "\nMillrace is ready.
-
-  watch       {watch}{picture}
-  playlist    {playback}
-  console     {api}/
-  publish to  {rtmp}
-  stream key  {stream_key}
-
-  OBS: Settings > Stream, service Custom, the two lines above; keyframe interval 2 s.
-  ffmpeg -re -i FILE -c:v libx264 -preset veryfast -g 60 -c:a aac -f flv {rtmp}/{stream_key}
-{elsewhere}
-Ctrl-C stops it.
-"
-    );
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

@@ -22,9 +22,11 @@ use tokio::process::Child;
 
 const START: Duration = Duration::from_secs(30);
 const WITHIN: Duration = Duration::from_secs(5);
-const LISTENERS: [&str; 9] = [
+const LISTENERS: [&str; 11] = [
     "rtmp",
+    "rtmps",
     "playback",
+    "playback-tls",
     "api",
     "link",
     "intake",
@@ -220,6 +222,50 @@ async fn a_key_from_the_api_publishes_until_it_is_revoked() {
 }
 
 #[tokio::test]
+async fn a_publisher_that_is_gone_is_said_to_be_away_and_the_farms_own_ports_are_in_order() {
+    let scratch = Scratch::new("standalone-away").unwrap();
+    let farm = Farm::start(&scratch, &[]).await;
+    let (_, made) = farm.api("POST", "/v1/channels", json!({ "channel": "news" })).await;
+    let mut publisher = farm.publish(&made["stream_key"]).await.unwrap();
+    let play = tokio::spawn(async move {
+        let played = publisher.play(Playout::endless(&Clip::demo())).await;
+        drop(publisher);
+        played
+    });
+    farm.live("news").await;
+    let api = farm.ready["api"].as_str().unwrap();
+    let streams = || text(&millrace().args(["streams", "--api", api]).output().unwrap());
+    assert!(!streams().contains("away"), "{}", streams());
+    play.abort();
+    until("the publisher is away", WITHIN, || streams().contains("live, publisher away "))
+        .await
+        .unwrap();
+    let (_, report) = farm.api("GET", "/v1/streams/news", Value::Null).await;
+    assert_eq!(report["state"], "live", "the word of the API stays");
+
+    let config = scratch.path().join("doctor.toml");
+    let port = api.rsplit(':').next().unwrap();
+    fs::write(&config, format!("[api]\nlisten_api = '127.0.0.1:{port}'\n")).unwrap();
+    let said = text(&millrace().args(["doctor", "--config"]).arg(&config).output().unwrap());
+    let ours = format!("{port} by millrace ({})", farm.pid());
+    assert!(said.lines().any(|line| line.contains(" ok ") && line.contains(&ours)), "{said}");
+    assert_eq!(farm.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_farm_that_stops_at_once_leaves_no_socket_and_no_warning() {
+    let scratch = Scratch::new("standalone-stop").unwrap();
+    let farm = Farm::start(&scratch, &[]).await;
+    assert_eq!(farm.stop().await, Some(0));
+    let log = fs::read_to_string(scratch.path().join("farm.log")).unwrap();
+    let (_, last_words) = log.split_once("standalone stops").unwrap();
+    assert!(!last_words.contains("WARN") && !last_words.contains("ERROR"), "{log}");
+    let left = fs::read_dir(scratch.path().join("state/run")).unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
 async fn keys_outlive_a_restart() {
     let scratch = Scratch::new("standalone-restart").unwrap();
     let farm = Farm::start(&scratch, &[]).await;
@@ -269,6 +315,32 @@ fn a_misspelled_key_is_found_by_config_check() {
     fs::write(&file, "[origin]\nmax_connections = 3\n").unwrap();
     let output = millrace().args(["config", "show", "--config"]).arg(&file).output().unwrap();
     assert!(text(&output).contains("file     origin.max_connections = 3\n"), "{}", text(&output));
+}
+
+#[test]
+fn a_programs_own_file_is_checked_by_its_name_or_as_told() {
+    let scratch = Scratch::new("config-programs").unwrap();
+    let keys = [
+        ("router", "max_bitrate_kbps = 1"),
+        ("node", "usable_share = 0.5"),
+        ("origin", "keep_ended_s = 1"),
+        ("api", "listen_api = '127.0.0.1:1'"),
+    ];
+    let check = |arguments: &[&str], file: &PathBuf| {
+        let mut command = millrace();
+        command.args(["config", "check"]).args(arguments).arg(file).output().unwrap()
+    };
+    for (program, key) in keys {
+        let file = scratch.path().join(format!("{program}.toml"));
+        fs::write(&file, key).unwrap();
+        let output = check(&[], &file);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let other = if program == "api" { "node" } else { "api" };
+        let output = check(&["--program", other], &file);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        let name = key.split(' ').next().unwrap();
+        assert!(text(&output).contains(name), "{}", text(&output));
+    }
 }
 
 #[test]

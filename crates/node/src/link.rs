@@ -96,7 +96,7 @@ async fn take(hello: Hello, mut link: Link, desk: Desk) {
             prepared.with_link(link).run().await;
         }
         Err(No { reason, text }) => {
-            info!(reason = reason.as_str(), text, "stream refused");
+            debug!(reason = reason.as_str(), text, "stream refused");
             desk.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
             if let Err(error) = refuse(&mut link, reason, text).await {
                 debug!(%error, "refusal not delivered");

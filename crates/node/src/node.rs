@@ -118,7 +118,7 @@ pub async fn start(
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
     let pages = admin::routes(metrics, readiness.clone(), host.clone());
     tokio::spawn(async move { axum::serve(admin_listener, pages).await });
-    let spares = Spares::keep(&plan);
+    let spares = Spares::keep(&plan, &stop);
     let desk = Desk { host, spares, metrics: node_metrics, clock: SystemClock::new() };
     tokio::spawn(link::serve(link_listener, desk, stop.clone()));
     register(&config, addresses, capacity, &registry).await?;

@@ -7,6 +7,7 @@ use std::{
 
 use millrace_sandbox::Limits;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::worker_process::{WorkerKind, WorkerProcess};
@@ -40,11 +41,11 @@ pub struct Spares {
 }
 
 impl Spares {
-    /// Keeps one spare of each kind from now on.
-    pub fn keep(plan: &WorkerPlan) -> Self {
+    /// Keeps one spare of each kind from now on until `stop`, which ends those there are.
+    pub fn keep(plan: &WorkerPlan, stop: &CancellationToken) -> Self {
         let keep = |kind| {
             let (askers, asked) = mpsc::channel(ASKERS);
-            tokio::spawn(refill(kind, plan.clone(), asked));
+            tokio::spawn(refill(kind, plan.clone(), asked, stop.clone()));
             askers
         };
         Self { passthrough: keep(WorkerKind::Passthrough), transcode: keep(WorkerKind::Transcode) }
@@ -70,12 +71,17 @@ enum Fate {
     Unwanted,
 }
 
-async fn refill(kind: WorkerKind, plan: WorkerPlan, mut asked: mpsc::Receiver<Asker>) {
+async fn refill(
+    kind: WorkerKind,
+    plan: WorkerPlan,
+    mut asked: mpsc::Receiver<Asker>,
+    stop: CancellationToken,
+) {
     let mut pause = FIRST_PAUSE;
-    loop {
+    while !stop.is_cancelled() {
         let started = Instant::now();
         match WorkerProcess::start(kind, &plan.worker_dir, &plan.run_dir, plan.limits).await {
-            Ok(worker) => match fate_of(worker, &mut asked).await {
+            Ok(worker) => match fate_of(worker, &mut asked, &stop).await {
                 Fate::Unwanted => return,
                 Fate::Died if started.elapsed() < MAX_PAUSE => {}
                 Fate::Taken | Fate::Died => {
@@ -83,18 +89,31 @@ async fn refill(kind: WorkerKind, plan: WorkerPlan, mut asked: mpsc::Receiver<As
                     continue;
                 }
             },
+            // Whoever stops us may have ended it as well.
+            Err(_) if stop.is_cancelled() => return,
             Err(error) => error!(%error, program = kind.program(), "worker not started"),
         }
-        tokio::time::sleep(pause).await;
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
         pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
-/// Keeps a spare until somebody takes it, or it dies.
-async fn fate_of(mut spare: WorkerProcess, asked: &mut mpsc::Receiver<Asker>) -> Fate {
+/// Keeps a spare until somebody takes it, it dies, or none is wanted any more, which ends it.
+async fn fate_of(
+    mut spare: WorkerProcess,
+    asked: &mut mpsc::Receiver<Asker>,
+    stop: &CancellationToken,
+) -> Fate {
     loop {
         tokio::select! {
             biased;
+            () = stop.cancelled() => {
+                spare.kill();
+                spare.died().await;
+                return Fate::Unwanted;
+            }
             reason = spare.died() => {
                 warn!(pid = spare.pid(), reason = reason.as_str(), "spare worker died");
                 return Fate::Died;

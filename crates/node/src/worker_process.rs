@@ -105,6 +105,7 @@ impl WorkerProcess {
         let path = run_dir.join(format!("worker-{}-{number}.sock", std::process::id()));
         let socket = |source| StartError::Socket { path: path.clone(), source };
         let listener = UnixListener::bind(&path).map_err(socket)?;
+        let file = SocketFile(path.clone());
         let label = format!("worker-{number}");
         let program = worker_dir.join(kind.program());
         let spawn = Spawn { program: &program, label: &label, listener: listener.as_fd(), limits };
@@ -112,7 +113,7 @@ impl WorkerProcess {
         drop(listener);
         let pid = child.pid();
         let stream = UnixStream::connect(&path).await.map_err(socket);
-        let _ = std::fs::remove_file(&path);
+        drop(file);
         let (serves, whom) = watch::channel(None);
         let (said, out_of_memory) = watch::channel(false);
         if let Some(output) = child.take_output() {
@@ -163,6 +164,16 @@ impl WorkerProcess {
     /// Waits until it is gone; why.
     pub async fn died(&mut self) -> EndReason {
         death_of(&mut self.child, &self.out_of_memory).await
+    }
+}
+
+/// The file of a socket until both ends are connected; gone with its owner, also where starting is cut short.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A file that somebody else removed is as good.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -1,10 +1,8 @@
 //! What an operator can set, with its defaults. Strict: an unknown key is an error. Reading the file is the program's business.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use millrace_tls::TlsConfig;
 use serde::{Deserialize, Serialize};
 
 /// Settings of an origin; every key is optional.
@@ -27,16 +25,6 @@ pub struct Config {
     pub keep_ended_s: u64,
     /// A stream that no node has touched for so long is ended, in seconds.
     pub idle_end_s: u64,
-}
-
-/// Files in PEM form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// Certificate chain, the server's own first.
-    pub certificate: PathBuf,
-    /// Private key.
-    pub key: PathBuf,
 }
 
 impl Default for Config {

@@ -19,9 +19,8 @@ mod run;
 mod status;
 mod stream;
 mod streams;
-mod tls;
 
-pub use config::{Config, TlsConfig};
+pub use config::Config;
+pub use millrace_tls::{TlsConfig, TlsError};
 pub use request_head::{Malformed, request_head_bytes};
 pub use run::{Addresses, Running, StartError, start};
-pub use tls::TlsError;

@@ -1,6 +1,13 @@
 //! Accepts players' connections, plain (our own HTTP/1.1) or TLS (hyper), and drives them until they end or the origin stops.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::{Request, Response, body::Incoming, header::ACCEPT_ENCODING, service::service_fn};
 use hyper_util::{
@@ -31,7 +38,7 @@ pub(crate) struct PlayerListener {
     pub(crate) tcp: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) player: Arc<Player>,
-    pub(crate) max_connections: usize,
+    pub(crate) max_connections: Arc<AtomicUsize>,
 }
 
 impl PlayerListener {
@@ -43,7 +50,7 @@ impl PlayerListener {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.tcp.accept() => match accepted {
-                    Ok((tcp, _)) if connections.len() < self.max_connections => {
+                    Ok((tcp, _)) if connections.len() < self.max_connections.load(Ordering::Relaxed) => {
                         self.start(&mut connections, tcp, &stop);
                     }
                     Ok(_) => tracing::debug!("connection closed: too many"),

@@ -1,19 +1,28 @@
 //! Binds an origin's listeners and runs it in the background until it is told to stop.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::serve::ListenerExt;
 use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, admin_routes};
+use millrace_tls::{Certificate, TlsError};
 use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, TlsError, intake,
+    Config, intake,
     listener::PlayerListener,
     metrics::OriginMetrics,
     player::Player,
     streams::{Retention, Streams},
-    tls,
 };
 
 /// How often ended and idle streams are looked for.
@@ -55,6 +64,8 @@ pub struct Addresses {
 pub struct Running {
     /// Where it listens.
     pub addresses: Addresses,
+    certificate: Option<Arc<Certificate>>,
+    max_connections: Arc<AtomicUsize>,
     stop: CancellationToken,
     readiness: Readiness,
     tasks: JoinSet<()>,
@@ -67,6 +78,23 @@ impl Running {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+
+    /// Puts the limit on connections and the certificate of `config` in force; all else needs a new start. Connections
+    /// that are open stay.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used: the old one stays, the limit holds.
+    pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
+        self.max_connections.store(config.max_connections, Ordering::Relaxed);
+        match (&self.certificate, &config.tls) {
+            (Some(certificate), Some(files)) => certificate.reload(files),
+            (None, None) => Ok(()),
+            _ => {
+                tracing::warn!("https is turned on and off by a new start only");
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Starts an origin whose metrics are registered in `metrics`.
@@ -74,10 +102,13 @@ impl Running {
 /// # Errors
 /// [`StartError`]: nothing runs then.
 pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartError> {
-    let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     let playback = bind("playback", config.listen_playback).await?;
-    let secure = match acceptor {
-        Some(tls) => Some((bind("playback with TLS", config.listen_playback_tls).await?, tls)),
+    let secure = match &certificate {
+        Some(certificate) => {
+            let tls = TlsAcceptor::from(certificate.server_config(&[b"h2", b"http/1.1"])?);
+            Some((bind("playback with TLS", config.listen_playback_tls).await?, tls))
+        }
         None => None,
     };
     let intake = bind("intake", config.listen_intake).await?;
@@ -96,9 +127,10 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
     });
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
+    let max_connections = Arc::new(AtomicUsize::new(config.max_connections));
     let listeners = [(playback, None)].into_iter().chain(secure.map(|(tcp, tls)| (tcp, Some(tls))));
     for (tcp, tls) in listeners {
-        let max_connections = config.max_connections;
+        let max_connections = max_connections.clone();
         let listener = PlayerListener { tcp, tls, player: player.clone(), max_connections };
         tasks.spawn(listener.run(stop.clone()));
     }
@@ -110,7 +142,7 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
     };
     tasks.spawn(sweep(player, retention, stop.clone()));
     readiness.set(true);
-    Ok(Running { addresses, stop, readiness, tasks })
+    Ok(Running { addresses, certificate, max_connections, stop, readiness, tasks })
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

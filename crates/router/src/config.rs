@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use millrace_sched::LadderConfig;
+use millrace_tls::TlsConfig;
 use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,10 @@ pub struct Config {
     pub name: NodeId,
     /// Where publishers connect (RTMP).
     pub listen_rtmp: SocketAddr,
+    /// Where publishers connect with TLS (RTMPS); used when `tls` is set.
+    pub listen_rtmps: SocketAddr,
+    /// Certificate and key of the RTMPS listener.
+    pub tls: Option<TlsConfig>,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/...` are served.
     pub listen_admin: SocketAddr,
     /// The rungs below `source` that streams are encoded into.
@@ -31,6 +36,8 @@ impl Default for Config {
         Self {
             name: "router-1".parse().expect("invariant: the default name is a name"),
             listen_rtmp: ([0, 0, 0, 0], 1935).into(),
+            listen_rtmps: ([0, 0, 0, 0], 1936).into(),
+            tls: None,
             listen_admin: ([127, 0, 0, 1], 9101).into(),
             ladder: LadderConfig::default(),
             max_bitrate_kbps: 50_000,

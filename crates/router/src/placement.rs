@@ -13,7 +13,7 @@ use tokio::{
     },
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 /// How long a node may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ pub async fn place_stream(
         match ask(record, hello).await {
             Ok(link) => return Ok(link),
             Err((reason, text)) => {
-                info!(%node, reason = reason.as_str(), text, "node did not take the stream");
+                debug!(%node, reason = reason.as_str(), text, "node did not take the stream");
                 refusals.push((node, reason, text));
             }
         }

@@ -56,6 +56,8 @@ pub struct PublisherReport {
     pub address: SocketAddr,
     /// Whether it still does.
     pub connected: bool,
+    /// Whole seconds since it left; `None` while it is there.
+    pub away_s: Option<u64>,
 }
 
 /// One rung and how far it is published.

@@ -4,9 +4,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::{Registry, RegistryError, RouterRecord};
 use millrace_telemetry::{Metrics, Readiness, SystemClock};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use millrace_tls::{Certificate, TlsError};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     Config, admin,
@@ -39,6 +40,9 @@ pub enum RouterError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// No RTMPS with this certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Where a running router listens.
@@ -46,6 +50,8 @@ pub enum RouterError {
 pub struct Addresses {
     /// For publishers.
     pub rtmp: SocketAddr,
+    /// For publishers with TLS, when there is a certificate.
+    pub rtmps: Option<SocketAddr>,
     /// For operators and Prometheus.
     pub admin: SocketAddr,
 }
@@ -56,16 +62,37 @@ pub struct Router {
     /// Where it listens.
     pub addresses: Addresses,
     sessions: Sessions,
+    certificate: Option<Arc<Certificate>>,
+    ingest: IngestServer<Sessions>,
     stop: CancellationToken,
-    ingest: JoinHandle<()>,
+    listeners: JoinSet<()>,
 }
 
 impl Router {
     /// Takes no more publishers and tells those it has to connect again.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
         self.sessions.stop().await;
-        let _ = timeout(STOP_PATIENCE, self.ingest).await;
+        let gone = async { while self.listeners.join_next().await.is_some() {} };
+        let _ = timeout(STOP_PATIENCE, gone).await;
+    }
+
+    /// Puts the limits and the certificate of `config` in force; all else needs a new start. Publishers who are in keep
+    /// the limits they came in under.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used: the old one stays, the limits hold.
+    pub async fn reload(&self, config: &Config) -> Result<(), TlsError> {
+        self.ingest.set_limits(limits(config));
+        self.sessions.set_replay_bytes(replay_bytes(config)).await;
+        match (&self.certificate, &config.tls) {
+            (Some(certificate), Some(files)) => certificate.reload(files),
+            (None, None) => Ok(()),
+            _ => {
+                warn!("rtmps is turned on and off by a new start only");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -78,40 +105,56 @@ pub async fn start(
     registry: Registry,
     metrics: Metrics,
 ) -> Result<Router, RouterError> {
+    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     let (rtmp_listener, rtmp) = listen("rtmp", config.listen_rtmp).await?;
+    let mut listeners = vec![(rtmp_listener, None)];
+    let mut rtmps = None;
+    if let Some(certificate) = &certificate {
+        let (listener, address) = listen("rtmps", config.listen_rtmps).await?;
+        listeners.push((listener, Some(certificate.server_config(&[])?)));
+        rtmps = Some(address);
+    }
     let (admin_listener, admin) = listen("admin", config.listen_admin).await?;
-    let addresses = Addresses { rtmp, admin };
-    let limits = Limits {
-        bits_per_second: config.max_bitrate_kbps * 1000,
-        connections_per_address: config.max_connections_per_address,
-        connections: config.max_connections,
-        ..Limits::default()
-    };
+    let addresses = Addresses { rtmp, rtmps, admin };
     let (events, all_events) = mpsc::channel(EVENTS);
-    let replay_bytes = config.max_bitrate_kbps * 1000 / 8 * REPLAY_SECONDS;
     let context = SessionContext {
         registry: registry.clone(),
         router: config.name.clone(),
         ladder: config.ladder.clone(),
-        replay_bytes: usize::try_from(replay_bytes).unwrap_or(usize::MAX),
+        replay_bytes: replay_bytes(&config),
         metrics: RouterMetrics::new(&metrics),
         events,
         clock: SystemClock::new(),
     };
     let sessions = Sessions::start(context, all_events);
-    let ingest =
-        IngestServer::new(IngestConfig { limits, proxies: Vec::new() }, Arc::new(sessions.clone()));
+    let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
+    let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
-    let stopped = stop.clone();
-    let ingest = tokio::spawn(async move {
-        ingest.serve(rtmp_listener, None, stopped.cancelled_owned()).await;
-    });
+    let serve =
+        |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
+    let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();
     let pages = admin::routes(metrics, readiness.clone(), sessions.clone());
     tokio::spawn(async move { axum::serve(admin_listener, pages).await });
     registry.put(&RouterRecord { router: config.name.clone(), admin, rtmp }).await?;
     readiness.set(true);
-    info!(%rtmp, %admin, "router ready");
-    Ok(Router { addresses, sessions, stop, ingest })
+    let with_tls = rtmps.map(tracing::field::display);
+    info!(%rtmp, rtmps = with_tls, %admin, "router ready");
+    Ok(Router { addresses, sessions, certificate, ingest, stop, listeners })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        bits_per_second: config.max_bitrate_kbps * 1000,
+        connections_per_address: config.max_connections_per_address,
+        connections: config.max_connections,
+        ..Limits::default()
+    }
+}
+
+/// What a stream may keep for a successor.
+fn replay_bytes(config: &Config) -> usize {
+    let bytes = config.max_bitrate_kbps * 1000 / 8 * REPLAY_SECONDS;
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 async fn listen(

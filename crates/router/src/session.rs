@@ -78,12 +78,16 @@ pub struct Session {
     tracks: Tracks,
     publisher: Option<Publication>,
     peer: Option<SocketAddr>,
+    /// Since when there is no publisher; `None` before the first.
+    left_at: Option<Mono>,
     /// The publisher is in, but has sent nothing yet.
     silent_so_far: bool,
     ladder: Ladder,
     placing: Option<JoinHandle<Result<Link, Unplaced>>>,
     link: Option<LinkState>,
     last_node: Option<NodeId>,
+    /// No node takes the stream, and that has been said.
+    is_unplaced: bool,
     published: PublishedMarks,
     restarts: u64,
     was_lossless: bool,
@@ -98,6 +102,8 @@ pub struct Session {
 #[derive(Clone, Debug, Default)]
 struct Tracks {
     video: Option<millrace_media::VideoConfig>,
+    /// Of the picture, as announced before the first frame; later words would change the ladder under its players.
+    announced_kbps: Option<u32>,
     units_seen: bool,
 }
 
@@ -110,7 +116,7 @@ impl Tracks {
 
     fn source(&self) -> Source {
         let video = self.video.as_ref().map(|video| (video.width, video.height, video.frame_rate));
-        Source { video }
+        Source { video, announced_kbps: self.announced_kbps }
     }
 
     fn pixels_per_second(&self) -> u64 {
@@ -151,11 +157,13 @@ impl Session {
             tracks: Tracks::default(),
             publisher: None,
             peer: None,
+            left_at: None,
             silent_so_far: false,
             ladder: Ladder::default(),
             placing: None,
             link: None,
             last_node: None,
+            is_unplaced: false,
             published: PublishedMarks::default(),
             restarts: 0,
             was_lossless: true,

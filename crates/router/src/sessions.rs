@@ -40,6 +40,7 @@ enum Question {
     },
     Reports(oneshot::Sender<Vec<StreamReport>>),
     Events(oneshot::Sender<Vec<Event>>),
+    SetReplayBytes(usize),
     Stop(oneshot::Sender<()>),
 }
 
@@ -78,6 +79,12 @@ impl Sessions {
     /// Tells every publisher to connect again.
     pub async fn stop(&self) {
         let _ = self.ask(Question::Stop).await;
+    }
+
+    /// Sets how much input may be kept for a successor; sessions that are open keep what they have.
+    pub async fn set_replay_bytes(&self, bytes: usize) {
+        // Without the task there is nothing to set.
+        let _ = self.questions.send(Question::SetReplayBytes(bytes)).await;
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
@@ -190,6 +197,7 @@ impl Task {
             Question::Events(reply) => {
                 let _ = reply.send(self.recent.iter().cloned().collect());
             }
+            Question::SetReplayBytes(bytes) => self.context.replay_bytes = bytes,
             Question::Stop(reply) => {
                 for held in self.sessions.values() {
                     let _ = held.commands.try_send(Command::Refuse(RefusalReason::ShuttingDown));

@@ -8,11 +8,16 @@ const HALVE_ABOVE_FPS: f64 = 30.5;
 /// Pixels: one macroblock (ITU-T H.264 6.3).
 const SHORTEST_SIDE: u32 = 16;
 
+/// Kilobits per second: an announced bitrate below this is not believed.
+const LEAST_ANNOUNCED_KBPS: u32 = 100;
+
 /// What the router knows of a publisher's tracks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Source {
     /// Pixels, and the nominal rate; `None` for audio only.
     pub video: Option<SourceVideo>,
+    /// Bitrate of its picture as the publisher announced it, kilobits per second.
+    pub announced_kbps: Option<u32>,
 }
 
 /// The picture of a source.
@@ -119,6 +124,17 @@ pub fn unencoded_ladder(ladder: &Ladder) -> Ladder {
     Ladder { rungs: ladder.rungs.iter().map(unencoded).collect() }
 }
 
+/// A smaller picture costs less than its source: at most the source's bitrate in proportion to the sides, where that is
+/// known. The announced one is all there is when a ladder is chosen, since nothing is measured before the first frame.
+fn bitrate_kbps(wanted: &RungConfig, source: &Source, short_side: u32) -> u32 {
+    let believed = source.announced_kbps.filter(|&kbps| kbps >= LEAST_ANNOUNCED_KBPS);
+    let in_proportion = |kbps: u32| {
+        let exact = u64::from(kbps) * u64::from(wanted.short_side) / u64::from(short_side);
+        u32::try_from(exact).unwrap_or(u32::MAX).max(1)
+    };
+    believed.map_or(wanted.bitrate_kbps, |kbps| wanted.bitrate_kbps.min(in_proportion(kbps)))
+}
+
 /// Source, every configured rung whose short side is below the source's, and audio.
 pub fn full_ladder(source: &Source, config: &LadderConfig) -> Ladder {
     let mut ladder = passthrough_ladder(source);
@@ -138,7 +154,7 @@ pub fn full_ladder(source: &Source, config: &LadderConfig) -> Ladder {
                 height: scaled(height),
                 frame_rate,
                 halved,
-                bitrate_kbps: wanted.bitrate_kbps,
+                bitrate_kbps: bitrate_kbps(wanted, source, short_side),
             }),
         }
     });
@@ -152,7 +168,8 @@ mod tests {
     use super::*;
 
     fn sizes(width: u32, height: u32, num: u32, den: u32) -> Vec<(String, u32, u32, String)> {
-        let source = Source { video: Some((width, height, FrameRate { num, den })) };
+        let source =
+            Source { video: Some((width, height, FrameRate { num, den })), announced_kbps: None };
         full_ladder(&source, &LadderConfig::default())
             .rungs
             .into_iter()
@@ -203,8 +220,28 @@ mod tests {
     }
 
     #[test]
+    fn no_rung_costs_more_than_a_thin_source_and_a_rich_one_changes_nothing() {
+        let bitrates = |announced_kbps| {
+            let video = Some((1280, 720, FrameRate { num: 30, den: 1 }));
+            let ladder = full_ladder(&Source { video, announced_kbps }, &LadderConfig::default());
+            let video = ladder.rungs.into_iter().filter_map(|rung| match rung.kind {
+                RungKind::Video(video) => Some(video.bitrate_kbps),
+                _ => None,
+            });
+            video.collect::<Vec<_>>()
+        };
+        assert_eq!(bitrates(Some(900)), [600, 450]);
+        assert_eq!(bitrates(Some(6_000)), [1400, 700]);
+        assert_eq!(bitrates(None), [1400, 700]);
+        assert_eq!(bitrates(Some(3)), [1400, 700], "a mistake of the encoder is no wish");
+    }
+
+    #[test]
     fn a_ladder_that_nothing_can_encode_keeps_every_name() {
-        let source = Source { video: Some((1280, 720, FrameRate { num: 30, den: 1 })) };
+        let source = Source {
+            video: Some((1280, 720, FrameRate { num: 30, den: 1 })),
+            announced_kbps: None,
+        };
         let full = full_ladder(&source, &LadderConfig::default());
         let unencoded = unencoded_ladder(&full);
         assert!(full.is_transcoded() && !unencoded.is_transcoded());
@@ -217,7 +254,8 @@ mod tests {
     #[test]
     fn a_source_is_never_scaled_up_and_audio_stays_alone() {
         assert!(sizes(640, 360, 30, 1).is_empty());
-        let ladder = full_ladder(&Source { video: None }, &LadderConfig::default());
+        let ladder =
+            full_ladder(&Source { video: None, announced_kbps: None }, &LadderConfig::default());
         assert_eq!(ladder.rungs.len(), 1);
         assert_eq!(ladder.rungs[0].kind, RungKind::Audio);
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod build;
 mod clock;
+mod line_limit;
 mod logs;
 mod metrics;
 mod supervisor;
@@ -10,7 +11,8 @@ mod supervisor;
 pub use admin::{Readiness, admin_routes};
 pub use build::{COMMIT, VERSION, version_line};
 pub use clock::{Clock, SystemClock};
-pub use logs::{LogFormat, init_logs};
+pub use line_limit::LineLimit;
+pub use logs::{LogFormat, LogsError, init_logs, set_log_filter};
 pub use metrics::Metrics;
 pub use prometheus;
 pub use supervisor::Supervisor;

@@ -1,8 +1,16 @@
-//! Logs: JSON lines when stderr is not a terminal, text for people when it is.
+//! Logs: JSON lines when stderr is not a terminal, text for people when it is. What is logged can change while it runs.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::OnceLock,
+};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
+
+/// The filter in force; a process has one log.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,7 +18,7 @@ pub enum LogFormat {
     /// JSON unless stderr is a terminal.
     #[default]
     Auto,
-    /// One JSON object a line, spans' fields among them.
+    /// One JSON object a line; the fields of its spans in `spans`, outermost first.
     Json,
     /// For people.
     Text,
@@ -25,6 +33,9 @@ pub enum LogsError {
     /// A second call.
     #[error("logs were started already")]
     Again,
+    /// A change before [`init_logs`].
+    #[error("logs were not started")]
+    NotStarted,
 }
 
 /// Sends every event at or above `filter` (such as `info`) to stderr.
@@ -32,15 +43,18 @@ pub enum LogsError {
 /// # Errors
 /// [`LogsError`]
 pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), LogsError> {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|error| LogsError::Filter(filter.to_owned(), error))?;
+    let (filter, handle) = reload::Layer::new(parsed(filter)?);
     let json = match format {
         LogFormat::Auto => !io::stderr().is_terminal(),
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
     let (as_json, as_text) = match json {
-        true => (Some(fmt::layer().json().flatten_event(true).with_writer(io::stderr)), None),
+        true => {
+            // The current span is the last of the list: named apart, its fields would stand there twice.
+            let layer = fmt::layer().json().flatten_event(true).with_current_span(false);
+            (Some(layer.with_writer(io::stderr)), None)
+        }
         false => (None, Some(fmt::layer().with_writer(io::stderr))),
     };
     tracing_subscriber::registry()
@@ -48,5 +62,20 @@ pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), LogsError> {
         .with(as_json)
         .with(as_text)
         .try_init()
-        .map_err(|_| LogsError::Again)
+        .map_err(|_| LogsError::Again)?;
+    FILTER.set(handle).map_err(|_| LogsError::Again)
+}
+
+/// Logs what passes `filter` from now on.
+///
+/// # Errors
+/// [`LogsError`]: the old filter stays.
+pub fn set_log_filter(filter: &str) -> Result<(), LogsError> {
+    let filter = parsed(filter)?;
+    let handle = FILTER.get().ok_or(LogsError::NotStarted)?;
+    handle.reload(filter).map_err(|_| LogsError::NotStarted)
+}
+
+fn parsed(filter: &str) -> Result<EnvFilter, LogsError> {
+    EnvFilter::try_new(filter).map_err(|error| LogsError::Filter(filter.to_owned(), error))
 }

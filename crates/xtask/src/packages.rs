@@ -35,6 +35,9 @@ pub const TEST: &[&str] = &[
     "systemd",
 ];
 
+/// For the tests that only `cargo xtask test --full` runs, on top of [`TEST`]: OBS Studio on a virtual display.
+pub const FULL_TEST: &[&str] = &["obs-studio", "xauth", "xvfb"];
+
 /// Packages that are not needed where a program of the same name is there already, from wherever.
 pub const ALSO_FROM_ELSEWHERE: &[&str] = &["npm"];
 
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_package_is_named_once() {
-        let mut all: Vec<_> = BUILD.iter().chain(TEST).collect();
+        let mut all: Vec<_> = BUILD.iter().chain(TEST).chain(FULL_TEST).collect();
         let count = all.len();
         all.sort();
         all.dedup();

@@ -19,8 +19,7 @@ pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
     let only_check = arguments.flag("--no-install");
     let full = arguments.flag("--full");
     let filters = arguments.rest();
-    let wanted = [packages::BUILD, packages::TEST].concat();
-    if setup::prepare(&wanted, only_check)? == Fitness::Unfit {
+    if setup::prepare(&wanted(full), only_check)? == Fitness::Unfit {
         return Ok(ExitCode::from(2));
     }
     nextest::forget_report(full);
@@ -38,6 +37,12 @@ pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
     // One stream, so that the count is the last line also where both are collected.
     eprint!("\n{summary}");
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The packages that the tests need.
+fn wanted(full: bool) -> Vec<&'static str> {
+    let long = if full { packages::FULL_TEST } else { &[] };
+    [packages::BUILD, packages::TEST, long].concat()
 }
 
 fn all<'a>(full: bool) -> Vec<Step<'a>> {
@@ -94,4 +99,16 @@ fn write_report(report: &Report, summary: &str) -> Result<()> {
     let path = dir.join(format!("{date}-full.md"));
     let text = format!("# Long tests, {date}, commit {commit}: {verdict}\n\n```\n{summary}```\n");
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_long_form_installs_obs_and_runs_the_tests_that_need_it_and_the_short_one_neither() {
+        let ignored = |full| format!("{:?}", nextest::command(full, &[])).contains("run-ignored");
+        assert!(wanted(true).contains(&"obs-studio") && ignored(true));
+        assert!(!wanted(false).contains(&"obs-studio") && !ignored(false));
+    }
 }

@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "millrace-sched",
     "millrace-lifecycle",
     "millrace-telemetry",
+    "millrace-tls",
     "millrace-wire",
     "millrace-registry",
     "millrace-sandbox",

@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, path::Path};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::finding::Finding;
+use super::{finding::Finding, holder::holder};
 use crate::settings::Listener;
 
 /// Descriptors a farm of one needs for a thousand players.
@@ -14,23 +14,30 @@ const MEMORY_MIB: u64 = 1_024;
 /// Cores below which a 1080p ladder does not fit.
 const CORES: usize = 2;
 
-/// Whether standalone could listen where it would.
+/// Whether standalone could listen where it would, or does already.
 pub fn ports(listeners: &[Listener]) -> Vec<Finding> {
-    let taken = listeners.iter().filter_map(|listener| {
-        let error = TcpListener::bind(listener.address).err()?;
-        let found = format!("{}: {error}", listener.address);
-        let what_to_do = format!("stop what listens there, or give {} ADDR:PORT", listener.flag);
-        Some(Finding::missing("ports", found, &what_to_do))
-    });
-    let taken: Vec<_> = taken.collect();
-    match taken.is_empty() {
-        true => {
-            let all: Vec<_> =
-                listeners.iter().map(|listener| listener.address.port().to_string()).collect();
-            vec![Finding::ok("ports", format!("free: {}", all.join(", ")))]
+    let (mut free, mut ours, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+    for Listener { flag, address, .. } in listeners {
+        let port = address.port().to_string();
+        let Err(error) = TcpListener::bind(address) else {
+            free.push(port);
+            continue;
+        };
+        match holder(address.port()) {
+            Some((pid, program)) if program.starts_with("millrace") => {
+                ours.push(format!("{port} by {program} ({pid})"));
+            }
+            _ => {
+                let what_to_do = format!("stop what listens there, or give {flag} ADDR:PORT");
+                taken.push(Finding::missing("ports", format!("{address}: {error}"), &what_to_do));
+            }
         }
-        false => taken,
     }
+    let said = [("free", free), ("in use", ours)];
+    let content = said.into_iter().filter(|(_, ports)| !ports.is_empty());
+    let content =
+        content.map(|(what, ports)| Finding::ok("ports", format!("{what}: {}", ports.join(", "))));
+    content.chain(taken).collect()
 }
 
 /// Cores, memory, descriptors, GPU.

@@ -1,6 +1,7 @@
 //! `millrace doctor`: what this host lacks, and what to do about it. Looks and reports; changes nothing.
 
 mod finding;
+mod holder;
 mod host;
 mod kernel;
 mod programs;

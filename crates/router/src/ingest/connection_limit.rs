@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::Limits;
+
 /// Counts connections against two limits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ConnectionLimit {
-    in_all: usize,
-    per_address: usize,
     taken: Mutex<Taken>,
 }
 
@@ -28,17 +28,13 @@ pub struct Place {
 }
 
 impl ConnectionLimit {
-    pub fn new(in_all: usize, per_address: usize) -> Arc<Self> {
-        Arc::new(Self { in_all, per_address, taken: Mutex::default() })
-    }
-
-    /// A place for a connection from `address`, unless a limit is reached. An IPv6 subscriber owns a whole /64,
+    /// A place for a connection from `address`, unless one of its `limits` is reached. An IPv6 subscriber owns a whole /64,
     /// so its addresses count as one; IPv4 inside IPv6 counts as IPv4.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
         let address = subscriber(address.to_canonical());
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
-        if taken.in_all >= self.in_all || here >= self.per_address {
+        if taken.in_all >= limits.connections || here >= limits.connections_per_address {
             return None;
         }
         taken.in_all += 1;
@@ -73,15 +69,17 @@ mod tests {
 
     #[test]
     fn places_are_limited_per_address_and_in_all_and_come_back() {
-        let limit = ConnectionLimit::new(3, 2);
+        let limit = Arc::<ConnectionLimit>::default();
+        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
+        let enter = |address| limit.enter(address, &limits);
         let [a, b, c]: [IpAddr; 3] =
             ["10.0.0.1", "2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
-        let mut places = vec![limit.enter(b).unwrap(), limit.enter(c).unwrap()];
-        assert!(limit.enter(b).is_none());
-        places.push(limit.enter(a).unwrap());
-        assert!(limit.enter("10.0.0.2".parse().unwrap()).is_none());
+        let mut places = vec![enter(b).unwrap(), enter(c).unwrap()];
+        assert!(enter(b).is_none());
+        places.push(enter(a).unwrap());
+        assert!(enter("10.0.0.2".parse().unwrap()).is_none());
         places.clear();
-        assert!(limit.enter(b).is_some());
+        assert!(enter(b).is_some());
         assert!(limit.taken.lock().unwrap().by_address.is_empty());
     }
 }

@@ -16,6 +16,7 @@ mod chunk_writer;
 mod command;
 mod connection;
 mod connection_limit;
+mod end_log;
 mod handshake;
 mod limits;
 mod message;

@@ -1,7 +1,11 @@
 //! Accepts publishers on RTMP and RTMPS, each in a task of its own: a panic there loses that connection and is
 //! counted, nothing else.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use millrace_types::RefusalReason;
 use tokio::{
@@ -10,11 +14,11 @@ use tokio::{
     time::{Duration, Instant, sleep, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, rustls};
-use tracing::{error, info, warn};
+use tracing::error;
 
 use super::{
     Gate, IngestEnd, IngestStats, Limits, Network, Refusal, connection::Connection,
-    connection_limit::ConnectionLimit, proxy_protocol, stats::count,
+    connection_limit::ConnectionLimit, end_log::EndLog, proxy_protocol, stats::count,
 };
 
 /// Pause after the system refused us a socket; another connection must end first.
@@ -32,19 +36,23 @@ pub struct IngestConfig {
 /// The ingest of one router: any number of listeners that share limits and counters.
 #[derive(Debug)]
 pub struct IngestServer<G> {
-    config: Arc<IngestConfig>,
+    proxies: Arc<[Network]>,
+    limits: Arc<RwLock<Arc<Limits>>>,
     gate: Arc<G>,
     stats: Arc<IngestStats>,
     places: Arc<ConnectionLimit>,
+    said: Arc<EndLog>,
 }
 
 impl<G> Clone for IngestServer<G> {
     fn clone(&self) -> Self {
         Self {
-            config: Arc::clone(&self.config),
+            proxies: Arc::clone(&self.proxies),
+            limits: Arc::clone(&self.limits),
             gate: Arc::clone(&self.gate),
             stats: Arc::clone(&self.stats),
             places: Arc::clone(&self.places),
+            said: Arc::clone(&self.said),
         }
     }
 }
@@ -52,9 +60,24 @@ impl<G> Clone for IngestServer<G> {
 impl<G: Gate> IngestServer<G> {
     /// An ingest without listeners.
     pub fn new(config: IngestConfig, gate: Arc<G>) -> Self {
-        let Limits { connections, connections_per_address, .. } = config.limits;
-        let places = ConnectionLimit::new(connections, connections_per_address);
-        Self { config: Arc::new(config), gate, stats: Arc::default(), places }
+        let limits = Arc::new(RwLock::new(Arc::new(config.limits)));
+        Self {
+            proxies: config.proxies.into(),
+            limits,
+            gate,
+            stats: Arc::default(),
+            places: Arc::default(),
+            said: Arc::default(),
+        }
+    }
+
+    /// Bounds for every connection from now on; those that are open keep theirs.
+    pub fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
+    }
+
+    fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The counters, for metrics.
@@ -120,40 +143,37 @@ impl<G: Gate> IngestServer<G> {
         tls: Option<TlsAcceptor>,
         started: Instant,
     ) -> Result<(SocketAddr, IngestEnd), Refusal> {
-        let limits = &self.config.limits;
+        let limits = self.limits();
         let deadline = started + limits.handshake;
-        if self.config.proxies.iter().any(|network| network.contains(peer.ip())) {
+        if self.proxies.iter().any(|network| network.contains(peer.ip())) {
             let read = timeout_at(deadline, proxy_protocol::read_header(&mut socket)).await;
             let header = read.map_err(|_| late("proxy header"))?;
             let source = header.map_err(protocol)?;
             peer = source.unwrap_or(peer);
         }
         let limit = || Refusal::from(RefusalReason::ConnectionLimit);
-        let _place = self.places.enter(peer.ip()).ok_or_else(limit)?;
+        let _place = self.places.enter(peer.ip(), &limits).ok_or_else(limit)?;
         // Answers are small and awaited; the option cannot fail on an open socket in a way that matters.
         drop(socket.set_nodelay(true));
         let (gate, stats) = (Arc::clone(&self.gate), Arc::clone(&self.stats));
         let end = match tls {
-            None => Connection::new(socket, peer, limits.clone(), started, gate, stats).run().await,
+            None => {
+                Connection::new(socket, peer, (*limits).clone(), started, gate, stats).run().await
+            }
             Some(tls) => {
                 let accepted = timeout_at(deadline, tls.accept(socket)).await;
                 let socket = accepted.map_err(|_| late("tls handshake"))?.map_err(protocol)?;
-                Connection::new(socket, peer, limits.clone(), started, gate, stats).run().await
+                Connection::new(socket, peer, (*limits).clone(), started, gate, stats).run().await
             }
         };
         Ok((peer, end))
     }
 
     fn log_end(&self, peer: SocketAddr, end: IngestEnd) {
-        match end {
-            IngestEnd::Unpublished => info!(%peer, "publisher ended"),
-            IngestEnd::Disconnected => info!(%peer, "publisher disconnected"),
-            IngestEnd::Refused(refusal) => {
-                self.stats.count_refusal(refusal.reason);
-                let (reason, detail) = (refusal.reason.as_str(), refusal.detail);
-                warn!(%peer, reason, detail, "publisher refused");
-            }
+        if let IngestEnd::Refused(refusal) = &end {
+            self.stats.count_refusal(refusal.reason);
         }
+        self.said.say(peer, end);
     }
 }
 

@@ -9,6 +9,8 @@ use super::amf0::{self, Value};
 pub struct StreamMetadata {
     /// `framerate`, frames per second.
     pub frame_rate: Option<f64>,
+    /// `videodatarate`, kilobits per second.
+    pub video_kbps: Option<u32>,
     /// Whether an audio codec is named; `None` when neither codec is.
     pub has_audio: Option<bool>,
     /// Whether a video codec is named; `None` when neither codec is.
@@ -27,8 +29,11 @@ impl StreamMetadata {
         let named = |name| object.get(name).is_some_and(|value| *value != Value::Null);
         let (audio, video) = (named("audiocodecid"), named("videocodecid"));
         let known = audio || video;
+        let number = |name| object.get(name).and_then(Value::as_number);
         Some(Self {
-            frame_rate: object.get("framerate").and_then(Value::as_number).filter(|&fps| fps > 0.0),
+            frame_rate: number("framerate").filter(|&fps| fps > 0.0),
+            // What is no number or out of range becomes 0, and 0 says nothing.
+            video_kbps: number("videodatarate").map(|kbps| kbps as u32).filter(|&kbps| kbps > 0),
             has_audio: known.then_some(audio),
             has_video: known.then_some(video),
         })
@@ -54,10 +59,16 @@ mod tests {
 
     #[test]
     fn a_named_codec_means_a_track_and_silence_means_nothing() {
-        let video = [("videocodecid", Value::Number(7.0)), ("framerate", Value::Number(30.0))];
+        let video = [
+            ("videocodecid", Value::Number(7.0)),
+            ("framerate", Value::Number(30.0)),
+            ("videodatarate", Value::Number(900.5)),
+        ];
         let metadata = StreamMetadata::parse(&body(&video)).unwrap();
         assert_eq!((metadata.has_video, metadata.has_audio), (Some(true), Some(false)));
-        assert_eq!(metadata.frame_rate, Some(30.0));
+        assert_eq!((metadata.frame_rate, metadata.video_kbps), (Some(30.0), Some(900)));
+        let nonsense = [("videodatarate", Value::Number(f64::NAN))];
+        assert_eq!(StreamMetadata::parse(&body(&nonsense)).unwrap().video_kbps, None);
         assert_eq!(StreamMetadata::parse(&body(&[])), Some(StreamMetadata::default()));
         assert_eq!(StreamMetadata::parse(&Bytes::from_static(b"\x02\0\x01x")), None);
     }

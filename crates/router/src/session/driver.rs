@@ -168,12 +168,17 @@ impl Session {
         match placed {
             Ok(link) => {
                 results.with_label_values(&["admitted"]).inc();
+                self.is_unplaced = false;
                 self.admitted(link);
             }
             Err(unplaced) => {
                 results.with_label_values(&[unplaced.reason.as_str()]).inc();
-                warn!(stream = %self.stream, reason = unplaced.reason.as_str(), unplaced.text, "not placed");
-                self.event("unplaced", unplaced.text);
+                // It is asked again until a node takes it or the publisher is turned away: said once.
+                if !std::mem::replace(&mut self.is_unplaced, true) {
+                    let reason = unplaced.reason.as_str();
+                    warn!(stream = %self.stream, reason, unplaced.text, "not placed");
+                    self.event("unplaced", unplaced.text);
+                }
                 self.input(StreamInput::Refused(unplaced.reason));
             }
         }

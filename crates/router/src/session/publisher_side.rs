@@ -25,7 +25,7 @@ impl Session {
         info!(stream = %self.stream, %peer, "publisher joined");
         self.event("publisher_joined", format!("from {peer}"));
         self.context.metrics.publishers.inc();
-        (self.publisher, self.peer) = (Some(publication), Some(peer));
+        (self.publisher, self.peer, self.left_at) = (Some(publication), Some(peer), None);
         self.input(StreamInput::PublisherJoined);
         self.show();
     }
@@ -43,7 +43,7 @@ impl Session {
     }
 
     fn publisher_left(&mut self, why: String) {
-        self.publisher = None;
+        (self.publisher, self.left_at) = (None, Some(self.now()));
         info!(stream = %self.stream, why, "publisher left");
         self.event("publisher_left", why);
         self.timeline_input(Input::PublisherLeft);
@@ -72,18 +72,24 @@ impl Session {
             self.open_clock();
         }
         let PublisherMessage { kind, timestamp_ms, body } = message;
-        self.timeline_input(match kind {
+        let input = match kind {
             MessageKind::Video => Input::Video { timestamp_ms, body },
             MessageKind::Audio => Input::Audio { timestamp_ms, body },
             MessageKind::Metadata => match StreamMetadata::parse(&body) {
-                Some(metadata) => Input::Metadata(SourceHints {
-                    frame_rate: metadata.frame_rate,
-                    has_audio: metadata.has_audio,
-                    has_video: metadata.has_video,
-                }),
+                Some(metadata) => {
+                    if !self.tracks.units_seen {
+                        self.tracks.announced_kbps = metadata.video_kbps;
+                    }
+                    Input::Metadata(SourceHints {
+                        frame_rate: metadata.frame_rate,
+                        has_audio: metadata.has_audio,
+                        has_video: metadata.has_video,
+                    })
+                }
                 None => return,
             },
-        });
+        };
+        self.timeline_input(input);
     }
 
     /// Feeds the timeline, and what comes out of it to the replay buffer and the node.

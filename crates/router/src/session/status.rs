@@ -24,9 +24,11 @@ impl Session {
             () => "waiting",
         };
         let connected = self.publisher.is_some();
+        let away_s = self.left_at.map(|left_at| self.now().since(left_at).as_secs());
         self.report.send_modify(|report| {
             report.state = state;
-            report.publisher = self.peer.map(|address| PublisherReport { address, connected });
+            report.publisher =
+                self.peer.map(|address| PublisherReport { address, connected, away_s });
             report.node = self.link.as_ref().map(|state| state.link.node.clone());
             report.worker_pid = self.link.as_ref().map(|state| state.link.admitted.worker_pid);
             report.epoch = self.machine.epoch().to_string();

@@ -1,0 +1,70 @@
+//! A publisher comes in over TLS, and its certificate is renewed under it: every frame is on every rung all the same.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Scratch, check, until};
+use millrace_tests::{Farm, FarmOptions};
+
+const SECONDS: u32 = 16;
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Writes a self-signed certificate for 127.0.0.1 and its key, and a copy of the certificate to trust.
+fn renew(dir: &Path, copy: &str) -> PathBuf {
+    let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+        -subj /CN=millrace -addext subjectAltName=IP:127.0.0.1 -out cert.pem -keyout key.pem";
+    let output =
+        Command::new("openssl").args(make.split_whitespace()).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let trusted = dir.join(copy);
+    std::fs::copy(dir.join("cert.pem"), &trusted).unwrap();
+    trusted
+}
+
+/// Whether the server shows a certificate that who trusts `trusted` takes.
+fn shows(url: &str, trusted: &Path) -> bool {
+    let server = url.strip_prefix("rtmps://").unwrap().split('/').next().unwrap();
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-verify_return_error", "-connect", server, "-CAfile"]).arg(trusted);
+    client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    client.status().unwrap().success()
+}
+
+#[tokio::test]
+async fn a_stream_over_tls_loses_nothing_while_its_certificate_is_renewed() {
+    let scratch = Scratch::new("rtmps").unwrap();
+    let dir = scratch.path();
+    let first = renew(dir, "first.pem");
+    let tls =
+        format!("tls = {{ certificate = '{0}/cert.pem', key = '{0}/key.pem' }}", dir.display());
+    let options = FarmOptions { toml: format!("[router]\n{tls}"), ..FarmOptions::default() };
+    let farm = Farm::start(options.clone()).await.unwrap();
+    let (channel, url) = (farm.channel(), farm.rtmps_url().unwrap());
+    let clip = ClipSpec { seconds: SECONDS, ..ClipSpec::default() };
+    let trust = ["-c", "copy", "-tls_verify", "1", "-ca_file", first.to_str().unwrap()];
+    let mut publisher = Publisher::start_with(&clip.file().unwrap(), &trust, &url).unwrap();
+    let player = Player::start(&channel.playback_url, PlayerOptions::default());
+    player.media(4.0, WITHIN * 2).await.unwrap();
+
+    assert!(shows(&url, &first));
+    let second = renew(dir, "second.pem");
+    assert!(!shows(&url, &second), "it is not read before it is asked for");
+    farm.reload(&options).unwrap();
+    until("the new certificate", WITHIN, || shows(&url, &second)).await.unwrap();
+    assert!(!shows(&url, &first));
+
+    let length = Duration::from_secs(u64::from(SECONDS));
+    let status = publisher.wait(length + WITHIN).await.unwrap();
+    assert!(status.success(), "{}", publisher.log());
+    player.media(f64::from(SECONDS) - 0.2, WITHIN).await.unwrap();
+    let recording = player.stop().await.unwrap();
+    assert_eq!(farm.stream(&channel.stream).await.unwrap().restarts, 0);
+    let last = clip.frames().last().unwrap() - 2;
+    let report = check(&recording, &clip.expected().at_least(0..=last)).unwrap();
+    println!("{report}");
+    report.assert_lossless();
+}
