@@ -103,8 +103,16 @@ async fn the_watch_page_plays_and_looks_like_it() {
 async fn the_watch_page_waits_for_a_stream_that_has_not_begun() {
     let mut stage = Stage::empty().await;
     let mut viewer = Viewer::visit(stage.farm.watch_url()).await.unwrap();
+    // Polled inside the page; the browser's own patience is the deadline.
+    let said = "new Promise(done => setInterval(() => { \
+        const said = document.getElementById('absent'); \
+        if (!said.hidden) done(said.textContent); }, 50))";
+    let said = viewer.browser().evaluate(said).await.unwrap();
+    assert!(said.as_str().is_some_and(|text| text.contains("is live. It plays here")), "{said}");
     stage.publish();
     stage.is_shown_to(&mut viewer).await;
+    let hidden = viewer.browser().evaluate("document.getElementById('absent').hidden").await;
+    assert_eq!(hidden.unwrap(), true);
 }
 
 #[tokio::test]

@@ -80,10 +80,19 @@ function row(rung) {
   return tr;
 }
 
+// A stream that nobody publishes looks like one that loads for ever, unless it is said. `showStatus` and `recover` go on
+// looking, so it plays as soon as it is there.
+function showAbsent(absent) {
+  byId("absent").hidden = !absent;
+  byId("absent").textContent = absent ? `No stream ${stream} is live. It plays here as soon as it is.` : "";
+  video.hidden = absent;
+}
+
 async function showStatus() {
   const state = byId("state");
   try {
     const response = await fetch(`${base}status.json`);
+    showAbsent(response.status === 404);
     if (!response.ok) throw new Error(response.status === 404 ? "not live" : `error ${response.status}`);
     const status = await response.json();
     state.textContent = status.live ? "live" : "ended";
