@@ -4,7 +4,6 @@
 
 mod arguments;
 mod channels_file;
-mod children;
 mod config_command;
 mod demo;
 mod doctor;

@@ -2,9 +2,14 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use millrace_registry::{Registry, RegistryError, RouterRecord};
-use millrace_telemetry::{Metrics, Readiness, SystemClock};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use millrace_registry::{Kept, Registry, RouterRecord};
+use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -12,6 +17,8 @@ use crate::{
     Config, admin,
     ingest::{IngestConfig, IngestServer, Limits},
     metrics::RouterMetrics,
+    origin_fence::OriginFence,
+    placement::Fleet,
     session::SessionContext,
     sessions::Sessions,
 };
@@ -36,9 +43,6 @@ pub enum RouterError {
         /// Why.
         source: io::Error,
     },
-    /// The registry.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
 }
 
 /// Where a running router listens.
@@ -58,14 +62,18 @@ pub struct Router {
     sessions: Sessions,
     stop: CancellationToken,
     ingest: JoinHandle<()>,
+    readiness: Readiness,
+    kept: Kept<RouterRecord>,
 }
 
 impl Router {
     /// Takes no more publishers and tells those it has to connect again.
     pub async fn stop(self) {
+        self.readiness.set(false);
         self.stop.cancel();
         self.sessions.stop().await;
         let _ = timeout(STOP_PATIENCE, self.ingest).await;
+        self.kept.withdraw().await;
     }
 }
 
@@ -89,14 +97,18 @@ pub async fn start(
     };
     let (events, all_events) = mpsc::channel(EVENTS);
     let replay_bytes = config.max_bitrate_kbps * 1000 / 8 * REPLAY_SECONDS;
+    let clock = SystemClock::new();
+    let fleet = Fleet { registry: registry.clone(), breakers: watch::Sender::default(), clock };
     let context = SessionContext {
         registry: registry.clone(),
+        fleet,
+        fence: OriginFence::new(),
         router: config.name.clone(),
         ladder: config.ladder.clone(),
         replay_bytes: usize::try_from(replay_bytes).unwrap_or(usize::MAX),
         metrics: RouterMetrics::new(&metrics),
         events,
-        clock: SystemClock::new(),
+        clock,
     };
     let sessions = Sessions::start(context, all_events);
     let ingest =
@@ -108,10 +120,14 @@ pub async fn start(
     });
     let pages = admin::routes(metrics, readiness.clone(), sessions.clone());
     tokio::spawn(async move { axum::serve(admin_listener, pages).await });
-    registry.put(&RouterRecord { router: config.name.clone(), admin, rtmp }).await?;
+    let kept = registry.keep(&RouterRecord {
+        router: config.name.clone(),
+        admin: reached_at(admin, config.advertise),
+        rtmp: reached_at(rtmp, config.advertise),
+    });
     readiness.set(true);
     info!(%rtmp, %admin, "router ready");
-    Ok(Router { addresses, sessions, stop, ingest })
+    Ok(Router { addresses, sessions, stop, ingest, readiness, kept })
 }
 
 async fn listen(
