@@ -252,16 +252,20 @@ impl Drop for Farm {
 }
 
 fn toml_of(options: &FarmOptions) -> String {
-    let rungs = options.rungs.iter().map(|(name, short_side, kbps)| {
+    format!("{}\n{}", options.toml, ladder_toml(&options.rungs))
+}
+
+/// The `[ladder]` of a configuration file: name, short side, kbit/s of each rung.
+fn ladder_toml(rungs: &[(&str, u32, u32)]) -> String {
+    let each = rungs.iter().map(|(name, short_side, kbps)| {
         format!(
             "[[ladder.rung]]\nname = \"{name}\"\nshort_side = {short_side}\nbitrate_kbps = {kbps}\n"
         )
     });
-    let ladder: String = match options.rungs.is_empty() {
+    match rungs.is_empty() {
         true => "[ladder]\nrung = []\n".to_owned(),
-        false => rungs.collect(),
-    };
-    format!("{}\n{ladder}", options.toml)
+        false => each.collect(),
+    }
 }
 
 fn spawn(

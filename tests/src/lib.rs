@@ -4,6 +4,7 @@
 //! or a real one, and look at the farm by its API. Faults are signals to real processes.
 
 mod decoded;
+mod discontinuities;
 mod farm;
 mod live_clip;
 mod player_page;
@@ -12,6 +13,7 @@ mod shaka;
 mod viewer;
 
 pub use decoded::{Decoded, SMALL_PICTURE, decode, read_stamps};
+pub use discontinuities::discontinuities;
 pub use farm::{Channel, Farm, FarmOptions, StreamView, program};
 pub use live_clip::{LiveClip, unix_ms};
 pub use player_page::{PlayerPage, WebPlayer};

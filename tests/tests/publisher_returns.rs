@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Recording, check};
-use millrace_tests::{Farm, FarmOptions};
+use millrace_tests::{Farm, FarmOptions, discontinuities};
 
 /// Stamps of the second clip begin here.
 const SECOND_FRAME: u32 = 10_000;
@@ -14,17 +14,6 @@ fn clips() -> (ClipSpec, ClipSpec) {
     let first = ClipSpec { seconds: 30, ..ClipSpec::default() };
     let second = ClipSpec { seconds: 8, first_frame: SECOND_FRAME, ..ClipSpec::default() };
     (first, second)
-}
-
-/// How many segments of each rendition begin with a discontinuity.
-fn discontinuities(recording: &Recording) -> Vec<(String, usize)> {
-    let count = |rung: &millrace_testkit::RenditionRecording| {
-        let mut marked: Vec<_> =
-            rung.chunks.iter().filter(|chunk| chunk.discontinuity).map(|chunk| chunk.msn).collect();
-        marked.dedup();
-        (rung.name.clone(), marked.len())
-    };
-    recording.renditions.iter().map(count).collect()
 }
 
 /// Both clips are there in order, nothing is missing inside either, and one discontinuity lies between them on every rung.

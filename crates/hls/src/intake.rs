@@ -27,6 +27,19 @@ pub const EPOCH_HEADER: &str = "millrace-epoch";
 pub struct Fence {
     /// The oldest that may still write.
     pub epoch: Epoch,
+    /// A router claims the session: the generation must be above the one in force, so that only one of two gets it.
+    #[serde(default)]
+    pub claims: bool,
+    /// How long the writer before may take to hand over what it still holds, milliseconds.
+    #[serde(default)]
+    pub flush_ms: u32,
+}
+
+impl Fence {
+    /// A fence that claims nothing and waits for nobody.
+    pub const fn at(epoch: Epoch) -> Self {
+        Self { epoch, claims: false, flush_ms: 0 }
+    }
 }
 
 /// How far the stream has come.
@@ -34,8 +47,14 @@ pub struct Fence {
 pub struct Marks {
     /// The fence in force.
     pub epoch: Epoch,
-    /// One for each rung that has a part.
+    /// One for each rung that has a part; none of a stream that has ended, which begins anew.
     pub marks: Vec<Mark>,
+    /// Discontinuity number of the newest segment.
+    #[serde(default)]
+    pub discontinuity: u64,
+    /// The stream's `PART-TARGET`, milliseconds; 0 when not known.
+    #[serde(default)]
+    pub part_target_ms: u32,
 }
 
 /// The writer stops.
@@ -54,11 +73,18 @@ pub struct Refused {
     pub reason: String,
     /// For people.
     pub detail: String,
+    /// The fence in force, when that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Epoch>,
 }
 
 impl From<&Refusal> for Refused {
     fn from(refusal: &Refusal) -> Self {
-        Self { reason: refusal.reason().to_owned(), detail: refusal.to_string() }
+        let fence = match refusal {
+            Refusal::Fenced { fence, .. } => Some(*fence),
+            _ => None,
+        };
+        Self { reason: refusal.reason().to_owned(), detail: refusal.to_string(), fence }
     }
 }
 

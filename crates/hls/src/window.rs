@@ -195,6 +195,26 @@ impl Window {
         Ok(self.rungs.iter().filter_map(|(id, rung)| rung.mark(id)).collect())
     }
 
+    /// A router claims the stream's session under a new generation, which fences as [`Window::fence`] does. A stream that has
+    /// ended has nothing to go on from.
+    ///
+    /// # Errors
+    /// [`Refusal::Fenced`] unless the generation is above the one in force: of two that claim the same, one gets it.
+    pub fn claim(&mut self, epoch: Epoch) -> Result<Vec<Mark>, Refusal> {
+        let fence = self.open.epoch;
+        if epoch.generation <= fence.generation {
+            return Err(Refusal::Fenced { epoch, fence });
+        }
+        let marks = self.fence(epoch)?;
+        Ok(if self.ended { Vec::new() } else { marks })
+    }
+
+    /// Discontinuity number of the newest segment of any rung; `None` before the first.
+    pub fn discontinuity(&self) -> Option<u64> {
+        let newest = self.rungs.values().filter_map(|rung| rung.segments().next_back());
+        newest.map(|segment| segment.discontinuity).max()
+    }
+
     /// Adds an init section. `bytes` have the record's hash: the caller checks.
     ///
     /// # Errors

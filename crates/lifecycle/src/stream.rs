@@ -63,6 +63,8 @@ pub enum StreamInput {
     Refused(RefusalReason),
     /// The placement is gone.
     Lost(Lost),
+    /// Another router owns the stream's session now.
+    TakenOver,
     /// Something new was published.
     Progressed,
     /// The node has flushed everything after [`StreamOutput::Finish`].
@@ -139,6 +141,11 @@ impl Stream {
         self.epoch
     }
 
+    /// A node was asked under this epoch, which a later placement must be above.
+    pub fn used(&mut self, epoch: Epoch) {
+        self.epoch = self.epoch.max(epoch);
+    }
+
     /// Whether a node holds the stream now.
     pub fn is_live(&self) -> bool {
         self.state == State::Live
@@ -152,6 +159,7 @@ impl Stream {
             (State::Finishing { .. }, I::Finished | I::Lost(_)) => self.close(),
             (State::Finishing { until }, I::Tick) if now >= until => self.close(),
             (State::Finishing { .. }, _) => {}
+            (_, I::TakenOver) => self.taken_over(),
             (_, I::PublisherJoined) => (self.give_up_at, self.bad_inputs) = (None, 0),
             (_, I::PublisherLeft) => self.give_up_at = Some(now + PUBLISHER_GRACE),
             (State::Waiting, I::SourceKnown) => {
@@ -192,7 +200,16 @@ impl Stream {
         self.state = State::Placing { ask_at: None };
     }
 
+    fn taken_over(&mut self) {
+        self.out.push_back(StreamOutput::RefusePublisher(RefusalReason::TakenOver));
+        self.close();
+    }
+
     fn refused(&mut self, now: Mono, reason: RefusalReason) {
+        // Epochs of one owner only grow: only a newer owner's fence can be above them.
+        if reason == RefusalReason::Fenced {
+            return self.taken_over();
+        }
         let may_shrink = self.turn_away_at.is_some() && self.ladder == LadderChoice::Full;
         if may_shrink && reason == RefusalReason::NoCapacity {
             self.ladder = LadderChoice::Passthrough;
@@ -372,6 +389,30 @@ mod tests {
         stream.handle(at(29_999), StreamInput::PublisherJoined);
         stream.handle(at(90_000), StreamInput::Tick);
         assert!(stream.is_live() && said(&mut stream).is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_another_router_owns_is_let_go_without_an_end() {
+        let told = StreamInput::TakenOver;
+        let refused = StreamInput::Refused(RefusalReason::Fenced);
+        for (found_out, lost_first) in [(told, false), (told, true), (refused, true)] {
+            let mut stream = live();
+            if lost_first {
+                stream.handle(at(0), StreamInput::Lost(Lost::Link));
+                said(&mut stream);
+            }
+            stream.handle(at(1), found_out);
+            let turned_away = StreamOutput::RefusePublisher(RefusalReason::TakenOver);
+            assert_eq!(said(&mut stream), [turned_away, StreamOutput::Close]);
+        }
+    }
+
+    #[test]
+    fn each_placement_is_above_every_epoch_that_a_node_was_asked_under() {
+        let mut stream = live();
+        stream.used(Epoch { generation: 1, placement: 4 });
+        stream.handle(at(0), StreamInput::Lost(Lost::Link));
+        assert_eq!(said(&mut stream), [place(5, LadderChoice::Full)]);
     }
 
     #[test]

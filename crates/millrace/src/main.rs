@@ -4,7 +4,6 @@
 
 mod arguments;
 mod channels_file;
-mod children;
 #[cfg(test)]
 mod commands_page;
 mod config_command;

@@ -231,6 +231,39 @@ mod tests {
         }
     }
 
+    /// What an example says, read as that program's settings; its registry must be one that programs can use.
+    fn read(program: &str, text: &str) -> Value {
+        let mut file: toml::Table = toml::from_str(text).unwrap();
+        let registry = file.remove("registry").unwrap();
+        registry.try_into::<millrace_registry::RegistryConfig>().unwrap().check().unwrap();
+        match program {
+            "router" => json!(file.try_into::<millrace_router::Config>().unwrap()),
+            "node" => json!(file.try_into::<millrace_node::Config>().unwrap()),
+            "origin" => json!(file.try_into::<millrace_origin::Config>().unwrap()),
+            _ => json!(file.try_into::<millrace_api::Config>().unwrap()),
+        }
+    }
+
+    #[test]
+    fn the_shipped_example_of_each_program_says_what_holds_without_it_and_leaves_no_key_out() {
+        let defaults = json!(Sections::default());
+        let registry = json!(millrace_registry::RegistryConfig::default());
+        for (program, text) in [
+            ("router", include_str!("../config/router.toml")),
+            ("node", include_str!("../config/node.toml")),
+            ("origin", include_str!("../config/origin.toml")),
+            ("api", include_str!("../config/api.toml")),
+        ] {
+            assert_eq!(read(program, text), defaults[program], "{program}");
+            let own = defaults[program].as_object().unwrap().keys();
+            for key in own.chain(registry.as_object().unwrap().keys()) {
+                let mut said = text.lines().map(|line| line.trim_start_matches("# "));
+                let found = said.any(|line| line.starts_with(&format!("{key} =")));
+                assert!(found || key == "ladder", "{key} is not in the example of {program}");
+            }
+        }
+    }
+
     #[test]
     fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
         let text = "[router]\nlisten_rtmp = '127.0.0.1:1'\n[api]\nlisten_api = '127.0.0.1:2'\n\

@@ -7,7 +7,7 @@ use std::{fs, io, net::TcpListener, path::Path, process::ExitCode, time::Duratio
 
 use anyhow::Context as _;
 use millrace_api::{Api, reachable};
-use millrace_node::{Node, NodeError};
+use millrace_node::{Node, NodeError, end_workers};
 use millrace_origin::Running as Origin;
 use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     arguments::StandaloneArguments,
     channels_file::ChannelsFile,
-    children, demo,
+    demo,
     prerequisite::Prerequisite,
     ready_file::{MetricsUrls, Ready},
     settings::{Listener, Settings},
@@ -46,7 +46,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
         () = signals.any() => Err(anyhow::anyhow!("stopped by a signal while starting")),
     };
     let farm = farm.inspect_err(|_| {
-        children::end_workers();
+        end_workers();
     })?;
     let ready = farm.ready();
     if let Some(path) = &arguments.ready_json {
@@ -73,7 +73,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
         }
         () = signals.any() => warn!("stopped at once by a second signal"),
     }
-    let workers = children::end_workers();
+    let workers = end_workers();
     info!(workers, "standalone stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -123,7 +123,7 @@ impl Farm {
         let (intake, playback, admin) = (at.intake, at.playback, at.admin);
         registry.put(&OriginRecord { origin: name, intake, playback, admin }).await?;
 
-        sections.node.origin_intake = reachable(intake);
+        sections.node.origin_intake = Some(reachable(intake));
         let node = millrace_node::start(sections.node, registry.clone(), Metrics::new()).await;
         let node = node.map_err(explained)?;
         let router = millrace_router::start(sections.router, registry.clone(), Metrics::new());
@@ -157,7 +157,7 @@ impl Farm {
     /// Tells publishers first, so that their encoders say why the stream ended.
     async fn stop(self) {
         self.router.stop().await;
-        self.node.stop();
+        self.node.stop().await;
         self.origin.stop().await;
         self.api.stop().await;
     }

@@ -67,6 +67,8 @@ pub struct Assignment {
     pub heard: mpsc::Receiver<Heard>,
     /// Cancelled when a newer assignment of the stream has come.
     pub superseded: CancellationToken,
+    /// Cancelled when the node goes down.
+    pub stopping: CancellationToken,
     /// The node's books.
     pub host: Host,
     /// Real time.
@@ -79,11 +81,14 @@ enum Outcome {
     WorkerEnded(EndReason),
     /// A newer assignment has taken over, here or elsewhere.
     Superseded,
+    /// The node goes down; another takes the stream.
+    NodeStops,
 }
 
 /// What the loop waits for.
 enum Event {
     Superseded,
+    NodeStops,
     Died(EndReason),
     FromWorker(io::Result<Option<Message>>),
     /// The output has room for what is pending.
@@ -149,6 +154,7 @@ impl Loop {
             }
             match self.event(&mut beat).await {
                 Event::Superseded => return Outcome::Superseded,
+                Event::NodeStops => return Outcome::NodeStops,
                 Event::Died(reason) => {
                     self.take_remains().await;
                     self.input(WorkerInput::Exited(reason));
@@ -182,6 +188,7 @@ impl Loop {
         let may_feed = self.link_open && self.ending == Ending::No && feeding < MAX_PENDING_BYTES;
         tokio::select! {
             () = it.superseded.cancelled() => Event::Superseded,
+            () = it.stopping.cancelled() => Event::NodeStops,
             reason = death_of(child, out_of_memory) => Event::Died(reason),
             message = reader.next(), if self.worker_speaks && self.pending.is_none() => {
                 Event::FromWorker(message)
@@ -364,8 +371,9 @@ impl Loop {
         let (stream, epoch) = (self.it.stream.clone(), self.it.epoch);
         let reason = match outcome {
             Outcome::WorkerEnded(reason) => reason,
-            Outcome::Superseded => {
-                info!("superseded: a newer assignment writes the stream");
+            Outcome::Superseded | Outcome::NodeStops => {
+                let stops = matches!(outcome, Outcome::NodeStops);
+                info!(stops, "stream left to another assignment");
                 self.it.worker.kill();
                 let _ = self.it.worker.died().await;
                 return self.it.host.left(stream, epoch, None, false).await;

@@ -1,6 +1,9 @@
 //! What an operator can set: `/etc/millrace/node.toml`, every key optional.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use millrace_sched::Capacity;
 use millrace_types::NodeId;
@@ -19,8 +22,10 @@ pub struct Config {
     pub listen_link: SocketAddr,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/streams` are served.
     pub listen_admin: SocketAddr,
-    /// The origin's intake.
-    pub origin_intake: SocketAddr,
+    /// The address at which others reach this host, for listeners on all interfaces.
+    pub advertise: Option<IpAddr>,
+    /// The intake of the origin that everything is pushed to. When not set, each stream's own, as the farm knows it.
+    pub origin_intake: Option<SocketAddr>,
     /// Where workers' sockets lie.
     pub run_dir: PathBuf,
     /// Where `millrace-worker` and `millrace-worker-av` are; beside this program when not set.
@@ -53,7 +58,8 @@ impl Default for Config {
             name: "node-1".parse().expect("invariant: the default name is a name"),
             listen_link: ([127, 0, 0, 1], 7001).into(),
             listen_admin: ([127, 0, 0, 1], 9102).into(),
-            origin_intake: ([127, 0, 0, 1], 7002).into(),
+            advertise: None,
+            origin_intake: None,
             run_dir: PathBuf::from("/run/millrace"),
             worker_dir: None,
             worker_user: "millrace-worker".to_owned(),

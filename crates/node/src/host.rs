@@ -1,6 +1,6 @@
 //! The node's books: capacity promised, streams held. One task owns them; everybody else asks through [`Host`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource};
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
@@ -48,6 +48,7 @@ enum Question {
         stream: StreamId,
         epoch: Epoch,
         demand: Demand,
+        intake: SocketAddr,
         reply: oneshot::Sender<Result<Granted, Denied>>,
     },
     Report(StreamStatus),
@@ -98,22 +99,23 @@ pub struct Host {
 
 impl Host {
     /// Opens the books of a host.
-    pub fn start(ledger: Ledger, origin: OriginClient, metrics: NodeMetrics) -> Self {
+    pub fn start(ledger: Ledger, metrics: NodeMetrics) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
-        let books = Books { ledger, origin, metrics, streams: BTreeMap::new() };
+        let books = Books { ledger, origins: BTreeMap::new(), metrics, streams: BTreeMap::new() };
         tokio::spawn(books.run(inbox));
         Self { questions }
     }
 
-    /// Promises capacity and cancels an older assignment of the same stream.
+    /// Promises capacity and cancels an older assignment of the same stream, which is pushed to the origin at `intake`.
     pub async fn admit(
         &self,
         stream: StreamId,
         epoch: Epoch,
         demand: Demand,
+        intake: SocketAddr,
     ) -> Result<Granted, Denied> {
         let (reply, answer) = oneshot::channel();
-        let question = Question::Admit { stream, epoch, demand, reply };
+        let question = Question::Admit { stream, epoch, demand, intake, reply };
         self.questions.send(question).await.map_err(|_| Denied::ShuttingDown)?;
         answer.await.map_err(|_| Denied::ShuttingDown)?
     }
@@ -144,7 +146,8 @@ impl Host {
 
 struct Books {
     ledger: Ledger,
-    origin: OriginClient,
+    /// By intake; streams of one origin share its connections.
+    origins: BTreeMap<SocketAddr, OriginClient>,
     metrics: NodeMetrics,
     streams: BTreeMap<StreamId, Held>,
 }
@@ -152,6 +155,7 @@ struct Books {
 struct Held {
     epoch: Epoch,
     output: Output,
+    intake: SocketAddr,
     reservation: Option<Reservation>,
     superseded: CancellationToken,
     status: Option<StreamStatus>,
@@ -166,8 +170,8 @@ impl Books {
             self.streams
                 .retain(|_, held| held.idle_since.is_none_or(|since| since.elapsed() < KEPT));
             match question {
-                Question::Admit { stream, epoch, demand, reply } => {
-                    let _ = reply.send(self.admit(stream, epoch, demand));
+                Question::Admit { stream, epoch, demand, intake, reply } => {
+                    let _ = reply.send(self.admit(stream, epoch, demand, intake));
                 }
                 Question::Report(status) => {
                     if let Some(held) = self.streams.get_mut(&status.stream)
@@ -188,7 +192,13 @@ impl Books {
         }
     }
 
-    fn admit(&mut self, stream: StreamId, epoch: Epoch, demand: Demand) -> Result<Granted, Denied> {
+    fn admit(
+        &mut self,
+        stream: StreamId,
+        epoch: Epoch,
+        demand: Demand,
+        intake: SocketAddr,
+    ) -> Result<Granted, Denied> {
         let mut known = self.streams.remove(&stream);
         if let Some(held) = known.take_if(|held| held.epoch >= epoch && held.reservation.is_some())
         {
@@ -208,20 +218,24 @@ impl Books {
             Err(no_room) => (None, Some(no_room)),
         };
         let output = match known {
-            Some(held) => held.output,
-            None if refusal.is_none() => {
-                Output::start(stream.clone(), self.origin.clone(), self.metrics.clone())
-            }
-            None => {
+            Some(held) if held.intake == intake => held.output,
+            _ if refusal.is_none() => self.output(stream.clone(), intake),
+            _ => {
                 return refusal.map_or(Err(Denied::ShuttingDown), |no_room| Err(no_room.into()));
             }
         };
         let superseded = CancellationToken::new();
         let granted = Granted { output: output.clone(), superseded: superseded.clone() };
         let idle_since = reservation.is_none().then(Instant::now);
-        let held = Held { epoch, output, reservation, superseded, status: None, idle_since };
+        let held =
+            Held { epoch, output, intake, reservation, superseded, status: None, idle_since };
         self.streams.insert(stream, held);
         refusal.map_or(Ok(granted), |no_room| Err(no_room.into()))
+    }
+
+    fn output(&mut self, stream: StreamId, intake: SocketAddr) -> Output {
+        let origin = self.origins.entry(intake).or_insert_with(|| OriginClient::new(intake));
+        Output::start(stream, origin.clone(), self.metrics.clone())
     }
 
     fn left(&mut self, stream: &StreamId, epoch: Epoch, reason: Option<EndReason>, over: bool) {

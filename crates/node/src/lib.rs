@@ -11,6 +11,7 @@
 
 mod admin;
 mod assignment;
+mod children;
 mod config;
 mod host;
 mod link;
@@ -18,11 +19,13 @@ mod measure;
 mod metrics;
 mod node;
 mod origin_client;
+mod origins;
 mod output;
 mod pusher;
 mod spares;
 mod worker_process;
 
+pub use children::end_workers;
 pub use config::Config;
 pub use host::StreamStatus;
 pub use node::{Addresses, Node, NodeError, start};

@@ -19,6 +19,7 @@ use crate::{
     assignment::{Assignment, Link},
     host::{Granted, Host},
     metrics::NodeMetrics,
+    origins::Origins,
     output::{Command, Heard},
     spares::Spares,
     worker_process::{WorkerKind, WorkerProcess},
@@ -36,12 +37,16 @@ const HEARD: usize = 1024;
 pub struct Desk {
     /// The node's books.
     pub host: Host,
+    /// Where each stream's media goes.
+    pub origins: Origins,
     /// Workers that wait.
     pub spares: Spares,
     /// What is counted.
     pub metrics: NodeMetrics,
     /// Real time.
     pub clock: SystemClock,
+    /// Cancelled when the node goes down.
+    pub stopping: CancellationToken,
 }
 
 /// Why a stream was not taken.
@@ -50,12 +55,12 @@ struct No {
     text: String,
 }
 
-/// Takes connections until `stop`.
-pub async fn serve(listener: TcpListener, desk: Desk, stop: CancellationToken) {
+/// Takes connections until the node goes down.
+pub async fn serve(listener: TcpListener, desk: Desk) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+            () = desk.stopping.cancelled() => return,
         };
         match accepted {
             Ok((socket, peer)) => drop(tokio::spawn(connection(socket, peer, desk.clone()))),
@@ -129,6 +134,7 @@ impl Prepared {
             output: self.granted.output,
             heard: self.heard,
             superseded: self.granted.superseded,
+            stopping: self.desk.stopping,
             host: self.desk.host,
             clock: self.desk.clock,
         }
@@ -138,7 +144,11 @@ impl Prepared {
 /// Reserves, fences, and finds a worker.
 async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No> {
     let demand = cost(hello.source_pixels_per_second, &hello.ladder);
-    let granted = desk.host.admit(hello.stream.clone(), hello.epoch, demand).await;
+    let intake = desk.origins.intake_of(hello).ok_or_else(|| No {
+        reason: RefusalReason::NodeUnavailable,
+        text: "no origin is known".to_owned(),
+    })?;
+    let granted = desk.host.admit(hello.stream.clone(), hello.epoch, demand, intake).await;
     let granted =
         granted.map_err(|denied| No { reason: denied.reason(), text: denied.to_string() })?;
     match staff(hello, &granted, desk).await {

@@ -4,12 +4,13 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use millrace_registry::{NodeRecord, NodeState, Registry, RegistryError};
+use millrace_registry::{Kept, NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
-use millrace_telemetry::{Metrics, Readiness, SystemClock, version_line};
+use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at, version_line};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,10 +20,13 @@ use crate::{
     host::Host,
     link::{self, Desk},
     metrics::NodeMetrics,
-    origin_client::OriginClient,
+    origins::Origins,
     spares::{Spares, WorkerPlan},
     worker_process::WorkerKind,
 };
+
+/// From one look at what is left to the next while the node stops.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +57,6 @@ pub enum NodeError {
     /// A worker's executable is not there.
     #[error("{} is missing: build it with `cargo build --release --workspace --bins`, or set worker_dir", .0.display())]
     NoWorker(PathBuf),
-    /// The registry.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
 }
 
 /// Where a running node listens.
@@ -73,12 +74,20 @@ pub struct Node {
     /// Where it listens.
     pub addresses: Addresses,
     stop: CancellationToken,
+    readiness: Readiness,
+    host: Host,
+    kept: Kept<NodeRecord>,
 }
 
 impl Node {
-    /// Takes no more streams; those it has go on until their Links end.
-    pub fn stop(&self) {
+    /// Takes no more streams and lets go of those it has: their routers place them on other nodes.
+    pub async fn stop(self) {
+        self.readiness.set(false);
+        self.kept.withdraw().await;
         self.stop.cancel();
+        while !self.host.streams().await.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 }
 
@@ -113,18 +122,19 @@ pub async fn start(
         None => measured(&config, &plan).await,
     };
     let node_metrics = NodeMetrics::new(&metrics);
-    let origin = OriginClient::new(config.origin_intake);
-    let host = Host::start(Ledger::new(capacity), origin, node_metrics.clone());
+    let host = Host::start(Ledger::new(capacity), node_metrics.clone());
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
     let pages = admin::routes(metrics, readiness.clone(), host.clone());
     tokio::spawn(async move { axum::serve(admin_listener, pages).await });
     let spares = Spares::keep(&plan, &stop);
-    let desk = Desk { host, spares, metrics: node_metrics, clock: SystemClock::new() };
-    tokio::spawn(link::serve(link_listener, desk, stop.clone()));
-    register(&config, addresses, capacity, &registry).await?;
+    let origins = Origins { only: config.origin_intake, registry: registry.clone() };
+    let (clock, stopping) = (SystemClock::new(), stop.clone());
+    let desk = Desk { host: host.clone(), origins, spares, metrics: node_metrics, clock, stopping };
+    tokio::spawn(link::serve(link_listener, desk));
+    let kept = registry.keep(&record(&config, addresses, capacity));
     readiness.set(true);
     info!(link = %addresses.link, ?capacity, "node ready");
-    Ok(Node { addresses, stop })
+    Ok(Node { addresses, stop, readiness, host, kept })
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
@@ -171,22 +181,16 @@ async fn measured(config: &Config, plan: &WorkerPlan) -> Capacity {
     }
 }
 
-async fn register(
-    config: &Config,
-    addresses: Addresses,
-    capacity: Capacity,
-    registry: &Registry,
-) -> Result<(), RegistryError> {
-    let record = NodeRecord {
+fn record(config: &Config, addresses: Addresses, capacity: Capacity) -> NodeRecord {
+    NodeRecord {
         node: config.name.clone(),
-        link: addresses.link,
-        admin: addresses.admin,
+        link: reached_at(addresses.link, config.advertise),
+        admin: reached_at(addresses.admin, config.advertise),
         state: NodeState::Ready,
         decode_pixels_per_second: capacity.decode_pixels_per_second,
         encode_pixels_per_second: capacity.encode_pixels_per_second,
         workers: capacity.workers,
         memory_bytes: capacity.memory_bytes,
         version: version_line().to_owned(),
-    };
-    registry.put(&record).await
+    }
 }

@@ -3,17 +3,22 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use millrace_tls::TlsConfig;
+use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
 
 /// Settings of an origin; every key is optional.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// This origin's name in the farm.
+    pub name: NodeId,
+    /// The address at which others reach this host, for listeners on all interfaces.
+    pub advertise: Option<IpAddr>,
     /// Where players connect with HTTP/1.1. Port 0 takes a free one.
     pub listen_playback: SocketAddr,
     /// Where players connect with HTTPS, HTTP/1.1 or HTTP/2; used when `tls` is set.
     pub listen_playback_tls: SocketAddr,
-    /// Where nodes push records and media.
+    /// Where nodes push records and media. Without TLS only loopback is accepted.
     pub listen_intake: SocketAddr,
     /// Where `/metrics`, `/healthz` and `/readyz` are.
     pub listen_admin: SocketAddr,
@@ -32,6 +37,8 @@ impl Default for Config {
         let everywhere = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
         let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         Self {
+            name: "origin-1".parse().expect("invariant: the default name is a name"),
+            advertise: None,
             listen_playback: everywhere(8080),
             listen_playback_tls: everywhere(8443),
             listen_intake: here(7002),

@@ -2,7 +2,7 @@
 //!
 //! The requests are written down in [`millrace_hls::intake`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -25,6 +25,9 @@ use crate::{player::Player, stream::Stream};
 /// Half a second at the highest bitrate that is taken, with room to spare.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
+/// The longest wait for a writer to hand over.
+const MAX_FLUSH: Duration = Duration::from_secs(3);
+
 /// Why a request of a node was not done.
 #[derive(Debug, thiserror::Error)]
 enum IntakeError {
@@ -46,8 +49,11 @@ impl IntoResponse for IntakeError {
             Self::Header(_) => (StatusCode::BAD_REQUEST, "bad_header"),
             Self::Mismatch => (StatusCode::UNPROCESSABLE_ENTITY, "mismatch"),
         };
-        (status, Json(Refused { reason: reason.to_owned(), detail: self.to_string() }))
-            .into_response()
+        let refused = match &self {
+            Self::Refused(refusal) => Refused::from(refusal),
+            _ => Refused { reason: reason.to_owned(), detail: self.to_string(), fence: None },
+        };
+        (status, Json(refused)).into_response()
     }
 }
 
@@ -71,24 +77,30 @@ async fn open(
     Path(stream): Path<StreamId>,
     Json(open): Json<StreamOpen>,
 ) -> Result<Json<Marks>, IntakeError> {
-    let epoch = open.epoch;
+    let (epoch, part_target_ms) = (open.epoch, open.part_target_ms);
     let marks = shared.streams.open(shared.clock.mono(), &stream, open)?;
     tracing::info!(%stream, %epoch, "stream opened");
-    Ok(Json(Marks { epoch, marks }))
+    Ok(Json(Marks { epoch, marks, discontinuity: 0, part_target_ms }))
 }
 
 async fn fence(
     State(shared): Shared,
     Path(stream): Path<StreamId>,
-    Json(Fence { epoch }): Json<Fence>,
+    Json(Fence { epoch, claims, flush_ms }): Json<Fence>,
 ) -> Result<Json<Marks>, IntakeError> {
-    let marks = match shared.streams.get(&stream) {
-        Some(known) => known.fence(shared.clock.mono(), epoch)?,
+    let Some(known) = shared.streams.get(&stream) else {
         // Nothing to fence: whoever opens it sets the fence.
-        None => Vec::new(),
+        return Ok(Json(Marks { epoch, marks: Vec::new(), discontinuity: 0, part_target_ms: 0 }));
     };
-    tracing::info!(%stream, %epoch, "stream fenced");
-    Ok(Json(Marks { epoch, marks }))
+    let flush = Duration::from_millis(flush_ms.into()).min(MAX_FLUSH);
+    known.handed_over(shared.clock.mono(), flush).await;
+    let now = shared.clock.mono();
+    let marks = if claims { known.claim(now, epoch)? } else { known.fence(now, epoch)? };
+    tracing::info!(%stream, %epoch, claims, "stream fenced");
+    let (discontinuity, part_target_ms) = known.look(|window, _| {
+        (window.discontinuity().unwrap_or_default(), window.announced().part_target_ms)
+    });
+    Ok(Json(Marks { epoch, marks, discontinuity, part_target_ms }))
 }
 
 async fn init(
@@ -153,7 +165,9 @@ async fn end(
     Json(End { epoch, continues }): Json<End>,
 ) -> Result<StatusCode, IntakeError> {
     let known = find(&shared, stream)?;
-    if !continues {
+    if continues {
+        known.hand_over(epoch);
+    } else {
         known.end(shared.clock.mono(), epoch)?;
         tracing::info!(stream = %known.id, %epoch, "stream ended");
     }

@@ -1,20 +1,25 @@
 //! `millrace-origin`: arguments, configuration, logs, run until a signal, stop.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
 use millrace_origin::Config;
-use millrace_telemetry::{LogFormat, Metrics, init_logs, version_line};
-use tokio::signal::unix::{SignalKind, signal};
+use millrace_registry::{OriginRecord, Registry, RegistryConfig};
+use millrace_telemetry::{
+    Metrics, Program, ProgramArguments, SettingsFile, reached_at, version_line,
+};
+use serde_json::json;
+
+/// How long running answers may take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Serves live streams as Low-Latency HLS.
 #[derive(Debug, Parser)]
 #[command(version = version_line())]
 struct Arguments {
-    /// Settings; without it the defaults hold.
-    #[arg(long)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    program: ProgramArguments,
     /// Where players connect.
     #[arg(long, value_name = "ADDR:PORT")]
     listen_playback: Option<SocketAddr>,
@@ -27,21 +32,13 @@ struct Arguments {
     /// Where metrics and health are.
     #[arg(long, value_name = "ADDR:PORT")]
     listen_admin: Option<SocketAddr>,
-    /// What to log, such as `info` or `millrace_origin=debug,info`.
-    #[arg(long, default_value = "info")]
-    log: String,
 }
 
 impl Arguments {
-    fn config(&self) -> anyhow::Result<Config> {
-        let mut config: Config = match &self.config {
-            None => Config::default(),
-            Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-                toml::from_str(&text).with_context(|| path.display().to_string())?
-            }
-        };
+    fn settings(&self) -> anyhow::Result<(RegistryConfig, Config)> {
+        let mut file = SettingsFile::read(self.program.config.as_deref(), "origin")?;
+        let registry = file.section("registry")?;
+        let mut config: Config = file.rest()?;
         let listeners = [
             (&mut config.listen_playback, self.listen_playback),
             (&mut config.listen_playback_tls, self.listen_playback_tls),
@@ -51,28 +48,35 @@ impl Arguments {
         for (address, given) in listeners {
             *address = given.unwrap_or(*address);
         }
-        Ok(config)
+        Ok((registry, config))
     }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let config = arguments.config()?;
-    init_logs(&arguments.log, LogFormat::Auto)?;
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let origin = millrace_origin::start(config, Metrics::new()).await?;
-    let addresses = origin.addresses;
-    tracing::info!(
-        playback = %addresses.playback, intake = %addresses.intake, admin = %addresses.admin,
-        "origin started"
-    );
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("origin stops");
-    origin.stop().await;
+    let (registry, config) = arguments.settings()?;
+    let mut program = Program::begin(&arguments.program)?;
+    let registry = Registry::connect(&registry)?;
+    let (name, advertise) = (config.name.clone(), config.advertise);
+    let starting = millrace_origin::start(config, Metrics::new());
+    let Some(origin) = program.start(starting).await else { return Ok(()) };
+    let origin = origin.context("origin")?;
+    let at = origin.addresses;
+    let kept = registry.keep(&OriginRecord {
+        origin: name.clone(),
+        intake: reached_at(at.intake, advertise),
+        playback: reached_at(at.playback, advertise),
+        admin: reached_at(at.admin, advertise),
+    });
+    program.ready(&json!({
+        "name": name, "playback": at.playback, "playback_tls": at.playback_tls,
+        "intake": at.intake, "admin": at.admin,
+    }))?;
+    let stopping = async {
+        kept.withdraw().await;
+        origin.stop().await;
+    };
+    program.drain(PATIENCE, stopping).await;
     Ok(())
 }

@@ -41,6 +41,11 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// Intake without TLS beyond this host.
+    #[error(
+        "listen_intake {0} is not a loopback address, and media without TLS is taken on loopback only"
+    )]
+    PlainIntake(SocketAddr),
     /// No HTTPS with this certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -102,6 +107,9 @@ impl Running {
 /// # Errors
 /// [`StartError`]: nothing runs then.
 pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartError> {
+    if !config.listen_intake.ip().is_loopback() {
+        return Err(StartError::PlainIntake(config.listen_intake));
+    }
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     let playback = bind("playback", config.listen_playback).await?;
     let secure = match &certificate {

@@ -15,13 +15,16 @@ use millrace_types::{Epoch, Mark, Mono, Msn, PartNo, RungId, StreamId};
 use std::time::Duration;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
     audience::Audience,
     rendition_text::{RenditionText, Text},
 };
+
+/// A writer that has pushed nothing for so long has nothing to hand over.
+const SILENT: Duration = Duration::from_secs(3);
 
 type Feed = watch::Sender<Arc<RenditionText>>;
 
@@ -42,6 +45,8 @@ struct State {
     touched: Mono,
     ended: Option<Mono>,
     health: Option<serde_json::Value>,
+    /// The newest writer that has handed over all it had, for another to go on.
+    handed_over: Option<Epoch>,
 }
 
 impl State {
@@ -67,6 +72,7 @@ impl Stream {
             touched: now,
             ended: None,
             health: None,
+            handed_over: None,
         };
         state.feed_every_rung();
         Self { id, audience: Audience::default(), state: watch::Sender::new(state) }
@@ -100,6 +106,27 @@ impl Stream {
 
     pub(crate) fn fence(&self, now: Mono, epoch: Epoch) -> Result<Vec<Mark>, Refusal> {
         self.change(now, None, |window| window.fence(epoch))
+    }
+
+    pub(crate) fn claim(&self, now: Mono, epoch: Epoch) -> Result<Vec<Mark>, Refusal> {
+        self.change(now, None, |window| window.claim(epoch))
+    }
+
+    /// The writer of `epoch` has handed over everything it made.
+    pub(crate) fn hand_over(&self, epoch: Epoch) {
+        self.state.send_modify(|state| state.handed_over = state.handed_over.max(Some(epoch)));
+    }
+
+    /// Waits until the writer in force has handed over, or `patience` has passed. One that has been silent for longer than a
+    /// segment takes has nothing any more.
+    pub(crate) async fn handed_over(&self, now: Mono, patience: Duration) {
+        let mut changes = self.state.subscribe();
+        let over = |state: &State| {
+            state.ended.is_some()
+                || state.handed_over >= Some(state.window.announced().epoch)
+                || now.since(state.touched) > SILENT
+        };
+        let _ = timeout(patience, changes.wait_for(over)).await;
     }
 
     pub(crate) fn end(&self, now: Mono, epoch: Epoch) -> Result<(), Refusal> {

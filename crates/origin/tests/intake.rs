@@ -44,18 +44,41 @@ async fn a_fence_stops_the_old_writer_and_tells_the_new_one_where_to_go_on() {
     let farm = Farm::opened().await;
     farm.fill(1, 2).await;
     let path = intake::fence_path(&farm.stream);
-    let answer = farm.node_json("POST", &path, &Fence { epoch: epoch(1, 1) }).await;
+    let answer = farm.node_json("POST", &path, &Fence::at(epoch(1, 1))).await;
     let marks: Marks = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(marks.epoch, epoch(1, 1));
     assert_eq!(marks.marks.len(), 2);
     assert!(marks.marks.iter().all(|mark| (mark.msn, mark.part) == (Msn(FIRST + 1), PartNo(1))));
     let fenced = farm.push(&part("video", 1, 2)).await;
     assert_eq!((fenced.status, reason(&fenced).as_str()), (409, "fenced"));
-    let older = farm.node_json("POST", &path, &Fence { epoch: epoch(1, 0) }).await;
+    let older = farm.node_json("POST", &path, &Fence::at(epoch(1, 0))).await;
     assert_eq!(older.status, 409);
     let mut record = part("video", 1, 2);
     record.epoch = epoch(1, 1);
     assert_eq!(farm.push(&record).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_the_writer_to_hand_over_and_one_of_two_routers_gets_it() {
+    let farm = Farm::opened().await;
+    farm.fill(1, 2).await;
+    let path = intake::fence_path(&farm.stream);
+    let claim = Fence { claims: true, flush_ms: 2_000, ..Fence::at(epoch(2, 0)) };
+    let handing_over = async {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        assert_eq!(farm.push(&part("video", 1, 2)).await.status, 200);
+        let end = intake::End { epoch: epoch(1, 0), continues: true };
+        assert_eq!(farm.node_json("POST", &intake::end_path(&farm.stream), &end).await.status, 200);
+    };
+    let started = std::time::Instant::now();
+    let (answer, ()) = tokio::join!(farm.node_json("POST", &path, &claim), handing_over);
+    assert!(started.elapsed() < std::time::Duration::from_millis(1_500));
+    let marks: Marks = serde_json::from_slice(&answer.body).unwrap();
+    let video = marks.marks.iter().find(|mark| mark.rung.as_str() == "video").unwrap();
+    assert_eq!((video.msn, video.part, video.closed), (Msn(FIRST + 1), PartNo(2), true));
+    let second = farm.node_json("POST", &path, &Fence { flush_ms: 0, ..claim }).await;
+    let refused: Refused = serde_json::from_slice(&second.body).unwrap();
+    assert_eq!((second.status, refused.fence), (409, Some(epoch(2, 0))));
 }
 
 #[tokio::test]

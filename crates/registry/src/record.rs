@@ -86,6 +86,9 @@ pub struct StreamRecord {
     pub epoch: Epoch,
     /// The node that makes it, once one does.
     pub node: Option<NodeId>,
+    /// The origin that owns its window, once one does.
+    #[serde(default)]
+    pub origin: Option<NodeId>,
     /// What is made of it.
     pub ladder: Ladder,
     /// Since when.

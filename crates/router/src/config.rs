@@ -1,6 +1,6 @@
 //! What an operator can set: `/etc/millrace/router.toml`, every key optional.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use millrace_sched::LadderConfig;
 use millrace_tls::TlsConfig;
@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// This router's name in the farm.
     pub name: NodeId,
+    /// The address at which others reach this host, for listeners on all interfaces.
+    pub advertise: Option<IpAddr>,
     /// Where publishers connect (RTMP).
     pub listen_rtmp: SocketAddr,
     /// Where publishers connect with TLS (RTMPS); used when `tls` is set.
@@ -35,6 +37,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             name: "router-1".parse().expect("invariant: the default name is a name"),
+            advertise: None,
             listen_rtmp: ([0, 0, 0, 0], 1935).into(),
             listen_rtmps: ([0, 0, 0, 0], 1936).into(),
             tls: None,

@@ -5,10 +5,12 @@
 //! ```
 
 mod admin;
+mod claim;
 mod config;
 mod feed;
 pub mod ingest;
 mod metrics;
+mod origin_fence;
 mod placement;
 mod published;
 mod report;

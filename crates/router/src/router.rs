@@ -2,10 +2,15 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use millrace_registry::{Registry, RegistryError, RouterRecord};
-use millrace_telemetry::{Metrics, Readiness, SystemClock};
+use millrace_registry::{Kept, Registry, RouterRecord};
+use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at};
 use millrace_tls::{Certificate, TlsError};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,6 +18,8 @@ use crate::{
     Config, admin,
     ingest::{IngestConfig, IngestServer, Limits},
     metrics::RouterMetrics,
+    origin_fence::OriginFence,
+    placement::Fleet,
     session::SessionContext,
     sessions::Sessions,
 };
@@ -37,9 +44,6 @@ pub enum RouterError {
         /// Why.
         source: io::Error,
     },
-    /// The registry.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
     /// No RTMPS with this certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -66,15 +70,19 @@ pub struct Router {
     ingest: IngestServer<Sessions>,
     stop: CancellationToken,
     listeners: JoinSet<()>,
+    readiness: Readiness,
+    kept: Kept<RouterRecord>,
 }
 
 impl Router {
     /// Takes no more publishers and tells those it has to connect again.
     pub async fn stop(mut self) {
+        self.readiness.set(false);
         self.stop.cancel();
         self.sessions.stop().await;
         let gone = async { while self.listeners.join_next().await.is_some() {} };
         let _ = timeout(STOP_PATIENCE, gone).await;
+        self.kept.withdraw().await;
     }
 
     /// Puts the limits and the certificate of `config` in force; all else needs a new start. Publishers who are in keep
@@ -117,14 +125,18 @@ pub async fn start(
     let (admin_listener, admin) = listen("admin", config.listen_admin).await?;
     let addresses = Addresses { rtmp, rtmps, admin };
     let (events, all_events) = mpsc::channel(EVENTS);
+    let clock = SystemClock::new();
+    let fleet = Fleet { registry: registry.clone(), breakers: watch::Sender::default(), clock };
     let context = SessionContext {
         registry: registry.clone(),
+        fleet,
+        fence: OriginFence::new(),
         router: config.name.clone(),
         ladder: config.ladder.clone(),
         replay_bytes: replay_bytes(&config),
         metrics: RouterMetrics::new(&metrics),
         events,
-        clock: SystemClock::new(),
+        clock,
     };
     let sessions = Sessions::start(context, all_events);
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
@@ -135,11 +147,15 @@ pub async fn start(
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();
     let pages = admin::routes(metrics, readiness.clone(), sessions.clone());
     tokio::spawn(async move { axum::serve(admin_listener, pages).await });
-    registry.put(&RouterRecord { router: config.name.clone(), admin, rtmp }).await?;
+    let kept = registry.keep(&RouterRecord {
+        router: config.name.clone(),
+        admin: reached_at(admin, config.advertise),
+        rtmp: reached_at(rtmp, config.advertise),
+    });
     readiness.set(true);
     let with_tls = rtmps.map(tracing::field::display);
     info!(%rtmp, rtmps = with_tls, %admin, "router ready");
-    Ok(Router { addresses, sessions, certificate, ingest, stop, listeners })
+    Ok(Router { addresses, sessions, certificate, ingest, stop, listeners, readiness, kept })
 }
 
 fn limits(config: &Config) -> Limits {

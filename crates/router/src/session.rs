@@ -10,13 +10,14 @@
 mod driver;
 mod link_side;
 mod publisher_side;
+mod record;
 mod status;
 
 use std::net::SocketAddr;
 
 use millrace_lifecycle::{Stream, StreamInput};
-use millrace_media::{Replay, Timeline, TrackConfig};
-use millrace_registry::Registry;
+use millrace_media::{Replay, Resume, Timeline, TrackConfig};
+use millrace_registry::{OriginRecord, Registry};
 use millrace_sched::{LadderConfig, Source};
 use millrace_telemetry::{Clock, SystemClock};
 use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
@@ -29,7 +30,8 @@ use crate::{
     feed::Feed,
     ingest::Publication,
     metrics::RouterMetrics,
-    placement::{Link, Unplaced},
+    origin_fence::OriginFence,
+    placement::{Fleet, Last, Link, Unplaced},
     published::PublishedMarks,
     report::{Event, Events, StreamReport},
 };
@@ -51,8 +53,12 @@ pub enum Command {
 /// What every session works with.
 #[derive(Clone, Debug)]
 pub struct SessionContext {
-    /// Where nodes are found and the stream is recorded.
+    /// Where the stream is recorded.
     pub registry: Registry,
+    /// The nodes.
+    pub fleet: Fleet,
+    /// The origins, as far as sessions are claimed there.
+    pub fence: OriginFence,
     /// This router.
     pub router: NodeId,
     /// The rungs below `source`.
@@ -83,9 +89,15 @@ pub struct Session {
     /// The publisher is in, but has sent nothing yet.
     silent_so_far: bool,
     ladder: Ladder,
+    /// The origin of the stream.
+    origin: Option<OriginRecord>,
+    /// Where the stream stood when this router claimed it, until its clock is opened.
+    resume: Option<Resume>,
     placing: Option<JoinHandle<Result<Link, Unplaced>>>,
+    /// The stream's record on its way to the registry.
+    recording: Option<JoinHandle<()>>,
     link: Option<LinkState>,
-    last_node: Option<NodeId>,
+    last: Option<Last>,
     /// No node takes the stream, and that has been said.
     is_unplaced: bool,
     published: PublishedMarks,
@@ -134,13 +146,14 @@ struct LinkState {
     heard_at: Mono,
     sent_seq: u64,
     end_pushed: bool,
+    /// Something of it was published.
+    progressed: bool,
 }
 
 impl Session {
-    /// A session that waits for its first publisher; the epoch's generation is this router's claim on it.
+    /// A session that is not claimed yet; it waits for its first publisher.
     pub fn new(
         stream: StreamId,
-        epoch: Epoch,
         low_latency: bool,
         context: SessionContext,
     ) -> (Self, watch::Receiver<StreamReport>) {
@@ -148,7 +161,7 @@ impl Session {
         let report = watch::Sender::new(StreamReport::new(stream.clone(), since));
         let shown = report.subscribe();
         let session = Self {
-            machine: Stream::new(now, epoch),
+            machine: Stream::new(now, Epoch::default()),
             replay: Replay::new(context.replay_bytes),
             stream,
             context,
@@ -160,9 +173,12 @@ impl Session {
             left_at: None,
             silent_so_far: false,
             ladder: Ladder::default(),
+            origin: None,
+            resume: None,
             placing: None,
+            recording: None,
             link: None,
-            last_node: None,
+            last: None,
             is_unplaced: false,
             published: PublishedMarks::default(),
             restarts: 0,

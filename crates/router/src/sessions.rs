@@ -6,9 +6,9 @@ use std::{
 };
 
 use millrace_lifecycle::{Takeover, Takeovers};
-use millrace_registry::{ChannelRecord, StreamRecord};
+use millrace_registry::ChannelRecord;
 use millrace_telemetry::Clock;
-use millrace_types::{ChannelId, Epoch, RefusalReason, StreamId};
+use millrace_types::{ChannelId, RefusalReason, StreamId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -219,7 +219,7 @@ impl Task {
             .parse()
             .map_err(|error| Refusal::with_detail(RefusalReason::Internal, error))?;
         if self.sessions.get(&stream).is_none_or(|held| held.commands.is_closed()) {
-            let held = self.open(stream.clone(), channel.low_latency).await?;
+            let held = self.open(stream.clone(), channel.low_latency);
             self.sessions.insert(stream.clone(), held);
         }
         let held = self.sessions.get_mut(&stream).ok_or(RefusalReason::Internal)?;
@@ -240,35 +240,16 @@ impl Task {
         Ok(granted)
     }
 
-    /// Claims the stream and starts its session.
-    async fn open(&mut self, stream: StreamId, low_latency: bool) -> Result<Handle, Refusal> {
-        let claimed = |old: Option<StreamRecord>| {
-            let epoch = old
-                .map_or(Epoch { generation: 1, placement: 0 }, |old| old.epoch.next_generation());
-            Some(StreamRecord {
-                stream: stream.clone(),
-                router: self.context.router.clone(),
-                epoch,
-                node: None,
-                ladder: Default::default(),
-                since: self.context.clock.wall(),
-            })
-        };
-        let record = self.context.registry.update(stream.as_str(), claimed).await;
-        let record = record.map_err(|error| {
-            error!(%error, %stream, "stream cannot be claimed");
-            Refusal::from(RefusalReason::Internal)
-        })?;
-        let epoch = record.map(|record| record.epoch).unwrap_or_default();
-        let (session, report) =
-            Session::new(stream.clone(), epoch, low_latency, self.context.clone());
+    /// Starts a stream's session, which claims the stream first.
+    fn open(&mut self, stream: StreamId, low_latency: bool) -> Handle {
+        let (session, report) = Session::new(stream.clone(), low_latency, self.context.clone());
         let (commands, inbox) = mpsc::channel(COMMANDS);
-        let span = info_span!("session", %stream, generation = epoch.generation);
+        let span = info_span!("session", %stream);
         let ended = async move {
             session.run(inbox).await;
             stream
         };
         self.running.spawn(ended.instrument(span));
-        Ok(Handle { commands, report, takeovers: Takeovers::default(), key_hash: String::new() })
+        Handle { commands, report, takeovers: Takeovers::default(), key_hash: String::new() }
     }
 }

@@ -9,6 +9,7 @@ mod admission;
 mod capacity;
 mod cost;
 mod ladder;
+mod origin;
 mod place;
 
 pub use admission::{Ledger, NoRoom, Reservation};
@@ -18,4 +19,5 @@ pub use ladder::{
     LadderConfig, LadderError, RungConfig, Source, full_ladder, passthrough_ladder,
     unencoded_ladder,
 };
+pub use origin::choose_origin;
 pub use place::{Candidate, Unfit, place};

@@ -1,18 +1,24 @@
 //! What every program needs to be seen: logs, metrics, health pages, words to the supervisor, and the only place that reads the real clocks.
 
+mod address;
 mod admin;
 mod build;
 mod clock;
 mod line_limit;
 mod logs;
 mod metrics;
+mod program;
+mod settings_file;
 mod supervisor;
 
+pub use address::reached_at;
 pub use admin::{Readiness, admin_routes};
 pub use build::{COMMIT, VERSION, version_line};
 pub use clock::{Clock, SystemClock};
 pub use line_limit::LineLimit;
 pub use logs::{LogFormat, LogsError, init_logs, set_log_filter};
 pub use metrics::Metrics;
+pub use program::{Program, ProgramArguments, ProgramError};
 pub use prometheus;
+pub use settings_file::{SettingsError, SettingsFile};
 pub use supervisor::Supervisor;

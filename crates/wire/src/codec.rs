@@ -127,6 +127,7 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         part_target_ms: hello.part_target_ms,
         hold_back_ms: hello.hold_back_ms,
         source_pixels_per_second: hello.source_pixels_per_second,
+        origin_intake: hello.origin_intake.map(|at| at.to_string()).unwrap_or_default(),
     }
 }
 
@@ -231,6 +232,7 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
         part_target_ms: hello.part_target_ms,
         hold_back_ms: hello.hold_back_ms,
         source_pixels_per_second: hello.source_pixels_per_second,
+        origin_intake: hello.origin_intake.parse().ok(),
     })
 }
 

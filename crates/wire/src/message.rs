@@ -7,6 +7,8 @@
 //! worker → node    Ready, then Init, Part…, Heartbeat
 //! ```
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use millrace_hls::{InitRecord, PartRecord};
 use millrace_media::Item;
@@ -62,6 +64,8 @@ pub struct Hello {
     pub hold_back_ms: u32,
     /// Source pixels per second, for the decoder's share of the demand.
     pub source_pixels_per_second: u64,
+    /// Where the stream's origin takes media; `None` from a router that does not say.
+    pub origin_intake: Option<SocketAddr>,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.

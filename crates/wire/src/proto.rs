@@ -59,6 +59,8 @@ pub struct Hello {
     pub hold_back_ms: u32,
     #[prost(uint64, tag = "6")]
     pub source_pixels_per_second: u64,
+    #[prost(string, tag = "7")]
+    pub origin_intake: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

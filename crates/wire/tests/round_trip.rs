@@ -109,6 +109,7 @@ fn every_message() -> Vec<Message> {
             part_target_ms: 334,
             hold_back_ms: 1500,
             source_pixels_per_second: 62_208_000,
+            origin_intake: Some(([192, 0, 2, 1], 7002).into()),
         }),
         Message::Admitted(Admitted { resume: vec![mark()], worker_pid: 42 }),
         Message::Refused(Refused { reason: RefusalReason::NoCapacity, text: "full".into() }),

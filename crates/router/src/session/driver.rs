@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use millrace_lifecycle::{LadderChoice, StreamInput, StreamOutput};
+use millrace_lifecycle::{LadderChoice, Stream, StreamInput, StreamOutput};
 use millrace_media::Input;
 use millrace_registry::StreamRecord;
 use millrace_sched::{full_ladder, passthrough_ladder, unencoded_ladder};
@@ -17,8 +17,9 @@ use tracing::{info, warn};
 
 use super::{Command, Session};
 use crate::{
+    claim::{Claimed, claim},
     ingest::{IngestEvent, Publication},
-    placement::{Link, Unplaced, place_stream},
+    placement::{Link, Unplaced},
 };
 
 /// From one heartbeat to the next.
@@ -42,6 +43,7 @@ pub enum Happened {
 impl Session {
     /// Lives until the stream is over. `commands` is its inbox; the session ends when it is closed and no publisher is left.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.own(claim(&self.context, &self.stream).await);
         let mut beat = interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -67,6 +69,16 @@ impl Session {
         self.close().await;
     }
 
+    /// The session is this router's from here on.
+    fn own(&mut self, claimed: Claimed) {
+        self.machine = Stream::new(self.now(), claimed.epoch);
+        self.origin = claimed.origin;
+        self.resume = claimed.resume;
+        let from = if self.resume.is_some() { "where it stood" } else { "its beginning" };
+        self.event("claimed", format!("as {} from {from}", claimed.epoch));
+        self.show();
+    }
+
     async fn wait(
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
@@ -80,7 +92,8 @@ impl Session {
         let placing = async {
             match &mut self.placing {
                 Some(placing) => placing.await.unwrap_or_else(|error| {
-                    Err(Unplaced { reason: RefusalReason::Internal, text: error.to_string() })
+                    let (reason, text) = (RefusalReason::Internal, error.to_string());
+                    Err(Unplaced { reason, text, epoch: Epoch::default() })
                 }),
                 None => std::future::pending().await,
             }
@@ -155,10 +168,11 @@ impl Session {
             part_target_ms,
             hold_back_ms,
             source_pixels_per_second: self.tracks.pixels_per_second(),
+            origin_intake: self.origin.as_ref().map(|origin| origin.intake),
         };
         self.link = None;
-        let (registry, last) = (self.context.registry.clone(), self.last_node.clone());
-        let place = async move { place_stream(&registry, &hello, last).await };
+        let (fleet, last) = (self.context.fleet.clone(), self.last.clone());
+        let place = async move { fleet.place(hello, last).await };
         self.placing = Some(tokio::spawn(place));
     }
 
@@ -169,10 +183,12 @@ impl Session {
             Ok(link) => {
                 results.with_label_values(&["admitted"]).inc();
                 self.is_unplaced = false;
+                self.machine.used(link.epoch);
                 self.admitted(link);
             }
             Err(unplaced) => {
                 results.with_label_values(&[unplaced.reason.as_str()]).inc();
+                self.machine.used(unplaced.epoch);
                 // It is asked again until a node takes it or the publisher is turned away: said once.
                 if !std::mem::replace(&mut self.is_unplaced, true) {
                     let reason = unplaced.reason.as_str();
@@ -191,8 +207,13 @@ impl Session {
         }
         drop(self.publisher.take());
         // The record stays: the next session's epoch must be higher than any the origin has seen.
-        let unplaced =
-            |record: Option<StreamRecord>| record.map(|old| StreamRecord { node: None, ..old });
+        let ours = self.machine.epoch().generation;
+        let unplaced = |record: Option<StreamRecord>| {
+            record.map(|old| match old.epoch.generation == ours {
+                true => StreamRecord { node: None, ..old },
+                false => old,
+            })
+        };
         if let Err(error) = self.context.registry.update(self.stream.as_str(), unplaced).await {
             warn!(%error, "stream's record not updated");
         }

@@ -3,16 +3,20 @@
 use std::{io, time::Duration};
 
 use millrace_lifecycle::{Lost, StreamInput};
-use millrace_registry::StreamRecord;
-use millrace_types::Mark;
+use millrace_types::{EndReason, Mark};
 use millrace_wire::{End, Health, Heartbeat, Message};
 use tracing::{debug, info, warn};
 
 use super::{LinkState, Session, driver::BEAT_EVERY};
-use crate::{feed::Feed, placement::Link};
+use crate::{
+    feed::Feed,
+    placement::{Last, Link},
+};
 
 /// Silence of the node after which the Link is lost.
 const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// Why a Link is lost that says nothing any more.
+const SILENT: &str = "silent";
 /// A beat that comes later than this says that this router is slow; the silence starts anew.
 const LATE: Duration = Duration::from_millis(300);
 /// Heartbeats from one health report to the next: a second.
@@ -37,9 +41,16 @@ impl Session {
         };
         info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, pid, replayed, "stream placed");
         self.event("placed", format!("on {node}, worker {pid}, {replayed} items replayed"));
-        self.last_node = Some(node);
+        self.last = Some(Last { node, broke: false });
         let heard_at = self.now();
-        self.link = Some(LinkState { link, feed, heard_at, sent_seq: 0, end_pushed: false });
+        self.link = Some(LinkState {
+            link,
+            feed,
+            heard_at,
+            sent_seq: 0,
+            end_pushed: false,
+            progressed: false,
+        });
         self.input(StreamInput::Admitted);
         self.record();
         self.show();
@@ -76,7 +87,7 @@ impl Session {
             Ok(Some(Message::Published(published))) => self.published(published.mark),
             Ok(Some(Message::Ended(ended))) => {
                 let reason = ended.reason;
-                if reason == millrace_types::EndReason::Stopped {
+                if reason == EndReason::Stopped {
                     self.link = None;
                     return self.input(StreamInput::Finished);
                 }
@@ -93,6 +104,10 @@ impl Session {
             return;
         }
         self.input(StreamInput::Progressed);
+        if let Some(state) = self.link.as_mut().filter(|state| !state.progressed) {
+            state.progressed = true;
+            self.context.fleet.worked(&state.link.node);
+        }
         if let Some(marks) = self.published.release_by(&self.ladder) {
             self.replay.release(&marks);
         }
@@ -102,8 +117,20 @@ impl Session {
         self.lost(Lost::Link, "link", why);
     }
 
+    /// A node that is silent, or loses a worker before it has published anything, is asked after all others for a while.
     fn lost(&mut self, lost: Lost, reason: &str, text: &str) {
-        self.link = None;
+        if let Some(state) = self.link.take() {
+            let node = state.link.node;
+            let at_fault = match lost {
+                Lost::Link => text == SILENT,
+                Lost::Worker(EndReason::BadInput) => false,
+                Lost::Worker(_) => !state.progressed,
+            };
+            if at_fault {
+                self.context.fleet.failed(&node);
+            }
+            self.last = Some(Last { node, broke: lost == Lost::Link });
+        }
         self.restarts += 1;
         self.context.metrics.losses.with_label_values(&[reason]).inc();
         warn!(stream = %self.stream, epoch = %self.machine.epoch(), reason, text, "placement lost");
@@ -120,12 +147,13 @@ impl Session {
                 state.heard_at = now;
             }
             if now.since(state.heard_at) > LINK_SILENCE {
-                self.link_lost("silent");
+                self.link_lost(SILENT);
             } else {
                 let beat = Heartbeat { seq: state.sent_seq, lag_ms: 0 };
                 state.link.writer.push(&Message::Heartbeat(beat));
             }
         }
+        self.look_at_record();
         self.show();
         self.beats += 1;
         if self.beats.is_multiple_of(BEATS_PER_HEALTH) {
@@ -139,23 +167,5 @@ impl Session {
         if let Some(state) = &mut self.link {
             state.link.writer.push(&Message::Health(Health { json }));
         }
-    }
-
-    /// Writes the stream's record, without waiting for it.
-    fn record(&self) {
-        let record = StreamRecord {
-            stream: self.stream.clone(),
-            router: self.context.router.clone(),
-            epoch: self.machine.epoch(),
-            node: self.last_node.clone(),
-            ladder: self.ladder.clone(),
-            since: self.since,
-        };
-        let registry = self.context.registry.clone();
-        tokio::spawn(async move {
-            if let Err(error) = registry.put(&record).await {
-                warn!(%error, "stream's record not written");
-            }
-        });
     }
 }

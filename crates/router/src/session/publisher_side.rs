@@ -59,7 +59,7 @@ impl Session {
             None => {
                 self.timeline = Some(Timeline::new(TimelineStart {
                     utc,
-                    resume: None,
+                    resume: self.resume.take(),
                     low_latency: self.low_latency,
                     limits: SourceLimits::default(),
                 }));

@@ -1,5 +1,5 @@
-//! The worker processes of this process: found in `/proc`, ended when standalone ends. A worker outlives its daemon on
-//! purpose, for the next daemon to adopt; standalone has no next.
+//! The worker processes of this process: found in `/proc`, ended when the node ends. A worker outlives a daemon that dies, on
+//! purpose, for the next one to adopt; one that stops has no next.
 
 use std::{fs, path::Path};
 

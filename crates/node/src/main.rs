@@ -1,0 +1,63 @@
+//! `millrace-node`: arguments, configuration, logs, run until a signal, let go of the streams, stop.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use millrace_node::{Config, end_workers};
+use millrace_registry::{Registry, RegistryConfig};
+use millrace_telemetry::{Metrics, Program, ProgramArguments, SettingsFile, version_line};
+use serde_json::json;
+
+/// How long streams may take to leave.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the registry may take to be seen, before the node works without it.
+const SYNC_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs one host's workers, one process for each stream.
+#[derive(Debug, Parser)]
+#[command(version = version_line())]
+struct Arguments {
+    #[command(flatten)]
+    program: ProgramArguments,
+    /// Where routers connect.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_link: Option<SocketAddr>,
+    /// Where metrics and health are.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_admin: Option<SocketAddr>,
+}
+
+impl Arguments {
+    fn settings(&self) -> anyhow::Result<(RegistryConfig, Config)> {
+        let mut file = SettingsFile::read(self.program.config.as_deref(), "node")?;
+        let registry = file.section("registry")?;
+        let mut config: Config = file.rest()?;
+        config.listen_link = self.listen_link.unwrap_or(config.listen_link);
+        config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
+        Ok((registry, config))
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let (registry, config) = arguments.settings()?;
+    let mut program = Program::begin(&arguments.program)?;
+    let registry = Registry::connect(&registry)?;
+    let name = config.name.clone();
+    let starting = async {
+        registry.synced(SYNC_PATIENCE).await;
+        millrace_node::start(config, registry.clone(), Metrics::new()).await
+    };
+    let Some(node) = program.start(starting).await else {
+        end_workers();
+        return Ok(());
+    };
+    let node = node.context("node")?;
+    let at = node.addresses;
+    program.ready(&json!({ "name": name, "link": at.link, "admin": at.admin }))?;
+    program.drain(PATIENCE, node.stop()).await;
+    end_workers();
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Claims a stream's session for this router: a generation above every other's, and where the stream stands.
+//!
+//! The registry decides between two routers by compare-and-swap. The stream's origin decides where the registry cannot: it
+//! takes each generation from one router only. Whoever had the session is heard to the end first, so that what it still
+//! flushes is not lost; then it is fenced.
+
+use std::time::Duration;
+
+use millrace_hls::intake::Marks;
+use millrace_media::Resume;
+use millrace_registry::{OriginRecord, StreamRecord};
+use millrace_sched::choose_origin;
+use millrace_telemetry::Clock;
+use millrace_types::{Epoch, MediaTime, StreamId};
+use tracing::{info, warn};
+
+use crate::{origin_fence::FenceError, session::SessionContext};
+
+/// How long the registry may take to answer.
+const REGISTRY_PATIENCE: Duration = Duration::from_millis(700);
+/// How often a claim is raised above another's before it goes on without the origin's word.
+const ATTEMPTS: u32 = 4;
+/// Ticks of 90 kHz in a millisecond.
+const TICKS_PER_MS: i64 = 90;
+
+/// A session that this router owns.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Its generation is this claim; placements are counted from here.
+    pub epoch: Epoch,
+    /// The origin that owns the stream's window, if one is known.
+    pub origin: Option<OriginRecord>,
+    /// Where the stream stands; `None` when it begins.
+    pub resume: Option<Resume>,
+}
+
+/// Claims the session. Without registry and origin the view must do, and the node's fence is the last word.
+pub async fn claim(context: &SessionContext, stream: &StreamId) -> Claimed {
+    let known = context.registry.get::<StreamRecord>(stream.as_str()).ok().flatten();
+    let origin = origin_of(context, stream, known.as_ref());
+    let least =
+        known.map_or(Epoch { generation: 1, placement: 0 }, |old| old.epoch.next_generation());
+    let mut epoch = record(context, stream, least, origin.as_ref()).await;
+    let Some(at) = origin.as_ref().map(|origin| origin.intake) else {
+        return Claimed { epoch, origin, resume: None };
+    };
+    for _ in 0..ATTEMPTS {
+        match context.fence.claim(at, stream, epoch).await {
+            Ok(marks) => {
+                let resume = resume_of(&marks);
+                info!(%stream, %epoch, resumes = resume.is_some(), "session claimed");
+                return Claimed { epoch, origin, resume };
+            }
+            Err(FenceError::Behind(fence)) => {
+                epoch = record(context, stream, fence.next_generation(), origin.as_ref()).await;
+            }
+            Err(error @ FenceError::Unanswered { .. }) => {
+                warn!(%stream, %error, "session claimed without the origin's word");
+                break;
+            }
+        }
+    }
+    Claimed { epoch, origin, resume: None }
+}
+
+/// Its recorded origin while that lives, else the one that everybody chooses alike.
+fn origin_of(
+    context: &SessionContext,
+    stream: &StreamId,
+    known: Option<&StreamRecord>,
+) -> Option<OriginRecord> {
+    let origins = context.registry.list::<OriginRecord>();
+    let recorded = known.and_then(|record| record.origin.as_ref());
+    let recorded = recorded.filter(|name| origins.iter().any(|origin| origin.origin == **name));
+    let names = origins.iter().map(|origin| &origin.origin);
+    let chosen = recorded.or_else(|| choose_origin(stream, names))?;
+    origins.iter().find(|origin| origin.origin == *chosen).cloned()
+}
+
+/// Writes the claim, at least under `least`; what was written, or `least` when the registry does not answer.
+async fn record(
+    context: &SessionContext,
+    stream: &StreamId,
+    least: Epoch,
+    origin: Option<&OriginRecord>,
+) -> Epoch {
+    let claimed = |old: Option<StreamRecord>| {
+        let next = old.map_or(least, |old| old.epoch.next_generation());
+        Some(StreamRecord {
+            stream: stream.clone(),
+            router: context.router.clone(),
+            epoch: next.max(least),
+            node: None,
+            origin: origin.map(|origin| origin.origin.clone()),
+            ladder: Default::default(),
+            since: context.clock.wall(),
+        })
+    };
+    let written = context.registry.update(stream.as_str(), claimed);
+    match tokio::time::timeout(REGISTRY_PATIENCE, written).await {
+        Ok(Ok(record)) => record.map_or(least, |record| record.epoch),
+        Ok(Err(error)) => {
+            warn!(%stream, %error, "claim not recorded");
+            least
+        }
+        Err(_) => {
+            warn!(%stream, "claim not recorded: the registry is silent");
+            least
+        }
+    }
+}
+
+/// Where a stream goes on that has come as far as `marks`: a new generation begins a new segment.
+fn resume_of(marks: &Marks) -> Option<Resume> {
+    let newest = marks.marks.iter().map(|mark| mark.msn).max()?;
+    let last_end = marks.marks.iter().map(|mark| mark.end).max().unwrap_or(MediaTime(0));
+    let part_target = i64::from(marks.part_target_ms) * TICKS_PER_MS;
+    Some(Resume {
+        next_msn: newest.next(),
+        discontinuity: marks.discontinuity,
+        last_end,
+        part_target: (part_target > 0).then_some(part_target),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::{Mark, Msn, PartNo};
+
+    use super::*;
+
+    #[test]
+    fn a_claimed_stream_goes_on_behind_the_furthest_rung() {
+        let mark = |rung: &str, msn, end| Mark {
+            rung: rung.parse().unwrap(),
+            msn: Msn(msn),
+            part: PartNo(0),
+            end: MediaTime(end),
+            closed: true,
+        };
+        let epoch = Epoch { generation: 2, placement: 0 };
+        let none = Marks { epoch, marks: Vec::new(), discontinuity: 0, part_target_ms: 334 };
+        assert_eq!(resume_of(&none), None);
+        let marks = vec![mark("source", 8, 500), mark("audio", 7, 600)];
+        let resume = resume_of(&Marks { marks, discontinuity: 3, ..none }).unwrap();
+        assert_eq!((resume.next_msn, resume.last_end), (Msn(9), MediaTime(600)));
+        assert_eq!((resume.discontinuity, resume.part_target), (3, Some(30_060)));
+    }
+}

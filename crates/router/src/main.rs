@@ -1,0 +1,59 @@
+//! `millrace-router`: arguments, configuration, logs, run until a signal, tell publishers to connect again, stop.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use millrace_registry::{Registry, RegistryConfig};
+use millrace_router::Config;
+use millrace_telemetry::{Metrics, Program, ProgramArguments, SettingsFile, version_line};
+use serde_json::json;
+
+/// How long publishers may take to leave.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the registry may take to be seen, before the router works without it.
+const SYNC_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Takes publishers in and places their streams on nodes.
+#[derive(Debug, Parser)]
+#[command(version = version_line())]
+struct Arguments {
+    #[command(flatten)]
+    program: ProgramArguments,
+    /// Where publishers connect.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_rtmp: Option<SocketAddr>,
+    /// Where metrics, health and reports on streams are.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_admin: Option<SocketAddr>,
+}
+
+impl Arguments {
+    fn settings(&self) -> anyhow::Result<(RegistryConfig, Config)> {
+        let mut file = SettingsFile::read(self.program.config.as_deref(), "router")?;
+        let registry = file.section("registry")?;
+        let mut config: Config = file.rest()?;
+        config.listen_rtmp = self.listen_rtmp.unwrap_or(config.listen_rtmp);
+        config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
+        Ok((registry, config))
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let (registry, config) = arguments.settings()?;
+    let mut program = Program::begin(&arguments.program)?;
+    let registry = Registry::connect(&registry)?;
+    let name = config.name.clone();
+    let starting = async {
+        registry.synced(SYNC_PATIENCE).await;
+        millrace_router::start(config, registry.clone(), Metrics::new()).await
+    };
+    let Some(router) = program.start(starting).await else { return Ok(()) };
+    let router = router.context("router")?;
+    let at = router.addresses;
+    program.ready(&json!({ "name": name, "rtmp": at.rtmp, "admin": at.admin }))?;
+    program.drain(PATIENCE, router.stop()).await;
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Asks a stream's origin for its session: fences whoever wrote it before, and hears where the stream stands.
+//!
+//! The requests are written down in [`millrace_hls::intake`].
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode, header::CONTENT_TYPE};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use millrace_hls::intake::{Fence, Marks, Refused, fence_path};
+use millrace_types::{Epoch, StreamId};
+
+/// How long the writer before may take to hand over what it still holds.
+const FLUSH: Duration = Duration::from_millis(1_500);
+/// How long the answer may take beyond that.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The origin did not give the session away.
+#[derive(Debug, thiserror::Error)]
+pub enum FenceError {
+    /// Another router has claimed this generation, or a later one.
+    #[error("another router's claim is in force: {0}")]
+    Behind(Epoch),
+    /// No answer, or none that makes sense.
+    #[error("origin {address}: {text}")]
+    Unanswered {
+        /// Which origin.
+        address: SocketAddr,
+        /// Why.
+        text: String,
+    },
+}
+
+/// A client of all origins' fences; clones share connections.
+#[derive(Clone, Debug)]
+pub struct OriginFence {
+    http: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl OriginFence {
+    /// Connects when first asked to.
+    pub fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(PATIENCE));
+        Self { http: Client::builder(TokioExecutor::new()).build(connector) }
+    }
+
+    /// Claims a stream's session at the origin whose intake is `at`, once its writer has handed over or has had time to.
+    ///
+    /// # Errors
+    /// [`FenceError`]
+    pub async fn claim(
+        &self,
+        at: SocketAddr,
+        stream: &StreamId,
+        epoch: Epoch,
+    ) -> Result<Marks, FenceError> {
+        let unanswered = |text: String| FenceError::Unanswered { address: at, text };
+        let flush_ms = u32::try_from(FLUSH.as_millis()).unwrap_or(u32::MAX);
+        let body = serde_json::to_vec(&Fence { epoch, claims: true, flush_ms });
+        let body = body.map_err(|error| unanswered(error.to_string()))?;
+        let request = Request::post(format!("http://{at}{}", fence_path(stream)))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))
+            .map_err(|error| unanswered(error.to_string()))?;
+        let answer = async {
+            let answer = self.http.request(request).await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((status, body.to_bytes()))
+        };
+        let (status, body) = tokio::time::timeout(FLUSH + PATIENCE, answer)
+            .await
+            .map_err(|_| unanswered("no answer in time".to_owned()))?
+            .map_err(unanswered)?;
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&body).map_err(|error| unanswered(error.to_string()));
+        }
+        let fence = serde_json::from_slice::<Refused>(&body).ok().and_then(|refused| refused.fence);
+        Err(fence.map_or_else(|| unanswered(status.to_string()), FenceError::Behind))
+    }
+}

@@ -1,0 +1,95 @@
+//! A program's TOML file: one section that every program shares by name, and the rest, which is its own. Strict: whoever
+//! reads a part of it says which keys there are.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {why}")]
+pub struct SettingsError {
+    file: String,
+    why: String,
+}
+
+/// What a file says, section by section.
+#[derive(Debug, Default)]
+pub struct SettingsFile {
+    table: toml::Table,
+    path: PathBuf,
+}
+
+impl SettingsFile {
+    /// Reads `given`, or `/etc/millrace/<program>.toml` if that exists; else there are no settings.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for a file that cannot be read or is no TOML; it names the line.
+    pub fn read(given: Option<&Path>, program: &str) -> Result<Self, SettingsError> {
+        let usual = PathBuf::from(format!("/etc/millrace/{program}.toml"));
+        let usual = Some(usual.as_path()).filter(|path| path.exists());
+        let Some(path) = given.or(usual) else { return Ok(Self::default()) };
+        let text = fs::read_to_string(path).map_err(|error| wrong(path, &error))?;
+        let table = toml::from_str(&text).map_err(|error| wrong(path, &error))?;
+        Ok(Self { table, path: path.to_path_buf() })
+    }
+
+    /// Takes the section of that name out; its defaults when there is none.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for an unknown key or a value that cannot be.
+    pub fn section<T: DeserializeOwned + Default>(
+        &mut self,
+        name: &str,
+    ) -> Result<T, SettingsError> {
+        match self.table.remove(name) {
+            Some(value) => value.try_into().map_err(|error: toml::de::Error| {
+                wrong(&self.path, &format_args!("[{name}]: {error}"))
+            }),
+            None => Ok(T::default()),
+        }
+    }
+
+    /// Everything that no section has taken.
+    ///
+    /// # Errors
+    /// As [`Self::section`].
+    pub fn rest<T: DeserializeOwned>(self) -> Result<T, SettingsError> {
+        self.table.try_into().map_err(|error: toml::de::Error| wrong(&self.path, &error))
+    }
+}
+
+fn wrong(path: &Path, why: &dyn fmt::Display) -> SettingsError {
+    SettingsError { file: path.display().to_string(), why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Own {
+        name: String,
+    }
+
+    fn file(text: &str) -> SettingsFile {
+        SettingsFile { table: toml::from_str(text).unwrap(), path: "node.toml".into() }
+    }
+
+    #[test]
+    fn a_section_is_read_apart_and_what_nobody_knows_is_an_error_that_names_it() {
+        let mut good = file("name = 'a'\n[registry]\nname = 'b'");
+        assert_eq!(good.section::<Own>("registry").unwrap().name, "b");
+        assert_eq!(good.rest::<Own>().unwrap().name, "a");
+        let error = file("nmae = 'a'").rest::<Own>().unwrap_err().to_string();
+        assert!(error.contains("nmae") && error.contains("node.toml"), "{error}");
+        assert!(file("[registry]\nx = 1").section::<Own>("registry").is_err());
+        assert_eq!(file("").section::<Own>("registry").unwrap(), Own::default());
+    }
+}
