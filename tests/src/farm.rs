@@ -256,7 +256,7 @@ fn toml_of(options: &FarmOptions) -> String {
 }
 
 /// The `[ladder]` of a configuration file: name, short side, kbit/s of each rung.
-fn ladder_toml(rungs: &[(&str, u32, u32)]) -> String {
+pub(crate) fn ladder_toml(rungs: &[(&str, u32, u32)]) -> String {
     let each = rungs.iter().map(|(name, short_side, kbps)| {
         format!(
             "[[ladder.rung]]\nname = \"{name}\"\nshort_side = {short_side}\nbitrate_kbps = {kbps}\n"
