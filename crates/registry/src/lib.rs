@@ -1,15 +1,18 @@
 //! What the farm remembers: typed JSON records under `/millrace/v1/…`, of nodes, routers, origins, streams and channels.
 //!
 //! [`Registry`] is a handle; clones share it. Reading is reading the local view, which never waits; writing goes to the
-//! store. The in-memory store lives and dies with its process and is what `millrace standalone` uses. A record that stands
+//! store. The store is etcd, or lives and dies with its process, as
+//! in `millrace standalone`. A record that stands
 //! for a living process is [kept](Registry::keep): it goes when the process does. Keys and values are laid out for etcd:
 //! readable with `etcdctl`, unknown fields ignored.
 
+mod etcd;
 mod kept;
 mod memory;
 mod record;
 mod registry;
 mod settings;
+mod store;
 mod view;
 
 pub use kept::Kept;

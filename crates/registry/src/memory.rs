@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::view::{Entry, View};
+use crate::view::{Entry, Mark, View};
 
 /// All records, and a number that grows with every change.
 #[derive(Debug)]
@@ -17,7 +17,6 @@ pub struct MemoryStore {
 struct State {
     view: View,
     revision: i64,
-    leases: i64,
 }
 
 impl MemoryStore {
@@ -33,13 +32,6 @@ impl MemoryStore {
         read(&self.lock().view)
     }
 
-    /// A number that no other kept record bears.
-    pub fn lease(&self) -> i64 {
-        let mut state = self.lock();
-        state.leases += 1;
-        state.leases
-    }
-
     /// Replaces the record (`None`: forgets it) when `allowed` agrees to what is there; whether it did.
     pub fn swap(
         &self,
@@ -53,10 +45,8 @@ impl MemoryStore {
         }
         state.revision += 1;
         let revision = state.revision;
-        match new {
-            Some((text, lease)) => state.view.put(key, Entry { text, revision, lease }),
-            None => state.view.delete(key),
-        }
+        let entry = new.map(|(text, lease)| Entry { text, revision, lease });
+        state.view.tell(Mark { key: key.to_owned(), revision, entry });
         drop(state);
         self.changes.send_modify(|changes| *changes += 1);
         true

@@ -1,13 +1,20 @@
 //! The handle by which programs read, write and watch records.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
-use crate::{Kept, Record, RegistryConfig, SettingsError, memory::MemoryStore};
-
-/// Before every key of the in-memory store.
-const ROOT: &str = "/millrace/v1";
+use crate::{
+    Kept, Record, RegistryConfig, SettingsError,
+    etcd::{EtcdStore, Outcome},
+    memory::MemoryStore,
+    store::Store,
+    view::Entry,
+};
 
 /// A record could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -33,13 +40,15 @@ pub enum RegistryError {
 /// The farm's memory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    store: Arc<MemoryStore>,
+    store: Store,
+    /// Records that could not be read, by key, with the revision that was logged.
+    unreadable: Arc<Mutex<BTreeMap<String, i64>>>,
 }
 
 impl Registry {
     /// An empty registry that dies with the process.
     pub fn in_memory() -> Self {
-        Self { store: Arc::new(MemoryStore::new()) }
+        Self::of(Store::Memory(Arc::new(MemoryStore::new())))
     }
 
     /// A registry in etcd. Does not wait for it: connects, and connects again, in the background for as long as a clone
@@ -48,19 +57,21 @@ impl Registry {
     /// # Errors
     /// [`SettingsError`] for settings that can never work.
     pub fn connect(config: &RegistryConfig) -> Result<Self, SettingsError> {
-        config.check()?;
-        let endpoint = config.endpoints.first().cloned().unwrap_or_default();
-        Err(SettingsError::Endpoint(endpoint + " (etcd is not there yet)"))
+        Ok(Self::of(Store::Etcd(Arc::new(EtcdStore::connect(config)?))))
+    }
+
+    fn of(store: Store) -> Self {
+        Self { store, unreadable: Arc::default() }
     }
 
     /// Whether the view has come once; waits for that, `patience` at most. Before, the registry looks empty.
-    pub async fn synced(&self, _patience: Duration) -> bool {
-        true
+    pub async fn synced(&self, patience: Duration) -> bool {
+        self.store.synced(patience).await
     }
 
     /// Whether the store answered within the last lease's time. For metrics and people: a farm works on without it.
     pub fn is_reachable(&self) -> bool {
-        true
+        self.store.is_reachable()
     }
 
     /// The record of that key, as last known.
@@ -68,25 +79,31 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Json`] for a value that cannot be read.
     pub fn get<T: Record>(&self, key: &str) -> Result<Option<T>, RegistryError> {
-        let key = path::<T>(key);
+        let key = path::<T>(&self.store, key);
         let text = self.store.read(|view| view.get(&key).map(|entry| entry.text.clone()));
         text.map(|text| read(&key, &text)).transpose()
     }
 
     /// Every record of a type, as last known, in the order of their keys. One that cannot be read hides no other: it is
-    /// left out, and logged.
+    /// left out, and logged once.
     pub fn list<T: Record>(&self) -> Vec<T> {
-        let prefix = path::<T>("");
-        let readable = |(key, text): (String, String)| match read(&key, &text) {
-            Ok(record) => Some(record),
-            Err(error) => {
-                tracing::warn!(%error, "record not readable");
-                None
-            }
+        let folder = path::<T>(&self.store, "");
+        let all = |(key, entry): (&str, &Entry)| (key.to_owned(), entry.clone());
+        let entries: Vec<_> = self.store.read(|view| view.list(&folder).map(all).collect());
+        let readable = |(key, entry): (String, Entry)| {
+            read(&key, &entry.text)
+                .map_err(|error| self.complain(&key, entry.revision, &error))
+                .ok()
         };
-        let all = |(key, entry): (&str, &crate::view::Entry)| (key.to_owned(), entry.text.clone());
-        let texts: Vec<_> = self.store.read(|view| view.list(&prefix).map(all).collect());
-        texts.into_iter().filter_map(readable).collect()
+        entries.into_iter().filter_map(readable).collect()
+    }
+
+    /// Logs a record that cannot be read, once per change of it.
+    fn complain(&self, key: &str, revision: i64, error: &RegistryError) {
+        let mut logged = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.insert(key.to_owned(), revision) != Some(revision) {
+            tracing::error!(%error, "record not readable");
+        }
     }
 
     /// Writes a record without a lease, whatever was there.
@@ -94,8 +111,8 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Unavailable`].
     pub async fn put<T: Record>(&self, record: &T) -> Result<(), RegistryError> {
-        self.store.swap(&path::<T>(&record.key()), Some((text(record), 0)), |_| true);
-        Ok(())
+        let key = path::<T>(&self.store, &record.key());
+        self.write(&key, None, Some(&text(record))).await.map(drop)
     }
 
     /// Forgets a record; one that is not there is forgotten already.
@@ -103,8 +120,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Unavailable`].
     pub async fn delete<T: Record>(&self, key: &str) -> Result<(), RegistryError> {
-        self.store.swap(&path::<T>(key), None, |old| old.is_some());
-        Ok(())
+        self.write(&path::<T>(&self.store, key), None, None).await.map(drop)
     }
 
     /// Replaces a record by what `change` makes of it (`None`: forget it), as one step that nobody comes between;
@@ -117,12 +133,13 @@ impl Registry {
         key: &str,
         change: impl Fn(Option<T>) -> Option<T> + Send,
     ) -> Result<Option<T>, RegistryError> {
-        let key = path::<T>(key);
+        let key = path::<T>(&self.store, key);
         loop {
             let old = self.store.read(|view| view.get(&key).cloned());
             let new = change(old.as_ref().map(|old| read(&key, &old.text)).transpose()?);
-            let text = new.as_ref().map(|new| (text(new), 0));
-            if self.store.swap(&key, text, |found| found == old.as_ref()) {
+            let text = new.as_ref().map(text);
+            let revision = old.map_or(0, |old| old.revision);
+            if self.write(&key, Some(revision), text.as_deref()).await? == Outcome::Done {
                 return Ok(new);
             }
         }
@@ -131,7 +148,7 @@ impl Registry {
     /// Keeps a record in the registry as long as the handle lives, and while this process does. A kept record that is
     /// found to be another process's, started later under the same name, is left to it until it goes.
     pub fn keep<T: Record>(&self, record: &T) -> Kept<T> {
-        Kept::new(self.clone(), record)
+        Kept::new(self.store.clone(), record)
     }
 
     /// Changes whenever any record does. Read again after each change; changes in quick succession count as one.
@@ -139,13 +156,19 @@ impl Registry {
         self.store.changes()
     }
 
-    pub(crate) fn store(&self) -> &MemoryStore {
-        &self.store
+    async fn write(
+        &self,
+        key: &str,
+        revision: Option<i64>,
+        text: Option<&str>,
+    ) -> Result<Outcome, RegistryError> {
+        let unavailable = |reason| RegistryError::Unavailable { key: key.to_owned(), reason };
+        self.store.write(key, revision, text).await.map_err(unavailable)
     }
 }
 
-pub(crate) fn path<T: Record>(key: &str) -> String {
-    format!("{ROOT}/{}/{key}", T::PREFIX)
+pub(crate) fn path<T: Record>(store: &Store, key: &str) -> String {
+    format!("{}/{}/{key}", store.prefix(), T::PREFIX)
 }
 
 pub(crate) fn text<T: Record>(record: &T) -> String {

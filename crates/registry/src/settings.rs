@@ -109,6 +109,19 @@ impl RegistryConfig {
         }
         Ok(())
     }
+
+    /// Whether the files that are named can be read now.
+    pub(crate) fn files(&self) -> Result<(), SettingsError> {
+        let named = [("ca", &self.ca), ("certificate", &self.certificate), ("key", &self.key)];
+        for (setting, path) in named {
+            let Some(path) = path else { continue };
+            if let Err(error) = std::fs::read(path) {
+                let (path, reason) = (path.clone(), error.to_string());
+                return Err(SettingsError::File { setting, path, reason });
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 //!
 //! Each fact carries the store's revision, which grows with every write. A fact older than what is known of its key is
 //! ignored, so the process's own writes may come ahead of the news of them.
+//!
+//! A store that was restored from a copy starts again at an older revision, and its next writes bear numbers that were
+//! used before. The [`Mark`], the newest write that the store itself told of, shows it: a store that has another write
+//! at that revision, or none yet, has another history, and only a whole reading counts.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +20,26 @@ pub struct Entry {
     pub lease: i64,
 }
 
+/// One write as the store tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Which record.
+    pub key: String,
+    /// When.
+    pub revision: i64,
+    /// What it became; `None`: deleted.
+    pub entry: Option<Entry>,
+}
+
 /// What is known of all keys.
 #[derive(Debug, Default)]
 pub struct View {
     entries: BTreeMap<String, Entry>,
+    /// Deleted ahead of the store's news, by the revision of that.
+    gone: BTreeMap<String, i64>,
+    /// The newest revision that anything was known of.
+    newest: i64,
+    mark: Option<Mark>,
 }
 
 impl View {
@@ -34,13 +54,127 @@ impl View {
             .map(|(key, entry)| (key.as_str(), entry))
     }
 
-    /// The record was written.
-    pub fn put(&mut self, key: &str, entry: Entry) {
-        self.entries.insert(key.to_owned(), entry);
+    /// The newest revision that anything was known of.
+    pub fn newest(&self) -> i64 {
+        self.newest
     }
 
-    /// The record was deleted.
-    pub fn delete(&mut self, key: &str) {
-        self.entries.remove(key);
+    /// From where a new watch may go on; `None`: only a whole reading will do.
+    pub fn mark(&self) -> Option<&Mark> {
+        self.mark.as_ref()
+    }
+
+    /// The record was written; whether that was news.
+    pub fn put(&mut self, key: &str, entry: Entry) -> bool {
+        let known = self.entries.get(key).map(|known| known.revision);
+        let known = known.max(self.gone.get(key).copied());
+        if known.is_some_and(|known| known >= entry.revision) {
+            return false;
+        }
+        self.newest = self.newest.max(entry.revision);
+        self.gone.remove(key);
+        self.entries.insert(key.to_owned(), entry);
+        true
+    }
+
+    /// The record was not there at that revision; whether that was news.
+    pub fn delete(&mut self, key: &str, revision: i64) -> bool {
+        if self.entries.get(key).is_some_and(|known| known.revision > revision) {
+            return false;
+        }
+        self.newest = self.newest.max(revision);
+        let gone = self.gone.entry(key.to_owned()).or_default();
+        *gone = revision.max(*gone);
+        self.entries.remove(key).is_some()
+    }
+
+    /// The store told of a write, after all earlier ones; whether it was news.
+    pub fn tell(&mut self, told: Mark) -> bool {
+        let news = match &told.entry {
+            Some(entry) => self.put(&told.key, entry.clone()),
+            None => self.delete(&told.key, told.revision),
+        };
+        self.gone.retain(|_, revision| *revision > told.revision);
+        self.mark = Some(told);
+        news
+    }
+
+    /// The store was read whole at `revision`, after `asked_at` was the newest that was known; whether that was news.
+    pub fn load(&mut self, asked_at: i64, revision: i64, entries: BTreeMap<String, Entry>) -> bool {
+        let before = std::mem::replace(&mut self.entries, entries);
+        let newest = self.entries.iter().max_by_key(|(_, entry)| entry.revision);
+        self.mark = newest.map(|(key, entry)| Mark {
+            key: key.clone(),
+            revision: entry.revision,
+            entry: Some(entry.clone()),
+        });
+        if revision < asked_at {
+            // Another history: nothing of the old one counts.
+            self.newest = revision;
+            self.gone.clear();
+        } else {
+            self.newest = self.newest.max(revision);
+            for (key, entry) in before.iter().filter(|(_, entry)| entry.revision > revision) {
+                self.entries.insert(key.clone(), entry.clone());
+            }
+            self.gone.retain(|_, gone| *gone > revision);
+            self.entries
+                .retain(|key, entry| self.gone.get(key).is_none_or(|gone| *gone < entry.revision));
+        }
+        self.entries != before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str, revision: i64) -> Entry {
+        Entry { text: text.to_owned(), revision, lease: 0 }
+    }
+
+    fn told(key: &str, text: &str, revision: i64) -> Mark {
+        Mark { key: key.to_owned(), revision, entry: Some(entry(text, revision)) }
+    }
+
+    fn texts(view: &View) -> Vec<(&str, &str)> {
+        view.list("").map(|(key, entry)| (key, entry.text.as_str())).collect()
+    }
+
+    #[test]
+    fn older_news_does_not_undo_ones_own_write_or_deletion() {
+        let mut view = View::default();
+        assert!(view.put("a", entry("mine", 7)));
+        assert!(!view.tell(told("a", "old", 5)));
+        assert!(!view.tell(told("a", "mine", 7)));
+        assert!(view.delete("a", 9));
+        assert!(!view.tell(told("a", "late", 8)));
+        assert_eq!(texts(&view), []);
+        assert!(view.tell(told("a", "new", 10)));
+        assert_eq!(texts(&view), [("a", "new")]);
+    }
+
+    #[test]
+    fn a_whole_reading_replaces_all_but_what_was_written_meanwhile() {
+        let mut view = View::default();
+        view.tell(told("vanished", "x", 1));
+        view.put("mine", entry("new", 12));
+        view.delete("gone", 11);
+        let read = [("mine", entry("old", 3)), ("gone", entry("still", 4)), ("b", entry("b", 9))];
+        let read = read.map(|(key, entry)| (key.to_owned(), entry)).into();
+        assert!(view.load(1, 10, read));
+        assert_eq!(texts(&view), [("b", "b"), ("mine", "new")]);
+        assert_eq!(view.mark().map(|mark| mark.revision), Some(9));
+    }
+
+    #[test]
+    fn of_a_store_that_went_back_only_the_whole_reading_counts() {
+        let mut view = View::default();
+        view.put("mine", entry("lost", 120));
+        view.delete("b", 119);
+        assert!(view.load(120, 50, [("b".to_owned(), entry("restored", 40))].into()));
+        assert_eq!(texts(&view), [("b", "restored")]);
+        assert!(view.tell(told("mine", "again", 51)));
+        assert_eq!(view.newest(), 51);
     }
 }

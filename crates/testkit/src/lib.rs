@@ -30,6 +30,7 @@ mod check;
 mod clip;
 mod decode;
 mod download;
+mod etcd;
 mod faulty_link;
 mod fragment;
 mod frames;
@@ -46,6 +47,7 @@ mod waiting;
 
 pub use check::check;
 pub use clip::{ClipAudio, ClipSpec, Flaw, Fps};
+pub use etcd::{Etcd, EtcdTls, EtcdVersion};
 pub use faulty_link::{FaultyLink, Flow, LinkState};
 pub use frames::{Completeness, Expected};
 pub use front::Front;

@@ -7,6 +7,9 @@ pub const BUILD: &[&str] = &[
     "clang",
     "libclang-dev",
     "pkg-config",
+    // etcd's messages, for the registry
+    "libprotobuf-dev",
+    "protobuf-compiler",
     // the encoder of millrace-worker-av
     "libavcodec-dev",
     "libavfilter-dev",
@@ -20,6 +23,8 @@ pub const BUILD: &[&str] = &[
 pub const TEST: &[&str] = &[
     "chromium",
     "chromium-driver",
+    // the registry on the etcd that Debian has, beside the newest
+    "etcd-server",
     "ffmpeg",
     "gstreamer1.0-libav",
     "gstreamer1.0-plugins-bad",

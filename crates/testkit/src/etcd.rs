@@ -1,0 +1,201 @@
+//! Real etcd clusters on free ports of loopback, which can be killed, paused, wiped and set back. They die with the test.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{Scratch, free_port};
+
+/// Which etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EtcdVersion {
+    /// 3.7, as cargo brings it.
+    V3_7,
+    /// 3.4 or what else `etcd-server` of the system is.
+    System,
+}
+
+impl EtcdVersion {
+    fn program(self) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::V3_7 => {
+                let path = etcd_bin_vendored::etcd_bin_path();
+                Ok(path.map_err(|error| anyhow::anyhow!("{error}"))?.to_owned())
+            }
+            Self::System => {
+                let path = PathBuf::from("/usr/bin/etcd");
+                ensure!(path.exists(), "{path:?} is missing: apt install etcd-server");
+                Ok(path)
+            }
+        }
+    }
+}
+
+/// Files for TLS on the client's port: every client then shows a certificate of this authority.
+#[derive(Clone, Debug)]
+pub struct EtcdTls {
+    /// Of the authority, PEM.
+    pub ca: PathBuf,
+    /// Of the server, for 127.0.0.1, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Etcd {
+    program: PathBuf,
+    tls: Option<EtcdTls>,
+    scratch: Scratch,
+    ports: Vec<(u16, u16)>,
+    members: Vec<Option<Child>>,
+}
+
+impl Etcd {
+    /// Starts a cluster of so many members; they may need a second until they answer.
+    ///
+    /// # Errors
+    ///
+    /// When the program is missing or cannot be started.
+    pub fn start(version: EtcdVersion, members: usize) -> anyhow::Result<Self> {
+        Self::start_with(version, members, None)
+    }
+
+    /// The same, with TLS.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Etcd::start`].
+    pub fn start_with(
+        version: EtcdVersion,
+        members: usize,
+        tls: Option<EtcdTls>,
+    ) -> anyhow::Result<Self> {
+        let ports = (0..members).map(|_| Ok((free_port()?, free_port()?)));
+        let mut etcd = Self {
+            program: version.program()?,
+            tls,
+            scratch: Scratch::new("etcd")?,
+            ports: ports.collect::<anyhow::Result<_>>()?,
+            members: (0..members).map(|_| None).collect(),
+        };
+        for member in 0..members {
+            etcd.start_member(member)?;
+        }
+        Ok(etcd)
+    }
+
+    /// Where clients connect, one per member.
+    pub fn endpoints(&self) -> Vec<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.ports.iter().map(|(client, _)| format!("{scheme}://127.0.0.1:{client}")).collect()
+    }
+
+    /// Starts a member that is down, on its old ports with what it has stored.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_member(&mut self, member: usize) -> anyhow::Result<()> {
+        let (client, peer) = (&self.endpoints()[member], self.ports[member].1);
+        let peer_url = |port| format!("http://127.0.0.1:{port}");
+        let all = self.ports.iter().enumerate();
+        let all: Vec<_> = all.map(|(n, (_, peer))| format!("m{n}={}", peer_url(*peer))).collect();
+        let log = self.scratch.path().join(format!("m{member}.log"));
+        let log = File::options().create(true).append(true).open(log)?;
+        // The kernel ends it should this process be killed before it can.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(&self.program).args([
+            "--name",
+            &format!("m{member}"),
+            "--listen-client-urls",
+            client,
+            "--advertise-client-urls",
+            client,
+            "--listen-peer-urls",
+            &peer_url(peer),
+            "--initial-advertise-peer-urls",
+            &peer_url(peer),
+            "--initial-cluster",
+            &all.join(","),
+        ]);
+        command.arg("--data-dir").arg(self.data_dir(member));
+        if let Some(tls) = &self.tls {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.ca);
+            command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.members[member] = Some(command.spawn().context("setpriv, of util-linux")?);
+        Ok(())
+    }
+
+    /// Kills a member, as a crash would.
+    pub fn kill_member(&mut self, member: usize) {
+        if let Some(mut child) = self.members[member].take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops a member without closing anything (SIGSTOP), or lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// When the member is down.
+    pub fn pause_member(&self, member: usize, pause: bool) -> anyhow::Result<()> {
+        let child = self.members[member].as_ref().context("the member is down")?;
+        let signal = if pause { Signal::SIGSTOP } else { Signal::SIGCONT };
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+    }
+
+    /// Forgets all that a member that is down has stored.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed.
+    pub fn wipe_member(&self, member: usize) -> anyhow::Result<()> {
+        Ok(std::fs::remove_dir_all(self.data_dir(member))?)
+    }
+
+    /// Copies what a member that is down has stored to a folder of that name, or back.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied.
+    pub fn copy_data(&self, member: usize, name: &str, back: bool) -> anyhow::Result<()> {
+        let (data, copy) = (self.data_dir(member), self.scratch.path().join(name));
+        let (from, to) = if back { (&copy, &data) } else { (&data, &copy) };
+        if to.exists() {
+            std::fs::remove_dir_all(to)?;
+        }
+        let status = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+        ensure!(status.success(), "{} not copied: {status}", from.display());
+        Ok(())
+    }
+
+    /// Where members log, `m0.log` and so on.
+    pub fn log_dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    fn data_dir(&self, member: usize) -> PathBuf {
+        self.scratch.path().join(format!("m{member}"))
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for member in 0..self.members.len() {
+            self.kill_member(member);
+        }
+    }
+}
