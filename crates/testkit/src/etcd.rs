@@ -2,6 +2,8 @@
 
 use std::{
     fs::File,
+    hash::{BuildHasher as _, Hasher as _},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -12,7 +14,12 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Scratch, free_port};
+use crate::Scratch;
+
+/// Below the ports that the kernel gives to outgoing connections: a member that is down for a while finds its own free.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+/// Of each log, shown by a test that fails.
+const LAST_LINES: usize = 12;
 
 /// Which etcd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +87,7 @@ impl Etcd {
         members: usize,
         tls: Option<EtcdTls>,
     ) -> anyhow::Result<Self> {
-        let ports = (0..members).map(|_| Ok((free_port()?, free_port()?)));
+        let ports = (0..members).map(|_| Ok((lasting_port()?, lasting_port()?)));
         let mut etcd = Self {
             program: version.program()?,
             tls,
@@ -196,6 +203,20 @@ impl Drop for Etcd {
     fn drop(&mut self) {
         for member in 0..self.members.len() {
             self.kill_member(member);
+            let log = std::fs::read_to_string(self.scratch.path().join(format!("m{member}.log")));
+            let log = log.unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines.len().saturating_sub(LAST_LINES);
+            eprintln!("etcd member {member}:\n{}", lines[last..].join("\n"));
         }
     }
+}
+
+/// A port that nobody listens on, and that no outgoing connection takes meanwhile.
+fn lasting_port() -> anyhow::Result<u16> {
+    let seed = std::hash::RandomState::new().build_hasher().finish();
+    let count = u64::from(PORTS.end - PORTS.start);
+    let mut ports =
+        (0..count).map(|n| PORTS.start + u16::try_from(seed.wrapping_add(n) % count).unwrap_or(0));
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port")
 }

@@ -199,7 +199,7 @@ async fn a_long_outage_leaves_the_view_and_the_living_come_back(
     assert!(vanished.await.is_err(), "the view forgot what it knew");
     etcd.start_member(0)?;
     shows(&observer, "n", Some(2), PATIENCE).await?;
-    assert!(observer.is_reachable() && keeper.is_reachable());
+    until("the return", BACK, || observer.is_reachable() && keeper.is_reachable()).await?;
     observer.put(&channel("later")).await?;
     Ok(())
 }
