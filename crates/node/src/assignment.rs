@@ -38,6 +38,8 @@ use crate::{
 const BEAT_EVERY: Duration = Duration::from_millis(200);
 /// Silence of the router after which the Link is lost.
 const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// A beat that comes later than this says that this node is slow; the silence starts anew.
+const LATE: Duration = Duration::from_millis(300);
 /// Input for the worker that may wait in the node, bytes; beyond it the Link is not read.
 const MAX_PENDING_BYTES: usize = 4 << 20;
 /// How long the rest of a dead worker's socket may take.
@@ -118,6 +120,8 @@ struct Loop {
     worker_hears: bool,
     worker_speaks: bool,
     router_heard_at: Mono,
+    /// When this side last had its turn: silence counts only while that is on time.
+    beat_at: Mono,
     worker_seq: u64,
     ending: Ending,
 }
@@ -136,6 +140,7 @@ impl Assignment {
             worker_hears: true,
             worker_speaks: true,
             router_heard_at: now,
+            beat_at: now,
             worker_seq: 0,
             ending: Ending::No,
         };
@@ -327,6 +332,10 @@ impl Loop {
 
     fn beat(&mut self) {
         let now = self.it.clock.mono();
+        if now.since(self.beat_at) > BEAT_EVERY + LATE {
+            self.router_heard_at = now;
+        }
+        self.beat_at = now;
         let reading = self.it.worker.writer.pending_bytes() < MAX_PENDING_BYTES;
         if self.link_open && reading && now.since(self.router_heard_at) > LINK_SILENCE {
             self.link_lost("silent");

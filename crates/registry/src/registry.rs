@@ -84,6 +84,13 @@ impl Registry {
         text.map(|text| read(&key, &text)).transpose()
     }
 
+    /// Whether the record was known and has vanished with what the store remembers (an emptied or restored etcd), and not
+    /// because somebody deleted it.
+    pub fn is_lost<T: Record>(&self, key: &str) -> bool {
+        let key = path::<T>(&self.store, key);
+        self.store.read(|view| view.is_lost(&key))
+    }
+
     /// Every record of a type, as last known, in the order of their keys. One that cannot be read hides no other: it is
     /// left out, and logged once.
     pub fn list<T: Record>(&self) -> Vec<T> {

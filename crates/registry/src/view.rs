@@ -7,7 +7,7 @@
 //! used before. The [`Mark`], the newest write that the store itself told of, shows it: a store that has another write
 //! at that revision, or none yet, has another history, and only a whole reading counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One record as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct View {
     entries: BTreeMap<String, Entry>,
     /// Deleted ahead of the store's news, by the revision of that.
     gone: BTreeMap<String, i64>,
+    /// Known before the store was last read whole and not there any more: nobody is known to have deleted them.
+    lost: BTreeSet<String>,
     /// The newest revision that anything was known of.
     newest: i64,
     mark: Option<Mark>,
@@ -52,6 +54,11 @@ impl View {
         let from = self.entries.range(prefix.to_owned()..);
         from.take_while(move |(key, _)| key.starts_with(prefix))
             .map(|(key, entry)| (key.as_str(), entry))
+    }
+
+    /// Whether the record vanished with what the store remembers, and not because somebody deleted it.
+    pub fn is_lost(&self, key: &str) -> bool {
+        self.lost.contains(key)
     }
 
     /// The newest revision that anything was known of.
@@ -73,6 +80,7 @@ impl View {
         }
         self.newest = self.newest.max(entry.revision);
         self.gone.remove(key);
+        self.lost.remove(key);
         self.entries.insert(key.to_owned(), entry);
         true
     }
@@ -85,6 +93,7 @@ impl View {
         self.newest = self.newest.max(revision);
         let gone = self.gone.entry(key.to_owned()).or_default();
         *gone = revision.max(*gone);
+        self.lost.remove(key);
         self.entries.remove(key).is_some()
     }
 
@@ -121,6 +130,11 @@ impl View {
             self.entries
                 .retain(|key, entry| self.gone.get(key).is_none_or(|gone| *gone < entry.revision));
         }
+        let entries = &self.entries;
+        self.lost.retain(|key| !entries.contains_key(key));
+        let gone = &self.gone;
+        let missing = before.keys().filter(|key| !entries.contains_key(*key));
+        self.lost.extend(missing.filter(|key| !gone.contains_key(*key)).cloned());
         self.entries != before
     }
 }
@@ -139,6 +153,18 @@ mod tests {
 
     fn texts(view: &View) -> Vec<(&str, &str)> {
         view.list("").map(|(key, entry)| (key, entry.text.as_str())).collect()
+    }
+
+    #[test]
+    fn what_a_wiped_store_forgot_is_lost_and_what_somebody_deleted_is_not() {
+        let mut view = View::default();
+        view.tell(told("kept", "1", 5));
+        view.tell(told("deleted", "1", 6));
+        view.tell(Mark { key: "deleted".to_owned(), revision: 7, entry: None });
+        view.load(7, 1, BTreeMap::new());
+        assert_eq!(["kept", "deleted", "never"].map(|key| view.is_lost(key)), [true, false, false]);
+        view.put("kept", entry("again", 2));
+        assert!(!view.is_lost("kept"));
     }
 
     #[test]

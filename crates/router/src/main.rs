@@ -23,6 +23,9 @@ struct Arguments {
     /// Where publishers connect.
     #[arg(long, value_name = "ADDR:PORT")]
     listen_rtmp: Option<SocketAddr>,
+    /// Where publishers connect with TLS.
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen_rtmps: Option<SocketAddr>,
     /// Where metrics, health and reports on streams are.
     #[arg(long, value_name = "ADDR:PORT")]
     listen_admin: Option<SocketAddr>,
@@ -33,6 +36,7 @@ impl Arguments {
         let mut file = SettingsFile::read(self.program.config.as_deref(), "router")?;
         let registry = file.section("registry")?;
         let mut config: Config = file.rest()?;
+        config.listen_rtmps = self.listen_rtmps.unwrap_or(config.listen_rtmps);
         config.listen_rtmp = self.listen_rtmp.unwrap_or(config.listen_rtmp);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
         Ok((registry, config))
@@ -53,7 +57,9 @@ async fn main() -> anyhow::Result<()> {
     let Some(router) = program.start(starting).await else { return Ok(()) };
     let router = router.context("router")?;
     let at = router.addresses;
-    program.ready(&json!({ "name": name, "rtmp": at.rtmp, "admin": at.admin }))?;
+    program.ready(&json!({
+        "name": name, "rtmp": at.rtmp, "rtmps": at.rtmps, "admin": at.admin,
+    }))?;
     program.drain(PATIENCE, router.stop()).await;
     Ok(())
 }

@@ -155,13 +155,13 @@ impl Task {
         }
     }
 
-    /// Publishers whose key is not their channel's any more are turned away.
+    /// Publishers whose key is not their channel's any more are turned away. A registry that has lost its memory revokes nothing.
     fn turn_revoked_away(&mut self) {
         for (stream, held) in &self.sessions {
-            let channel = self.context.registry.get::<ChannelRecord>(stream.as_str());
-            let valid = match channel {
+            let registry = &self.context.registry;
+            let valid = match registry.get::<ChannelRecord>(stream.as_str()) {
                 Ok(Some(channel)) => channel.key_hashes.contains(&held.key_hash),
-                Ok(None) => false,
+                Ok(None) => registry.is_lost::<ChannelRecord>(stream.as_str()),
                 // What cannot be read revokes nothing.
                 Err(_) => true,
             };

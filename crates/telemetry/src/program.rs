@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{LogFormat, LogsError, init_logs};
+use crate::{LogFormat, LogsError, Supervisor, init_logs};
 
 /// What every program can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,12 +54,14 @@ pub enum ProgramError {
 #[derive(Debug)]
 pub struct Program {
     ready_json: Option<PathBuf>,
+    supervisor: Supervisor,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Program {
-    /// Starts the logs, listens for signals, and removes the ready file of an earlier run.
+    /// Starts the logs, listens for signals, removes the ready file of an earlier run, and tells whoever watches over the
+    /// program that its runtime runs. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`ProgramError`]
@@ -74,7 +76,9 @@ impl Program {
         if let Some(path) = &ready_json {
             remove(path).map_err(named(path))?;
         }
-        Ok(Self { ready_json, terminate, interrupt })
+        let supervisor = Supervisor::of_environment();
+        supervisor.watch();
+        Ok(Self { ready_json, supervisor, terminate, interrupt })
     }
 
     /// Waits for `starting`; `None` when a signal came first.
@@ -85,16 +89,17 @@ impl Program {
         }
     }
 
-    /// Says that the program can work, and where.
+    /// Says that the program can work, and where: in the ready file first, then to the supervisor.
     ///
     /// # Errors
     /// [`ProgramError::Io`] when the ready file cannot be written.
     pub fn ready(&self, ready: &impl Serialize) -> Result<(), ProgramError> {
         info!("ready");
-        match &self.ready_json {
-            Some(path) => write_whole(path, ready).map_err(named(path)),
-            None => Ok(()),
+        if let Some(path) = &self.ready_json {
+            write_whole(path, ready).map_err(named(path))?;
         }
+        self.supervisor.ready();
+        Ok(())
     }
 
     /// Waits for SIGTERM or SIGINT.
@@ -108,6 +113,7 @@ impl Program {
     /// Runs until a signal, then waits for `stopping`, but not beyond `patience` or a second signal.
     pub async fn drain(&mut self, patience: Duration, stopping: impl Future<Output = ()>) {
         self.signal().await;
+        self.supervisor.stopping();
         info!("stopping");
         tokio::select! {
             stopped = timeout(patience, stopping) => {
