@@ -187,11 +187,11 @@ fn add_across<const PAIRS: usize>(across: &Across, padded: &[u8], out: &mut [u8]
             };
             let (left, right) = (lane(2 * half), lane(2 * half + 1));
             let shuffle = load(&shuffles[half]);
-            for pair in 0..PAIRS {
+            for (pair, weights) in weights[half].iter().enumerate() {
                 let (left, right) = (load_half(left, 2 * pair), load_half(right, 2 * pair));
                 let samples = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(left), right);
                 let samples = _mm256_shuffle_epi8(samples, shuffle);
-                let product = _mm256_maddubs_epi16(samples, load_weights(&weights[half][pair]));
+                let product = _mm256_maddubs_epi16(samples, load_weights(weights));
                 sums[half] = _mm256_add_epi16(sums[half], product);
             }
         }
