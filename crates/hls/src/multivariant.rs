@@ -35,9 +35,9 @@ impl Window {
             .iter()
             .filter(|stream| !is_audio(stream))
             .for_each(|video| write_variant(&mut text, video, audio));
-        if let Some(audio) = audio {
-            write_variant(&mut text, audio, Some(audio));
-        }
+        // One rung of sound is the rule; whatever else a writer calls sound is offered alone, too.
+        let alone = streams.iter().filter(is_audio);
+        alone.for_each(|audio| write_variant(&mut text, audio, Some(audio)));
         Some(text)
     }
 }
@@ -60,7 +60,8 @@ impl<'a> Stream<'a> {
 fn write_variant(text: &mut String, stream: &Stream<'_>, audio: Option<&Stream<'_>>) {
     let init = stream.init;
     let with = audio.filter(|audio| audio.init.rung != init.rung);
-    let bandwidth = stream.bandwidth_bps + with.map_or(0, |audio| audio.bandwidth_bps);
+    let bandwidth =
+        stream.bandwidth_bps.saturating_add(with.map_or(0, |audio| audio.bandwidth_bps));
     let _ = write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}");
     let average_of_audio = with.map_or(Some(0), |audio| audio.average_bps);
     if let Some((average, of_audio)) = stream.average_bps.zip(average_of_audio) {
