@@ -13,7 +13,7 @@ use millrace_hls::{
     Hash, InitRecord, PartRecord, RenditionKind, StreamOpen,
     intake::{RECORD_HEADER, init_path, open_path, part_path},
 };
-use millrace_testkit::{Scratch, free_port};
+use millrace_testkit::{Etcd, EtcdVersion, Scratch, free_port};
 use millrace_types::{Epoch, FrameRate, MediaTime, Msn, PartNo, StreamId};
 use serde::Serialize;
 
@@ -40,6 +40,7 @@ pub struct Origin {
     pub intake: SocketAddr,
     /// Metrics.
     pub admin: SocketAddr,
+    _registry: Etcd,
     _scratch: Scratch,
 }
 
@@ -54,7 +55,9 @@ impl Origin {
         let (playback, intake, admin) = (here()?, here()?, here()?);
         let scratch = Scratch::new("origin")?;
         let config = scratch.path().join("origin.toml");
-        fs::write(&config, "idle_end_s = 3600\n")?;
+        let registry = Etcd::start(EtcdVersion::V3_7, 1)?;
+        let endpoints = registry.endpoints();
+        fs::write(&config, format!("idle_end_s = 3600\n[registry]\nendpoints = {endpoints:?}\n"))?;
         let mut command = Command::new(sibling_program("millrace-origin")?);
         if let Some(threads) = threads {
             command.env("TOKIO_WORKER_THREADS", threads.to_string());
@@ -66,7 +69,8 @@ impl Origin {
             .args(["--listen-intake", &intake.to_string(), "--listen-admin", &admin.to_string()])
             .stdin(Stdio::null())
             .spawn()?;
-        let mut origin = Self { child, playback, intake, admin, _scratch: scratch };
+        let mut origin =
+            Self { child, playback, intake, admin, _registry: registry, _scratch: scratch };
         let deadline = Instant::now() + START;
         while !origin.is_ready() {
             if Instant::now() > deadline || origin.child.try_wait()?.is_some() {

@@ -1,11 +1,15 @@
 //! A publisher that drops and returns, or is taken over by another, goes on in the same playlist behind a discontinuity.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use hyper::Method;
 use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Recording, check};
 use millrace_tests::{Farm, FarmOptions, discontinuities};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket},
+};
 
 /// Stamps of the second clip begin here.
 const SECOND_FRAME: u32 = 10_000;
@@ -31,6 +35,22 @@ fn assert_continued(recording: &Recording, first: &ClipSpec, second: &ClipSpec) 
         assert_eq!(count, 1, "discontinuities of {rung}");
     }
     assert!(cut > 5 * 30, "the first clip was published for more than five seconds");
+}
+
+/// A URL through which one publishes to `url` from 127.0.0.2.
+async fn from_another_address(url: &str) -> String {
+    let (host, path) = url.strip_prefix("rtmp://").unwrap().split_once('/').unwrap();
+    let router: SocketAddr = host.parse().unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let here = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut publisher, _) = listener.accept().await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let mut router = socket.connect(router).await.unwrap();
+        let _ = copy_bidirectional(&mut publisher, &mut router).await;
+    });
+    format!("rtmp://{here}/{path}")
 }
 
 #[tokio::test]
@@ -63,9 +83,14 @@ async fn the_newest_publisher_of_a_key_takes_over_and_the_other_is_told() {
     let mut loser = Publisher::start(&first_file, &channel.rtmp_url).unwrap();
     let player = Player::start(&channel.playback_url, PlayerOptions::default());
     player.media(6.0, Duration::from_secs(20)).await.unwrap();
-    let mut winner = Publisher::start(&second_file, &channel.rtmp_url).unwrap();
+    let elsewhere = from_another_address(&channel.rtmp_url).await;
+    let mut winner = Publisher::start(&second_file, &elsewhere).unwrap();
     let status = loser.wait(Duration::from_secs(10)).await.unwrap();
     assert!(!status.success() && loser.log().contains("taken_over"), "{}", loser.log());
+    // An encoder that reconnects by itself does not throw the other one out in turn.
+    let mut again = Publisher::start(&first_file, &channel.rtmp_url).unwrap();
+    let status = again.wait(Duration::from_secs(10)).await.unwrap();
+    assert!(!status.success() && again.log().contains("taken_over"), "{}", again.log());
     assert!(winner.wait(Duration::from_secs(20)).await.unwrap().success(), "{}", winner.log());
     player.media(13.0, Duration::from_secs(10)).await.unwrap();
     assert_continued(&player.stop().await.unwrap(), &first, &second);

@@ -194,14 +194,19 @@ pub async fn death_of(
     out_of_memory: &watch::Receiver<bool>,
 ) -> EndReason {
     loop {
-        match child.get_mut().try_wait() {
+        // A process is asked about only once its descriptor says that it has ended: this is waited for beside every message.
+        let Ok(mut ended) = child.readable_mut().await else {
+            // The runtime is shutting down.
+            return std::future::pending().await;
+        };
+        match ended.get_inner_mut().try_wait() {
             Ok(Some(death)) => return death.reason(*out_of_memory.borrow()),
             Ok(None) => {}
-            Err(error) => warn!(pid = child.get_ref().pid(), %error, "worker cannot be waited for"),
+            Err(error) => {
+                warn!(pid = ended.get_inner().pid(), %error, "worker cannot be waited for");
+            }
         }
-        if let Ok(mut readable) = child.readable().await {
-            readable.clear_ready();
-        }
+        ended.clear_ready();
     }
 }
 

@@ -27,7 +27,7 @@ impl Tuning {
     pub(crate) fn x264_params(self, settings: &EncoderSettings) -> String {
         format!(
             "annexb=0:scenecut=0:open-gop=0:keyint=infinite:bframes=0:threads=1:sliced-threads=0:\
-             sync-lookahead=0:rc-lookahead={}:mbtree={}:ref={}:level={}:aud=0:nal-hrd=none",
+             sync-lookahead=0:rc-lookahead={}:mbtree={}:ref={}:level={}:aud=0:nal-hrd=none:force-cfr=1",
             self.lookahead,
             u8::from(self.mb_tree),
             self.references,

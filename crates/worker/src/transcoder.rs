@@ -28,7 +28,6 @@ pub(crate) struct Transcoder<B: Backend> {
     grid: Grid,
     /// Presentation times of what the decoder was given and has not returned.
     expected: BTreeSet<i64>,
-    shown: Option<B::Frame>,
     rungs: Vec<ScaledRung<B>>,
 }
 
@@ -37,6 +36,8 @@ struct ScaledRung<B: Backend> {
     scaler: B::Scaler,
     /// The rung it is scaled from; none: from the source.
     parent: Option<usize>,
+    /// The last picture in this rung's size. The decoder's own is not kept for repeating: it is several times as large.
+    shown: Option<B::Frame>,
 }
 
 impl<B: Backend> Transcoder<B> {
@@ -46,7 +47,7 @@ impl<B: Backend> Transcoder<B> {
         for rung in rungs {
             let scaler = backend.scaler(rung.size())?;
             let parent = scaled.iter().rposition(|larger| larger.rung.size().covers(rung.size()));
-            scaled.push(ScaledRung { rung, scaler, parent });
+            scaled.push(ScaledRung { rung, scaler, parent, shown: None });
         }
         Ok(Self {
             backend,
@@ -54,7 +55,6 @@ impl<B: Backend> Transcoder<B> {
             decoder: None,
             grid: Grid::default(),
             expected: BTreeSet::new(),
-            shown: None,
             rungs: scaled,
         })
     }
@@ -133,9 +133,7 @@ impl<B: Backend> Transcoder<B> {
             decoder.finish()?;
             self.show_decoded(&mut decoder, out)?;
         }
-        if let Some(last) = self.shown.clone() {
-            self.repeat_before(i64::MAX, &last, out)?;
-        }
+        self.repeat_before(i64::MAX, out)?;
         self.expected.clear();
         Ok(())
     }
@@ -148,26 +146,38 @@ impl<B: Backend> Transcoder<B> {
         while let Some(frame) = decoder.poll()? {
             let pts = frame.pts();
             if self.expected.contains(&pts) {
-                let before = self.shown.clone().unwrap_or_else(|| frame.clone());
-                self.repeat_before(pts, &before, out)?;
+                self.show_first(&frame)?;
+                self.repeat_before(pts, out)?;
                 self.expected.remove(&pts);
                 self.show(&frame, pts, out)?;
-                self.shown = Some(frame);
             }
         }
         Ok(())
     }
 
-    /// Shows `frame` in place of every picture before `pts` that the decoder did not return.
-    fn repeat_before(
-        &mut self,
-        pts: i64,
-        frame: &B::Frame,
-        out: &mut Vec<Message>,
-    ) -> Result<(), TranscodeError> {
+    /// A picture for each rung that has none yet, so that there is one in place of every picture that could not be decoded.
+    fn show_first(&mut self, frame: &B::Frame) -> Result<(), TranscodeError> {
+        let mut scaled = vec![None; self.rungs.len()];
+        for index in 0..self.rungs.len() {
+            if self.rungs[index].shown.is_none() {
+                self.rungs[index].shown = Some(self.scaled(index, frame, &mut scaled)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows what was shown last in place of every picture before `pts` that the decoder did not return; nothing, if nothing
+    /// was decoded yet.
+    fn repeat_before(&mut self, pts: i64, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
         while let Some(&missing) = self.expected.first().filter(|&&first| first < pts) {
             self.expected.remove(&missing);
-            self.show(frame, missing, out)?;
+            let Some(slot) = self.slot_of(missing) else { continue };
+            for index in self.rungs_that_want(missing, slot) {
+                let ScaledRung { rung, shown, .. } = &mut self.rungs[index];
+                if let Some(picture) = shown {
+                    rung.push(&self.backend, picture, missing, slot, out)?;
+                }
+            }
         }
         Ok(())
     }
@@ -179,17 +189,32 @@ impl<B: Backend> Transcoder<B> {
         pts: i64,
         out: &mut Vec<Message>,
     ) -> Result<(), TranscodeError> {
-        let rate = self.source.as_ref().map_or(FrameRate { num: 30, den: 1 }, |it| it.frame_rate);
-        let half_frame = i64::from(MEDIA_TIMESCALE * rate.den / (2 * rate.num.max(1)));
-        let Some(slot) = self.grid.part_at(MediaTime(pts), half_frame) else { return Ok(()) };
+        let Some(slot) = self.slot_of(pts) else { return Ok(()) };
         let mut scaled = vec![None; self.rungs.len()];
-        for index in 0..self.rungs.len() {
-            if self.rungs[index].rung.wants(MediaTime(pts), slot, rate) {
-                let picture = self.scaled(index, frame, &mut scaled)?;
-                self.rungs[index].rung.push(&self.backend, &picture, pts, slot, out)?;
-            }
+        for index in self.rungs_that_want(pts, slot) {
+            let picture = self.scaled(index, frame, &mut scaled)?;
+            let ScaledRung { rung, shown, .. } = &mut self.rungs[index];
+            rung.push(&self.backend, &picture, pts, slot, out)?;
+            *shown = Some(picture);
         }
         Ok(())
+    }
+
+    /// The part that a picture belongs to.
+    fn slot_of(&mut self, pts: i64) -> Option<Slot> {
+        let rate = self.source_rate();
+        let half_frame = i64::from(MEDIA_TIMESCALE * rate.den / (2 * rate.num.max(1)));
+        self.grid.part_at(MediaTime(pts), half_frame)
+    }
+
+    fn rungs_that_want(&self, pts: i64, slot: Slot) -> Vec<usize> {
+        let rate = self.source_rate();
+        let wants = |it: &ScaledRung<B>| it.rung.wants(MediaTime(pts), slot, rate);
+        (0..self.rungs.len()).filter(|&index| wants(&self.rungs[index])).collect()
+    }
+
+    fn source_rate(&self) -> FrameRate {
+        self.source.as_ref().map_or(FrameRate { num: 30, den: 1 }, |it| it.frame_rate)
     }
 
     /// The picture in the size of a rung, made from its parent's and made once.

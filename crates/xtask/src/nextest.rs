@@ -37,8 +37,15 @@ pub fn command(full: bool, filters: &[String]) -> Command {
     if full {
         command.args(["--profile", "full", "--run-ignored", "all"]).env("MILLRACE_FULL", "1");
     }
+    command.args(["--test-threads", &tests_at_once().to_string()]);
     command.args(filters);
     command
+}
+
+/// Half as many again as there are cores: whole-system tests wait for real time more than they work.
+fn tests_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    cores + cores.div_ceil(2)
 }
 
 /// Forgets the report of an earlier run, so that it is not taken for the next one's.
