@@ -6,6 +6,7 @@
 mod decoded;
 mod discontinuities;
 mod farm;
+mod farm_certs;
 mod live_clip;
 mod many;
 mod player_page;
@@ -16,6 +17,7 @@ mod viewer;
 pub use decoded::{Decoded, SMALL_PICTURE, decode, read_stamps};
 pub use discontinuities::discontinuities;
 pub use farm::{Channel, Farm, FarmOptions, StreamView, program};
+pub use farm_certs::FarmCerts;
 pub use live_clip::{LiveClip, unix_ms};
 pub use many::{ManyFarm, ManyOptions};
 pub use player_page::{PlayerPage, WebPlayer};

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use hyper::Method;
-use millrace_testkit::{Etcd, EtcdVersion, HttpClient, Scratch, until_some};
+use millrace_testkit::{Etcd, EtcdVersion, HttpClient, Scratch, until, until_some};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,7 +21,7 @@ use nix::{
 use serde_json::{Value, json};
 
 use crate::{
-    Channel, StreamView,
+    Channel, FarmCerts, StreamView,
     farm::{ladder_toml, program},
 };
 
@@ -39,12 +39,15 @@ pub struct ManyOptions {
     pub routers: usize,
     /// Encoded rungs: name, short side, kbit/s.
     pub rungs: Vec<(&'static str, u32, u32)>,
+    /// Whether the programs and etcd know each other by certificates.
+    pub tls: bool,
 }
 
 impl Default for ManyOptions {
     /// Two nodes, one router, and two small rungs.
     fn default() -> Self {
-        Self { nodes: 2, routers: 1, rungs: vec![("240p", 240, 400), ("144p", 144, 200)] }
+        let rungs = vec![("240p", 240, 400), ("144p", 144, 200)];
+        Self { nodes: 2, routers: 1, rungs, tls: false }
     }
 }
 
@@ -61,6 +64,7 @@ pub struct ManyFarm {
     programs: BTreeMap<String, Running>,
     /// The registry; a test may kill it.
     pub etcd: Etcd,
+    certs: Option<FarmCerts>,
     options: ManyOptions,
     http: HttpClient,
     run_dir: PathBuf,
@@ -79,14 +83,22 @@ impl ManyFarm {
             scratch.path().file_name().context("invariant: a scratch folder has a name")?;
         let run_dir = std::env::temp_dir().join(unique);
         fs::create_dir(&run_dir)?;
-        let etcd = Etcd::start(EtcdVersion::V3_7, 1)?;
-        let http = HttpClient::default();
-        let mut farm = Self { programs: BTreeMap::new(), etcd, options, http, run_dir, scratch };
         let mut names = vec!["origin-1".to_owned(), "api-1".to_owned()];
-        names.extend((1..=farm.options.nodes).map(|number| format!("node-{number}")));
-        names.extend((1..=farm.options.routers).map(|number| format!("router-{number}")));
+        names.extend((1..=options.nodes).map(|number| format!("node-{number}")));
+        names.extend((1..=options.routers).map(|number| format!("router-{number}")));
+        let certs = match options.tls {
+            true => Some(certificates(scratch.path(), &names)?),
+            false => None,
+        };
+        let tls = certs.as_ref().map(|certs| certs.etcd_tls("etcd/etcd-1"));
+        let etcd = Etcd::start_with(EtcdVersion::V3_7, 1, tls)?;
+        if let Some(certs) = &certs {
+            certs.grant_rights(&etcd, "operator/ann").await?;
+        }
+        let (http, programs) = (HttpClient::default(), BTreeMap::new());
+        let mut farm = Self { programs, etcd, certs, options, http, run_dir, scratch };
         for name in &names {
-            farm.spawn(name)?;
+            farm.spawn(name, None)?;
         }
         for name in &names {
             farm.await_ready(name).await?;
@@ -113,8 +125,40 @@ impl ManyFarm {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_again(&mut self, name: &str) -> anyhow::Result<()> {
-        self.spawn(name)?;
+        self.spawn(name, None)?;
         self.await_ready(name).await
+    }
+
+    /// Starts a further program with that `farm_tls` line, and does not wait: it may never be ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_stranger(&mut self, name: &str, farm_tls: &str) -> anyhow::Result<()> {
+        self.spawn(name, Some(farm_tls))
+    }
+
+    /// The certificates of a farm that has them.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn certs(&self) -> anyhow::Result<&FarmCerts> {
+        self.certs.as_ref().context("a farm without certificates")
+    }
+
+    /// Has every program read its settings and certificates again (SIGHUP), and waits until all have, `times` in all.
+    ///
+    /// # Errors
+    /// When one does not in time; its log is in the error.
+    pub async fn reload(&self, times: usize) -> anyhow::Result<()> {
+        for running in self.programs.values() {
+            kill(Pid::from_raw(i32::try_from(running.child.id())?), Signal::SIGHUP)?;
+        }
+        for name in self.programs.keys() {
+            let read = || self.log(name).matches("settings reloaded").count() >= times;
+            let what = format!("{name} has reloaded");
+            until(&what, ASK_PATIENCE, read).await.with_context(|| self.log(name))?;
+        }
+        Ok(())
     }
 
     /// SIGKILLs a program and all its workers, and waits for its end.
@@ -226,10 +270,10 @@ impl ManyFarm {
         fs::read_to_string(self.scratch.path().join(format!("{name}.log"))).unwrap_or_default()
     }
 
-    fn spawn(&mut self, name: &str) -> anyhow::Result<()> {
+    fn spawn(&mut self, name: &str, farm_tls: Option<&str>) -> anyhow::Result<()> {
         let (kind, _) = name.rsplit_once('-').context("a name such as node-1")?;
         let file = |ending: &str| self.scratch.path().join(format!("{name}.{ending}"));
-        fs::write(file("toml"), self.settings(kind, name))?;
+        fs::write(file("toml"), self.settings(kind, name, farm_tls))?;
         let listeners: &[&str] = match kind {
             "router" => &["rtmp", "admin"],
             "node" => &["link", "admin"],
@@ -249,9 +293,13 @@ impl ManyFarm {
         Ok(())
     }
 
-    fn settings(&self, kind: &str, name: &str) -> String {
+    fn settings(&self, kind: &str, name: &str, farm_tls: Option<&str>) -> String {
         let endpoints = self.etcd.endpoints();
-        let registry = format!("[registry]\nendpoints = {endpoints:?}\nlease_seconds = 3\n");
+        let of_farm = |certs: &FarmCerts| certs.farm_tls(&format!("{kind}/{name}"));
+        let farm_tls = farm_tls.map(str::to_owned).or_else(|| self.certs.as_ref().map(of_farm));
+        let farm_tls = farm_tls.unwrap_or_default();
+        let registry =
+            format!("{farm_tls}\n[registry]\nendpoints = {endpoints:?}\nlease_seconds = 3\n");
         let run_dir = self.run_dir.join(name);
         match kind {
             "router" => {
@@ -300,6 +348,18 @@ impl Drop for ManyFarm {
         }
         let _ = fs::remove_dir_all(&self.run_dir);
     }
+}
+
+/// An authority, and a certificate for each program, for etcd and for an operator.
+fn certificates(dir: &Path, names: &[String]) -> anyhow::Result<FarmCerts> {
+    let certs = FarmCerts::new(&dir.join("certs"))?;
+    for name in names {
+        let (kind, _) = name.rsplit_once('-').context("a name such as node-1")?;
+        certs.issue(&format!("{kind}/{name}"), false)?;
+    }
+    certs.issue("etcd/etcd-1", false)?;
+    certs.issue("operator/ann", false)?;
+    Ok(certs)
 }
 
 /// The processes whose parent is `pid`, its workers.

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use millrace_tls::FarmTlsConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::Token;
@@ -14,6 +15,8 @@ pub struct Config {
     pub listen_api: SocketAddr,
     /// Where `/metrics`, `/healthz` and `/readyz` are.
     pub listen_admin: SocketAddr,
+    /// By what the farm knows this API, `api/NAME`. Without it the farm's own connections are not encrypted.
+    pub farm_tls: Option<FarmTlsConfig>,
     /// Bearer token for changes that come from other hosts; without it only this host may change anything.
     pub token: Option<Token>,
 }
@@ -21,7 +24,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { listen_api: here(8090), listen_admin: here(9104), token: None }
+        Self { listen_api: here(8090), listen_admin: here(9104), farm_tls: None, token: None }
     }
 }
 

@@ -1,9 +1,13 @@
 //! Asks every router and node that the registry names, all at once, and says who did not answer.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use futures_util::future::join_all;
 use millrace_registry::{NodeRecord, Registry, RouterRecord};
+use millrace_tls::{FarmTls, Role};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,7 +17,8 @@ use crate::{FetchError, HttpClient};
 #[derive(Clone, Debug)]
 pub(crate) struct Farm {
     pub(crate) registry: Registry,
-    http: HttpClient,
+    routers: HttpClient,
+    nodes: HttpClient,
 }
 
 /// A program that gave no answer: what it knows is missing.
@@ -31,14 +36,15 @@ pub(crate) struct Answers {
 }
 
 impl Farm {
-    pub(crate) fn new(registry: Registry) -> Self {
-        Self { registry, http: HttpClient::new() }
+    pub(crate) fn new(registry: Registry, tls: Option<Arc<FarmTls>>) -> Self {
+        let of = |role| HttpClient::in_farm(tls.clone(), role);
+        Self { registry, routers: of(Role::Router), nodes: of(Role::Node) }
     }
 
     /// Asks all routers. One that answers 404 has nothing to say and is not missing.
     pub(crate) async fn ask_routers(&self, path: &str) -> Answers {
         let routers = self.registry.list::<RouterRecord>();
-        let asked = routers.iter().map(|router| self.ask(router.admin, path));
+        let asked = routers.iter().map(|router| ask(&self.routers, router.admin, path));
         let mut answers = Answers::default();
         for (router, answer) in routers.iter().zip(join_all(asked).await) {
             match answer {
@@ -54,7 +60,7 @@ impl Farm {
 
     /// What a node works on, per its own admin pages.
     pub(crate) async fn node_streams(&self, node: &NodeRecord) -> Result<Vec<Value>, FetchError> {
-        match self.ask(node.admin, "/v1/streams").await? {
+        match ask(&self.nodes, node.admin, "/v1/streams").await? {
             Value::Array(streams) => Ok(streams),
             other => Ok(vec![other]),
         }
@@ -67,10 +73,10 @@ impl Farm {
     ) -> Vec<Result<Vec<Value>, FetchError>> {
         join_all(nodes.iter().map(|node| self.node_streams(node))).await
     }
+}
 
-    async fn ask(&self, admin: SocketAddr, path: &str) -> Result<Value, FetchError> {
-        self.http.get_json(&format!("http://{}{path}", reachable(admin))).await
-    }
+async fn ask(http: &HttpClient, admin: SocketAddr, path: &str) -> Result<Value, FetchError> {
+    http.get_json(&format!("{}://{}{path}", http.scheme(), reachable(admin))).await
 }
 
 /// The address to connect to from this host: a listener on all interfaces is reached through loopback.

@@ -1,16 +1,16 @@
 //! Reads JSON over HTTP from programs of the farm. Bounded in time and size; retrying is its callers' business.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{StatusCode, Uri};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
 use serde_json::Value;
 
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest answer.
@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// A program gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Not an `http://` URL.
+    /// Not a URL with a host.
     #[error("{0:?} is no URL of the form http://host:port/path")]
     Url(String),
     /// No connection, or no answer in time.
@@ -53,16 +53,27 @@ pub enum FetchError {
 /// A client; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    http: Client<HttpConnector, Empty<Bytes>>,
+    scheme: &'static str,
+    http: Client<FarmConnector, Empty<Bytes>>,
 }
 
 impl HttpClient {
-    /// Connects when first asked to.
+    /// Connects when first asked to, without TLS.
     pub fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_secs(1)));
-        Self { http: Client::builder(TokioExecutor::new()).build(connector) }
+        Self::in_farm(None, Role::Api)
+    }
+
+    /// The same for programs of that role, by this program's certificate where the farm has TLS.
+    pub fn in_farm(tls: Option<Arc<FarmTls>>, role: Role) -> Self {
+        let expected = Expected::any(role);
+        let connector = FarmConnector { tls, expected, patience: CONNECT_TIMEOUT };
+        let scheme = connector.scheme();
+        Self { scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
+    }
+
+    /// What its URLs begin with: `http`, or `https` in a farm with TLS.
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// The JSON at `url`.

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use millrace_api::Config;
 use millrace_registry::{Registry, RegistryConfig};
-use millrace_telemetry::{Metrics, Program, ProgramArguments, SettingsFile, version_line};
+use millrace_telemetry::{
+    LogFilter, Metrics, Program, ProgramArguments, SettingsFile, reloaded, version_line,
+};
 use serde_json::json;
 
 /// How long running answers may take.
@@ -29,21 +31,25 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> anyhow::Result<(RegistryConfig, Config)> {
+    fn settings(&self) -> anyhow::Result<(LogFilter, (RegistryConfig, Config))> {
         let mut file = SettingsFile::read(self.program.config.as_deref(), "api")?;
-        let registry = file.section("registry")?;
+        let log = file.section("log")?;
+        let mut registry: RegistryConfig = file.section("registry")?;
         let mut config: Config = file.rest()?;
+        if let Some(farm) = &config.farm_tls {
+            registry.identify(&farm.ca, &farm.certificate, &farm.key);
+        }
         config.listen_api = self.listen_api.unwrap_or(config.listen_api);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
-        Ok((registry, config))
+        Ok((log, (registry, config)))
     }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (registry, config) = arguments.settings()?;
-    let mut program = Program::begin(&arguments.program)?;
+    let (log, (registry, config)) = arguments.settings()?;
+    let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry)?;
     let starting = async {
         registry.synced(SYNC_PATIENCE).await;
@@ -53,6 +59,11 @@ async fn main() -> anyhow::Result<()> {
     let api = api.context("api")?;
     let at = api.addresses;
     program.ready(&json!({ "api": at.api, "admin": at.admin }))?;
+    let reload = async || {
+        let read = arguments.settings();
+        reloaded(&arguments.program, read, async |_| api.reload()).await;
+    };
+    program.run(reload).await;
     program.drain(PATIENCE, api.stop()).await;
     Ok(())
 }

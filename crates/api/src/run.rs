@@ -1,10 +1,10 @@
 //! Binds the API's listeners and serves in the background until it is told to stop.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use millrace_registry::Registry;
 use millrace_telemetry::{Metrics, Readiness, admin_routes};
+use millrace_tls::{Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,9 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// No place in the farm with this certificate.
+    #[error("farm_tls: {0}")]
+    FarmTls(#[from] TlsError),
 }
 
 /// Where a running API listens.
@@ -50,6 +53,7 @@ pub struct Api {
     stop: CancellationToken,
     readiness: Readiness,
     tasks: JoinSet<()>,
+    farm_tls: Option<Arc<FarmTls>>,
 }
 
 impl Api {
@@ -58,6 +62,14 @@ impl Api {
         self.readiness.set(false);
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Reads the API's certificate in the farm again.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used: the old one stays.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.farm_tls.as_ref().map_or(Ok(()), |farm| farm.reload())
     }
 }
 
@@ -70,16 +82,24 @@ pub async fn start(
     registry: Registry,
     metrics: Metrics,
 ) -> Result<Api, StartError> {
+    let own = Expected::any(Role::Api);
+    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics)?;
     let api = bind("api", config.listen_api).await?;
     let admin = bind("admin", config.listen_admin).await?;
     let addresses = Addresses { api: address(&api), admin: address(&admin) };
     let door = Door { token: config.token, metrics: ApiMetrics::new(&metrics) };
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
-    tasks.spawn(serve(api, routes(Farm::new(registry), door), stop.clone()));
-    tasks.spawn(serve(admin, admin_routes(metrics, readiness.clone()), stop.clone()));
+    let farm = Farm::new(registry, farm_tls.clone());
+    let service = routes(farm, door).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(api, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tasks.spawn(graceful(serving, stop.clone()));
+    let pages = admin_service(admin_routes(metrics, readiness.clone()));
+    let admin = admin_listener(admin, farm_tls.clone());
+    let serving = axum::serve(admin, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tasks.spawn(graceful(serving, stop.clone()));
     readiness.set(true);
-    Ok(Api { addresses, stop, readiness, tasks })
+    Ok(Api { addresses, stop, readiness, tasks, farm_tls })
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -91,13 +111,10 @@ fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().expect("invariant: a bound listener has an address")
 }
 
-async fn serve(tcp: TcpListener, routes: Router, stop: CancellationToken) {
-    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
-    let stopping = stop.clone();
-    let serving =
-        axum::serve(tcp, service).with_graceful_shutdown(async move { stopping.cancelled().await });
+/// Runs `serving`, after `stop` not much longer.
+async fn graceful(serving: impl IntoFuture<Output = io::Result<()>>, stop: CancellationToken) {
     tokio::select! {
-        _ = async { serving.await } => {}
+        _ = serving.into_future() => {}
         () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
     }
 }

@@ -24,7 +24,7 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let here: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen_api: here, listen_admin: here, token: None };
+        let config = Config { listen_api: here, listen_admin: here, ..Config::default() };
         let registry = Registry::in_memory();
         let api = start(config, registry.clone(), Metrics::new()).await.unwrap();
         Self { registry, api, http: HttpClient::default() }

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_telemetry::version_line;
 
+use crate::certs::CertsArguments;
+
 /// A live transcoding farm: RTMP in, Low-Latency HLS out.
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version = version_line(), arg_required_else_help = true)]
@@ -30,6 +32,8 @@ pub enum Command {
     Nodes(NodesArguments),
     /// Check or show the configuration of `millrace standalone`, or check that of a program of its own.
     Config(ConfigArguments),
+    /// Make and show the certificates by which the programs of a farm know each other.
+    Certs(CertsArguments),
 }
 
 /// `millrace standalone`. A flag goes before the file, the file before the default.

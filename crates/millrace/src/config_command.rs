@@ -1,8 +1,10 @@
 //! `millrace config check|show`: whether a file can be used, and what holds with it.
 
-use std::{fmt, fs, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::ValueEnum as _;
+use millrace_registry::RegistryConfig;
+use millrace_telemetry::{LogFilter, SettingsError, SettingsFile};
 use serde_json::{Value, json};
 
 use crate::{
@@ -41,17 +43,24 @@ fn check(wanted: &CheckArguments) -> Result<String, Prerequisite> {
             None => "no file: the defaults hold".to_owned(),
         });
     };
-    let named = |error: &dyn fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| named(&error))?;
-    let read = match program {
-        Program::Standalone => Ok(()),
-        Program::Router => toml::from_str::<millrace_router::Config>(&text).map(drop),
-        Program::Node => toml::from_str::<millrace_node::Config>(&text).map(drop),
-        Program::Origin => toml::from_str::<millrace_origin::Config>(&text).map(drop),
-        Program::Api => toml::from_str::<millrace_api::Config>(&text).map(drop),
+    let wrong = |error: SettingsError| Prerequisite(error.to_string());
+    let mut settings = SettingsFile::read(Some(path), "").map_err(wrong)?;
+    let LogFilter(_) = settings.section("log").map_err(wrong)?;
+    let mut registry: RegistryConfig = settings.section("registry").map_err(wrong)?;
+    let farm_tls = match program {
+        Program::Standalone => Ok(None),
+        Program::Router => settings.rest().map(|own: millrace_router::Config| own.farm_tls),
+        Program::Node => settings.rest().map(|own: millrace_node::Config| own.farm_tls),
+        Program::Origin => settings.rest().map(|own: millrace_origin::Config| own.farm_tls),
+        Program::Api => settings.rest().map(|own: millrace_api::Config| own.farm_tls),
     };
-    read.map_err(|error| named(&error))?;
-    Ok(format!("{}: ok", path.display()))
+    if let Some(farm) = farm_tls.map_err(wrong)? {
+        registry.identify(&farm.ca, &farm.certificate, &farm.key);
+    }
+    match registry.check() {
+        Err(error) => Err(Prerequisite(format!("{}: {error}", path.display()))),
+        Ok(()) => Ok(format!("{}: ok", path.display())),
+    }
 }
 
 /// One line per value: `default  router.listen_rtmp = "0.0.0.0:1935"`.

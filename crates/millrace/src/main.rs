@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or something missing that a person must provide.
 
 mod arguments;
+mod certs;
 mod channels_file;
 #[cfg(test)]
 mod commands_page;
@@ -14,7 +15,6 @@ mod prerequisite;
 mod ready_file;
 mod reload;
 mod settings;
-mod signals;
 mod standalone;
 mod state_dir;
 mod table;
@@ -38,6 +38,7 @@ async fn main() -> ExitCode {
         Command::Streams(arguments) => live::streams(&arguments).await,
         Command::Nodes(arguments) => live::nodes(&arguments).await,
         Command::Config(arguments) => config_command::run(&arguments),
+        Command::Certs(arguments) => certs::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("millrace: {error:#}");

@@ -11,7 +11,7 @@ use millrace_node::{Node, NodeError, end_workers};
 use millrace_origin::Running as Origin;
 use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
-use millrace_telemetry::{LogFormat, Metrics, Supervisor, init_logs};
+use millrace_telemetry::{LogFormat, Metrics, Signals, Supervisor, Told, init_logs};
 use millrace_types::{NodeId, StreamKey};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -22,8 +22,7 @@ use crate::{
     demo,
     prerequisite::Prerequisite,
     ready_file::{MetricsUrls, Ready},
-    settings::{Listener, Settings},
-    signals::{Order, Signals},
+    settings::{Listener, Sections, Settings},
     state_dir::{MAX_RUN_DIR_BYTES, StateDir},
     urls::http,
     welcome::welcome,
@@ -43,7 +42,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
     let _watch = supervisor.watch();
     let farm = tokio::select! {
         farm = Farm::start(settings, &dirs.state) => farm,
-        () = signals.any() => Err(anyhow::anyhow!("stopped by a signal while starting")),
+        () = signals.stop() => Err(anyhow::anyhow!("stopped by a signal while starting")),
     };
     let farm = farm.inspect_err(|_| {
         end_workers();
@@ -57,7 +56,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
     supervisor.ready();
     let picture = arguments.demo.then(|| tokio::spawn(demo::publish(ready.rtmp, farm.key.clone())));
 
-    while signals.next().await == Order::Reload {
+    while signals.next().await == Told::Reload {
         farm.reload(arguments).await;
     }
     supervisor.stopping();
@@ -71,7 +70,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
                 warn!(seconds = STOP.as_secs(), "not everything stopped in time");
             }
         }
-        () = signals.any() => warn!("stopped at once by a second signal"),
+        () = signals.stop() => warn!("stopped at once by a second signal"),
     }
     let workers = end_workers();
     info!(workers, "standalone stopped");
@@ -92,6 +91,7 @@ fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDi
         settings.sections.node.worker_dir = Some(dir.clone());
     }
     check_run_dir(&settings.sections.node.run_dir)?;
+    check_farm_tls(&settings.sections)?;
     settings.listeners().iter().try_for_each(check_free)?;
     if let Some(path) = &arguments.ready_json {
         remove_stale(path)?;
@@ -186,6 +186,19 @@ fn check_free(listener: &Listener) -> Result<(), Prerequisite> {
             "cannot listen on {address}: {why}; choose another with {flag} ADDR:PORT (or {key} in the file; port 0 takes a free one)"
         ))
     })
+}
+
+/// In one process there is nobody to be known to.
+fn check_farm_tls(sections: &Sections) -> Result<(), Prerequisite> {
+    let Sections { router, node, origin, api, .. } = sections;
+    let set = [&router.farm_tls, &node.farm_tls, &origin.farm_tls, &api.farm_tls];
+    match set.iter().any(|set| set.is_some()) {
+        false => Ok(()),
+        true => Err(Prerequisite(
+            "farm_tls is for programs of their own: standalone speaks to itself on loopback; remove it"
+                .to_owned(),
+        )),
+    }
 }
 
 fn check_run_dir(run_dir: &Path) -> Result<(), Prerequisite> {

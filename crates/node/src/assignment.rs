@@ -13,12 +13,12 @@ use std::{io, time::Duration};
 use millrace_hls::intake;
 use millrace_lifecycle::{Worker, WorkerInput, WorkerOutput};
 use millrace_telemetry::{Clock, SystemClock};
+use millrace_tls::{FarmReader, FarmWriter};
 use millrace_types::{EndReason, Epoch, Mark, Mono, StreamId};
 use millrace_wire::{
     End, Ended, Heartbeat, Message, MessageReader, MessageWriter, PartAck, Published,
 };
 use tokio::{
-    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
     sync::{
         mpsc::{self, error::TrySendError},
         oneshot,
@@ -48,9 +48,9 @@ const REMAINS_PATIENCE: Duration = Duration::from_millis(500);
 /// The two halves of a Link.
 pub struct Link {
     /// From the router.
-    pub reader: MessageReader<OwnedReadHalf>,
+    pub reader: MessageReader<FarmReader>,
     /// To the router.
-    pub writer: MessageWriter<OwnedWriteHalf>,
+    pub writer: MessageWriter<FarmWriter>,
 }
 
 /// Everything an assignment works with.
@@ -189,8 +189,9 @@ impl Loop {
         let it = &mut self.it;
         let wake = self.machine.deadline().unwrap_or_else(|| it.clock.mono() + BEAT_EVERY);
         let WorkerProcess { child, reader, writer, out_of_memory, .. } = &mut it.worker;
-        let (feeding, telling) = (writer.pending_bytes(), it.link.writer.pending_bytes());
-        let may_feed = self.link_open && self.ending == Ending::No && feeding < MAX_PENDING_BYTES;
+        let (feeding, telling) = (writer.wants_flush(), it.link.writer.wants_flush());
+        let has_room = writer.pending_bytes() < MAX_PENDING_BYTES;
+        let may_feed = self.link_open && self.ending == Ending::No && has_room;
         tokio::select! {
             () = it.superseded.cancelled() => Event::Superseded,
             () = it.stopping.cancelled() => Event::NodeStops,
@@ -204,10 +205,10 @@ impl Loop {
                 Heard::Published(mark) => Event::Published(mark),
                 Heard::Fenced => Event::Superseded,
             },
-            written = writer.flush(), if self.worker_hears && feeding > 0 => {
+            written = writer.flush(), if self.worker_hears && feeding => {
                 Event::ToWorker(written)
             }
-            written = it.link.writer.flush(), if self.link_open && telling > 0 => {
+            written = it.link.writer.flush(), if self.link_open && telling => {
                 Event::ToRouter(written)
             }
             _ = beat.tick() => Event::Beat,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use millrace_sched::Capacity;
+use millrace_tls::FarmTlsConfig;
 use millrace_types::NodeId;
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -18,12 +19,14 @@ use serde::{
 pub struct Config {
     /// This host's name in the farm.
     pub name: NodeId,
-    /// Where routers connect. Without TLS only loopback is accepted.
+    /// Where routers connect. Without `farm_tls` only loopback is accepted.
     pub listen_link: SocketAddr,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/streams` are served.
     pub listen_admin: SocketAddr,
     /// The address at which others reach this host, for listeners on all interfaces.
     pub advertise: Option<IpAddr>,
+    /// By what the farm knows this node, `node/NAME`. Without it the farm's own connections are not encrypted.
+    pub farm_tls: Option<FarmTlsConfig>,
     /// The intake of the origin that everything is pushed to. When not set, each stream's own, as the farm knows it.
     pub origin_intake: Option<SocketAddr>,
     /// Where workers' sockets lie.
@@ -59,6 +62,7 @@ impl Default for Config {
             listen_link: ([127, 0, 0, 1], 7001).into(),
             listen_admin: ([127, 0, 0, 1], 9102).into(),
             advertise: None,
+            farm_tls: None,
             origin_intake: None,
             run_dir: PathBuf::from("/run/millrace"),
             worker_dir: None,

@@ -1,8 +1,9 @@
 //! The node's books: capacity promised, streams held. One task owns them; everybody else asks through [`Host`].
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource};
+use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
 use serde::Serialize;
 use tokio::{
@@ -98,10 +99,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens the books of a host.
-    pub fn start(ledger: Ledger, metrics: NodeMetrics) -> Self {
+    /// Opens the books of a host; origins are spoken to with `tls`.
+    pub fn start(ledger: Ledger, tls: Option<Arc<FarmTls>>, metrics: NodeMetrics) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
-        let books = Books { ledger, origins: BTreeMap::new(), metrics, streams: BTreeMap::new() };
+        let (origins, streams) = (BTreeMap::new(), BTreeMap::new());
+        let books = Books { ledger, tls, origins, metrics, streams };
         tokio::spawn(books.run(inbox));
         Self { questions }
     }
@@ -146,6 +148,7 @@ impl Host {
 
 struct Books {
     ledger: Ledger,
+    tls: Option<Arc<FarmTls>>,
     /// By intake; streams of one origin share its connections.
     origins: BTreeMap<SocketAddr, OriginClient>,
     metrics: NodeMetrics,
@@ -234,7 +237,8 @@ impl Books {
     }
 
     fn output(&mut self, stream: StreamId, intake: SocketAddr) -> Output {
-        let origin = self.origins.entry(intake).or_insert_with(|| OriginClient::new(intake));
+        let new = || OriginClient::new(intake, self.tls.clone());
+        let origin = self.origins.entry(intake).or_insert_with(new);
         Output::start(stream, origin.clone(), self.metrics.clone())
     }
 

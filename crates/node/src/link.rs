@@ -1,14 +1,14 @@
 //! Takes routers' connections: one stream each. Answers `Hello` with `Admitted` or `Refused`; the rest is the assignment's.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use millrace_hls::StreamOpen;
 use millrace_sched::cost;
 use millrace_telemetry::{Clock, SystemClock};
+use millrace_tls::{FarmListener, FarmStream, Peer};
 use millrace_types::{Mark, RefusalReason};
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter, Refused, Start};
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -56,27 +56,15 @@ struct No {
 }
 
 /// Takes connections until the node goes down.
-pub async fn serve(listener: TcpListener, desk: Desk) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = desk.stopping.cancelled() => return,
-        };
-        match accepted {
-            Ok((socket, peer)) => drop(tokio::spawn(connection(socket, peer, desk.clone()))),
-            Err(error) => {
-                warn!(%error, "connection not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
+pub async fn serve(mut listener: FarmListener, desk: Desk) {
+    while let Some((stream, peer)) = desk.stopping.run_until_cancelled(listener.accept()).await {
+        tokio::spawn(connection(stream, peer, desk.clone()));
     }
 }
 
-async fn connection(socket: TcpStream, peer: SocketAddr, desk: Desk) {
-    if let Err(error) = socket.set_nodelay(true) {
-        debug!(%peer, %error, "no TCP_NODELAY");
-    }
-    let (reader, writer) = socket.into_split();
+async fn connection(stream: FarmStream, peer: Peer, desk: Desk) {
+    let peer = peer.address;
+    let (reader, writer) = stream.into_split();
     let mut link = Link { reader: MessageReader::new(reader), writer: MessageWriter::new(writer) };
     match timeout(HELLO_TIMEOUT, link.reader.next()).await {
         Ok(Ok(Some(Message::Hello(hello)))) => {

@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,6 +12,9 @@ use millrace_registry::{Kept, NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
 use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at, version_line};
+use millrace_tls::{
+    Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -43,9 +47,12 @@ pub enum NodeError {
     },
     /// Link without TLS beyond this host.
     #[error(
-        "listen_link {0} is not a loopback address, and Link without TLS is taken on loopback only"
+        "listen_link {0} is not a loopback address, and Link without TLS is taken on loopback only: set farm_tls"
     )]
     PlainLink(SocketAddr),
+    /// No place in the farm with this certificate.
+    #[error("farm_tls: {0}")]
+    Tls(#[from] TlsError),
     /// The workers' sockets have no place.
     #[error("directory {} for workers' sockets: {source}", path.display())]
     RunDir {
@@ -77,9 +84,18 @@ pub struct Node {
     readiness: Readiness,
     host: Host,
     kept: Kept<NodeRecord>,
+    tls: Option<Arc<FarmTls>>,
 }
 
 impl Node {
+    /// Reads this node's certificate in the farm again.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used: the old one stays.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
     /// Takes no more streams and lets go of those it has: their routers place them on other nodes.
     pub async fn stop(self) {
         self.readiness.set(false);
@@ -100,21 +116,23 @@ pub async fn start(
     registry: Registry,
     metrics: Metrics,
 ) -> Result<Node, NodeError> {
-    if !config.listen_link.ip().is_loopback() {
+    if config.farm_tls.is_none() && !config.listen_link.ip().is_loopback() {
         return Err(NodeError::PlainLink(config.listen_link));
     }
+    let own = Expected::named(Role::Node, config.name.clone());
+    let tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics)?;
     let run_dir = config.run_dir.clone();
     std::fs::create_dir_all(&run_dir)
         .map_err(|source| NodeError::RunDir { path: run_dir.clone(), source })?;
     let worker_dir = worker_dir(&config)?;
     let link_listener = listen("link", config.listen_link).await?;
-    let admin_listener = listen("admin", config.listen_admin).await?;
+    let admin_tcp = listen("admin", config.listen_admin).await?;
     let local = |listener: &TcpListener, what, address| {
         listener.local_addr().map_err(|source| NodeError::Listen { what, address, source })
     };
     let addresses = Addresses {
         link: local(&link_listener, "link", config.listen_link)?,
-        admin: local(&admin_listener, "admin", config.listen_admin)?,
+        admin: local(&admin_tcp, "admin", config.listen_admin)?,
     };
     let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
     let capacity = match config.capacity {
@@ -122,19 +140,23 @@ pub async fn start(
         None => measured(&config, &plan).await,
     };
     let node_metrics = NodeMetrics::new(&metrics);
-    let host = Host::start(Ledger::new(capacity), node_metrics.clone());
+    let host = Host::start(Ledger::new(capacity), tls.clone(), node_metrics.clone());
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
     let pages = admin::routes(metrics, readiness.clone(), host.clone());
-    tokio::spawn(async move { axum::serve(admin_listener, pages).await });
+    let admin = admin_listener(admin_tcp, tls.clone());
+    tokio::spawn(async move { axum::serve(admin, admin_service(pages)).await });
     let spares = Spares::keep(&plan, &stop);
     let origins = Origins { only: config.origin_intake, registry: registry.clone() };
     let (clock, stopping) = (SystemClock::new(), stop.clone());
     let desk = Desk { host: host.clone(), origins, spares, metrics: node_metrics, clock, stopping };
+    let routers =
+        |tls| Gate { tls, roles: &[Role::Router], listener: "link", plain_from_here: false };
+    let link_listener = FarmListener::new(link_listener, tls.clone().map(routers));
     tokio::spawn(link::serve(link_listener, desk));
     let kept = registry.keep(&record(&config, addresses, capacity));
     readiness.set(true);
     info!(link = %addresses.link, ?capacity, "node ready");
-    Ok(Node { addresses, stop, readiness, host, kept })
+    Ok(Node { addresses, stop, readiness, host, kept, tls })
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {

@@ -1,18 +1,18 @@
 //! Speaks to an origin's intake over HTTP/1.1. Knows requests and answers; retrying is its callers' business.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use millrace_hls::{InitRecord, PartRecord, StreamOpen, intake};
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
 use millrace_types::{Epoch, Mark, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
 
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -50,16 +50,17 @@ pub enum OriginError {
 #[derive(Clone, Debug)]
 pub struct OriginClient {
     address: SocketAddr,
-    http: Client<HttpConnector, Full<Bytes>>,
+    scheme: &'static str,
+    http: Client<FarmConnector, Full<Bytes>>,
 }
 
 impl OriginClient {
     /// Connects to `address` when first asked to.
-    pub fn new(address: SocketAddr) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(Duration::from_millis(500)));
-        Self { address, http: Client::builder(TokioExecutor::new()).build(connector) }
+    pub fn new(address: SocketAddr, tls: Option<Arc<FarmTls>>) -> Self {
+        let expected = Expected::any(Role::Origin);
+        let connector = FarmConnector { tls, expected, patience: CONNECT_TIMEOUT };
+        let scheme = connector.scheme();
+        Self { address, scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
     /// Announces a stream; what it has already, per rung.
@@ -126,8 +127,8 @@ impl OriginClient {
         headers: &[(&str, String)],
         body: Bytes,
     ) -> Result<Bytes, OriginError> {
-        let mut request =
-            Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let uri = format!("{}://{}{path}", self.scheme, self.address);
+        let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, value);
         }

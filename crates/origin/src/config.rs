@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use millrace_tls::TlsConfig;
+use millrace_tls::{FarmTlsConfig, TlsConfig};
 use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,14 @@ pub struct Config {
     pub listen_playback: SocketAddr,
     /// Where players connect with HTTPS, HTTP/1.1 or HTTP/2; used when `tls` is set.
     pub listen_playback_tls: SocketAddr,
-    /// Where nodes push records and media. Without TLS only loopback is accepted.
+    /// Where nodes push records and media. Without `farm_tls` only loopback is accepted.
     pub listen_intake: SocketAddr,
     /// Where `/metrics`, `/healthz` and `/readyz` are.
     pub listen_admin: SocketAddr,
     /// Certificate and key of the HTTPS listener.
     pub tls: Option<TlsConfig>,
+    /// By what the farm knows this origin, `origin/NAME`. Without it the farm's own connections are not encrypted.
+    pub farm_tls: Option<FarmTlsConfig>,
     /// Player connections at a time; more are closed at once.
     pub max_connections: usize,
     /// How long an ended stream can still be watched, in seconds.
@@ -44,6 +46,7 @@ impl Default for Config {
             listen_intake: here(7002),
             listen_admin: here(9103),
             tls: None,
+            farm_tls: None,
             max_connections: 16_384,
             keep_ended_s: 60,
             idle_end_s: 120,

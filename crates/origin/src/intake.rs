@@ -6,8 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, Path, Request, State,
+        connect_info::IntoMakeServiceWithConnectInfo,
+    },
     http::{HeaderMap, StatusCode},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{post, put},
 };
@@ -17,10 +21,12 @@ use millrace_hls::{
     intake::{EPOCH_HEADER, End, Fence, Marks, RECORD_HEADER, Refused},
 };
 use millrace_telemetry::Clock;
+use millrace_tls::{FarmListener, FarmTls, Gate, Peer, Role};
 use millrace_types::{Epoch, MediaTime, StreamId};
 use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
 
-use crate::{player::Player, stream::Stream};
+use crate::{player::Player, stream::Stream, writers::NotTheWriter};
 
 /// Half a second at the highest bitrate that is taken, with room to spare.
 const MAX_BODY_BYTES: usize = 16 << 20;
@@ -39,6 +45,10 @@ enum IntakeError {
     Header(&'static str),
     #[error("the body is not what its record says")]
     Mismatch,
+    #[error(transparent)]
+    NotTheWriter(#[from] NotTheWriter),
+    #[error("not with this certificate")]
+    WrongRole,
 }
 
 impl IntoResponse for IntakeError {
@@ -48,6 +58,8 @@ impl IntoResponse for IntakeError {
             Self::UnknownStream(_) => (StatusCode::NOT_FOUND, "unknown_stream"),
             Self::Header(_) => (StatusCode::BAD_REQUEST, "bad_header"),
             Self::Mismatch => (StatusCode::UNPROCESSABLE_ENTITY, "mismatch"),
+            Self::NotTheWriter(_) => (StatusCode::FORBIDDEN, "not_the_writer"),
+            Self::WrongRole => (StatusCode::FORBIDDEN, "wrong_role"),
         };
         let refused = match &self {
             Self::Refused(refusal) => Refused::from(refusal),
@@ -59,9 +71,18 @@ impl IntoResponse for IntakeError {
 
 type Shared = State<Arc<Player>>;
 
-/// The intake's routes.
-pub(crate) fn routes(shared: Arc<Player>) -> Router {
-    Router::new()
+/// Who may connect to the intake of a farm with TLS.
+const ROLES: &[Role] = &[Role::Node, Role::Router];
+
+/// Where nodes push and routers claim.
+pub(crate) fn listener(tcp: TcpListener, tls: Option<Arc<FarmTls>>) -> FarmListener {
+    let gate = |tls| Gate { tls, roles: ROLES, listener: "intake", plain_from_here: false };
+    FarmListener::new(tcp, tls.map(gate))
+}
+
+/// The intake's routes, for [`listener`].
+pub(crate) fn service(shared: Arc<Player>) -> IntoMakeServiceWithConnectInfo<Router, Peer> {
+    let pages = Router::new()
         .route("/intake/v1/{stream}", put(open))
         .route("/intake/v1/{stream}/fence", post(fence))
         .route("/intake/v1/{stream}/init", put(init))
@@ -69,15 +90,32 @@ pub(crate) fn routes(shared: Arc<Player>) -> Router {
         .route("/intake/v1/{stream}/health", put(health))
         .route("/intake/v1/{stream}/end", post(end))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(shared)
+        .layer(middleware::from_fn(guard))
+        .with_state(shared);
+    pages.into_make_service_with_connect_info()
+}
+
+/// Routers claim, nodes do everything else.
+async fn guard(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, IntakeError> {
+    let role = if request.uri().path().ends_with("/fence") { Role::Router } else { Role::Node };
+    match peer.is_one_of(&[role]) {
+        true => Ok(next.run(request).await),
+        false => Err(IntakeError::WrongRole),
+    }
 }
 
 async fn open(
     State(shared): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(stream): Path<StreamId>,
     Json(open): Json<StreamOpen>,
 ) -> Result<Json<Marks>, IntakeError> {
     let (epoch, part_target_ms) = (open.epoch, open.part_target_ms);
+    shared.writers.take(&stream, epoch, &peer)?;
     let marks = shared.streams.open(shared.clock.mono(), &stream, open)?;
     tracing::info!(%stream, %epoch, "stream opened");
     Ok(Json(Marks { epoch, marks, discontinuity: 0, part_target_ms }))
@@ -105,6 +143,7 @@ async fn fence(
 
 async fn init(
     State(shared): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(stream): Path<StreamId>,
     headers: HeaderMap,
     body: Bytes,
@@ -112,6 +151,7 @@ async fn init(
     let stream = find(&shared, stream)?;
     let record: InitRecord = record(&headers)?;
     let writer = writer(&headers)?.unwrap_or_else(|| stream.fenced_at());
+    shared.writers.take(&stream.id, writer, &peer)?;
     let result = if Hash::of(&body) == record.hash {
         stream
             .add_init(shared.clock.mono(), writer, record, compact(body))
@@ -125,6 +165,7 @@ async fn init(
 
 async fn part(
     State(shared): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(stream): Path<StreamId>,
     headers: HeaderMap,
     body: Bytes,
@@ -132,6 +173,7 @@ async fn part(
     let stream = find(&shared, stream)?;
     let record: PartRecord = record(&headers)?;
     let writer = writer(&headers)?.unwrap_or(record.epoch);
+    shared.writers.take(&stream.id, writer, &peer)?;
     let (length, end) = (body.len() as u64, record.end);
     let matches = length == u64::from(record.length) && Hash::of(&body) == record.hash;
     let result = if matches {
@@ -161,10 +203,12 @@ async fn health(
 
 async fn end(
     State(shared): Shared,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     Path(stream): Path<StreamId>,
     Json(End { epoch, continues }): Json<End>,
 ) -> Result<StatusCode, IntakeError> {
     let known = find(&shared, stream)?;
+    shared.writers.take(&known.id, epoch, &peer)?;
     if continues {
         known.hand_over(epoch);
     } else {

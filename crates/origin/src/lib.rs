@@ -19,6 +19,7 @@ mod run;
 mod status;
 mod stream;
 mod streams;
+mod writers;
 
 pub use config::Config;
 pub use millrace_tls::{TlsConfig, TlsError};

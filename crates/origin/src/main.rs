@@ -7,7 +7,7 @@ use clap::Parser;
 use millrace_origin::Config;
 use millrace_registry::{OriginRecord, Registry, RegistryConfig};
 use millrace_telemetry::{
-    Metrics, Program, ProgramArguments, SettingsFile, reached_at, version_line,
+    LogFilter, Metrics, Program, ProgramArguments, SettingsFile, reached_at, reloaded, version_line,
 };
 use serde_json::json;
 
@@ -35,10 +35,14 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> anyhow::Result<(RegistryConfig, Config)> {
+    fn settings(&self) -> anyhow::Result<(LogFilter, (RegistryConfig, Config))> {
         let mut file = SettingsFile::read(self.program.config.as_deref(), "origin")?;
-        let registry = file.section("registry")?;
+        let log = file.section("log")?;
+        let mut registry: RegistryConfig = file.section("registry")?;
         let mut config: Config = file.rest()?;
+        if let Some(farm) = &config.farm_tls {
+            registry.identify(&farm.ca, &farm.certificate, &farm.key);
+        }
         let listeners = [
             (&mut config.listen_playback, self.listen_playback),
             (&mut config.listen_playback_tls, self.listen_playback_tls),
@@ -48,15 +52,15 @@ impl Arguments {
         for (address, given) in listeners {
             *address = given.unwrap_or(*address);
         }
-        Ok((registry, config))
+        Ok((log, (registry, config)))
     }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (registry, config) = arguments.settings()?;
-    let mut program = Program::begin(&arguments.program)?;
+    let (log, (registry, config)) = arguments.settings()?;
+    let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry)?;
     let (name, advertise) = (config.name.clone(), config.advertise);
     let starting = millrace_origin::start(config, Metrics::new());
@@ -73,6 +77,11 @@ async fn main() -> anyhow::Result<()> {
         "name": name, "playback": at.playback, "playback_tls": at.playback_tls,
         "intake": at.intake, "admin": at.admin,
     }))?;
+    let reload = async || {
+        let read = arguments.settings();
+        reloaded(&arguments.program, read, async |(_, config)| origin.reload(&config)).await;
+    };
+    program.run(reload).await;
     let stopping = async {
         kept.withdraw().await;
         origin.stop().await;

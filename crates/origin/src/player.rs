@@ -16,6 +16,7 @@ use crate::{
     status,
     stream::{Missing, Stream},
     streams::Streams,
+    writers::Writers,
 };
 
 const MEDIA: &str = "video/mp4";
@@ -33,6 +34,7 @@ const NEVER: &str = "no-store";
 /// What every connection of players shares.
 pub(crate) struct Player {
     pub(crate) streams: Arc<Streams>,
+    pub(crate) writers: Writers,
     pub(crate) metrics: OriginMetrics,
     pub(crate) clock: SystemClock,
 }

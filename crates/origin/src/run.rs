@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::ListenerExt;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, admin_routes};
-use millrace_tls::{Certificate, TlsError};
+use millrace_tls::{
+    Certificate, Expected, FarmListener, FarmTls, Peer, Role, TlsError, admin_listener,
+    admin_service,
+};
 use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +26,7 @@ use crate::{
     metrics::OriginMetrics,
     player::Player,
     streams::{Retention, Streams},
+    writers::Writers,
 };
 
 /// How often ended and idle streams are looked for.
@@ -43,12 +47,15 @@ pub enum StartError {
     },
     /// Intake without TLS beyond this host.
     #[error(
-        "listen_intake {0} is not a loopback address, and media without TLS is taken on loopback only"
+        "listen_intake {0} is not a loopback address, and media without TLS is taken on loopback only: set farm_tls"
     )]
     PlainIntake(SocketAddr),
     /// No HTTPS with this certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No place in the farm with this certificate.
+    #[error("farm_tls: {0}")]
+    FarmTls(TlsError),
 }
 
 /// Where an origin really listens.
@@ -70,6 +77,7 @@ pub struct Running {
     /// Where it listens.
     pub addresses: Addresses,
     certificate: Option<Arc<Certificate>>,
+    farm_tls: Option<Arc<FarmTls>>,
     max_connections: Arc<AtomicUsize>,
     stop: CancellationToken,
     readiness: Readiness,
@@ -84,13 +92,14 @@ impl Running {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Puts the limit on connections and the certificate of `config` in force; all else needs a new start. Connections
+    /// Puts the limit on connections and the certificates of `config` in force; all else needs a new start. Connections
     /// that are open stay.
     ///
     /// # Errors
     /// A certificate that cannot be used: the old one stays, the limit holds.
     pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
         self.max_connections.store(config.max_connections, Ordering::Relaxed);
+        self.farm_tls.as_ref().map_or(Ok(()), |farm| farm.reload())?;
         match (&self.certificate, &config.tls) {
             (Some(certificate), Some(files)) => certificate.reload(files),
             (None, None) => Ok(()),
@@ -107,9 +116,12 @@ impl Running {
 /// # Errors
 /// [`StartError`]: nothing runs then.
 pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartError> {
-    if !config.listen_intake.ip().is_loopback() {
+    if config.farm_tls.is_none() && !config.listen_intake.ip().is_loopback() {
         return Err(StartError::PlainIntake(config.listen_intake));
     }
+    let own = Expected::named(Role::Origin, config.name.clone());
+    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
+    let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     let playback = bind("playback", config.listen_playback).await?;
     let secure = match &certificate {
@@ -130,6 +142,7 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
 
     let player = Arc::new(Player {
         streams: Arc::new(Streams::default()),
+        writers: Writers::default(),
         metrics: OriginMetrics::new(&metrics),
         clock: SystemClock::new(),
     });
@@ -142,15 +155,18 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
         let listener = PlayerListener { tcp, tls, player: player.clone(), max_connections };
         tasks.spawn(listener.run(stop.clone()));
     }
-    tasks.spawn(serve(intake, intake::routes(player.clone()), stop.clone()));
-    tasks.spawn(serve(admin, admin_routes(metrics, readiness.clone()), stop.clone()));
+    let intake = intake::listener(intake, farm_tls.clone());
+    tasks.spawn(serve(intake, intake::service(player.clone()), stop.clone()));
+    let admin = admin_listener(admin, farm_tls.clone());
+    let pages = admin_service(admin_routes(metrics, readiness.clone()));
+    tasks.spawn(serve(admin, pages, stop.clone()));
     let retention = Retention {
         keep_ended: Duration::from_secs(config.keep_ended_s),
         idle_end: Duration::from_secs(config.idle_end_s),
     };
     tasks.spawn(sweep(player, retention, stop.clone()));
     readiness.set(true);
-    Ok(Running { addresses, certificate, max_connections, stop, readiness, tasks })
+    Ok(Running { addresses, certificate, farm_tls, max_connections, stop, readiness, tasks })
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -163,13 +179,14 @@ fn address(listener: &TcpListener) -> SocketAddr {
 }
 
 /// Serves farm-internal HTTP. On `stop` it waits no longer than a node needs to see its answer.
-async fn serve(tcp: TcpListener, routes: axum::Router, stop: CancellationToken) {
-    let tcp = tcp.tap_io(|connection| {
-        let _ = connection.set_nodelay(true);
-    });
+async fn serve(
+    listener: FarmListener,
+    service: IntoMakeServiceWithConnectInfo<axum::Router, Peer>,
+    stop: CancellationToken,
+) {
     let stopping = stop.clone();
-    let serving =
-        axum::serve(tcp, routes).with_graceful_shutdown(async move { stopping.cancelled().await });
+    let serving = axum::serve(listener, service)
+        .with_graceful_shutdown(async move { stopping.cancelled().await });
     tokio::select! {
         _ = async { serving.await } => {}
         () = async { stop.cancelled().await; tokio::time::sleep(Duration::from_secs(1)).await } => {}
@@ -181,6 +198,7 @@ async fn sweep(player: Arc<Player>, retention: Retention, stop: CancellationToke
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         player.streams.sweep(player.clock.mono(), retention);
+        player.writers.retain(|stream| player.streams.get(stream).is_some());
         let watchable = player.streams.watchable().len();
         player.metrics.streams.set(i64::try_from(watchable).unwrap_or(i64::MAX));
     }

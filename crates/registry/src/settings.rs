@@ -1,6 +1,6 @@
 //! What an operator can set of the registry: the `[registry]` section of every program. Strict, and checked at start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,8 @@ pub struct RegistryConfig {
     pub endpoints: Vec<String>,
     /// What every key begins with. Farms that share an etcd cluster have one each.
     pub prefix: String,
-    /// Certificate (PEM) of the authority that etcd's certificates are from; needed with `https`.
+    /// Certificate (PEM) of the authority that etcd's certificates are from; needed with `https`, that of `farm_tls` when
+    /// neither this nor the next two are set.
     pub ca: Option<PathBuf>,
     /// This program's own certificate (PEM), its common name the user whose rights etcd gives it.
     pub certificate: Option<PathBuf>,
@@ -110,6 +111,17 @@ impl RegistryConfig {
         Ok(())
     }
 
+    /// With `https` and no files of its own, the registry is spoken to by the certificate that the farm knows the program by.
+    pub fn identify(&mut self, ca: &Path, certificate: &Path, key: &Path) {
+        let of_its_own = [&self.ca, &self.certificate, &self.key].iter().any(|file| file.is_some());
+        let tls = self.endpoints.iter().any(|endpoint| endpoint.starts_with("https://"));
+        if tls && !of_its_own {
+            self.ca = Some(ca.to_owned());
+            self.certificate = Some(certificate.to_owned());
+            self.key = Some(key.to_owned());
+        }
+    }
+
     /// Whether the files that are named can be read now.
     pub(crate) fn files(&self) -> Result<(), SettingsError> {
         let named = [("ca", &self.ca), ("certificate", &self.certificate), ("key", &self.key)];
@@ -150,6 +162,20 @@ mod tests {
             let error = config(text).unwrap_err();
             assert!(error.contains(at_fault), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_registry_with_tls_and_no_files_of_its_own_takes_those_of_the_farm() {
+        let read = |text: &str| {
+            let mut config: RegistryConfig = toml::from_str(text).unwrap();
+            let [ca, certificate, key] = ["farm", "pem", "key"].map(Path::new);
+            config.identify(ca, certificate, key);
+            (config.check().is_ok(), config.ca.map(|path| path.display().to_string()))
+        };
+        let tls = "endpoints = ['https://e:1']";
+        assert_eq!(read(tls), (true, Some("farm".to_owned())));
+        assert_eq!(read(&format!("{tls}\nca = 'own'")), (true, Some("own".to_owned())));
+        assert_eq!(read("endpoints = ['http://e:1']"), (true, None));
     }
 
     #[test]

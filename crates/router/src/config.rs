@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use millrace_sched::LadderConfig;
-use millrace_tls::TlsConfig;
+use millrace_tls::{FarmTlsConfig, TlsConfig};
 use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,8 @@ pub struct Config {
     pub listen_rtmps: SocketAddr,
     /// Certificate and key of the RTMPS listener.
     pub tls: Option<TlsConfig>,
+    /// By what the farm knows this router, `router/NAME`. Without it the farm's own connections are not encrypted.
+    pub farm_tls: Option<FarmTlsConfig>,
     /// Where `/metrics`, `/healthz`, `/readyz` and `/v1/...` are served.
     pub listen_admin: SocketAddr,
     /// The rungs below `source` that streams are encoded into.
@@ -41,6 +43,7 @@ impl Default for Config {
             listen_rtmp: ([0, 0, 0, 0], 1935).into(),
             listen_rtmps: ([0, 0, 0, 0], 1936).into(),
             tls: None,
+            farm_tls: None,
             listen_admin: ([127, 0, 0, 1], 9101).into(),
             ladder: LadderConfig::default(),
             max_bitrate_kbps: 50_000,

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use millrace_registry::{Registry, RegistryConfig};
 use millrace_router::Config;
-use millrace_telemetry::{Metrics, Program, ProgramArguments, SettingsFile, version_line};
+use millrace_telemetry::{
+    LogFilter, Metrics, Program, ProgramArguments, SettingsFile, reloaded, version_line,
+};
 use serde_json::json;
 
 /// How long publishers may take to leave.
@@ -32,22 +34,26 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> anyhow::Result<(RegistryConfig, Config)> {
+    fn settings(&self) -> anyhow::Result<(LogFilter, (RegistryConfig, Config))> {
         let mut file = SettingsFile::read(self.program.config.as_deref(), "router")?;
-        let registry = file.section("registry")?;
+        let log = file.section("log")?;
+        let mut registry: RegistryConfig = file.section("registry")?;
         let mut config: Config = file.rest()?;
+        if let Some(farm) = &config.farm_tls {
+            registry.identify(&farm.ca, &farm.certificate, &farm.key);
+        }
         config.listen_rtmps = self.listen_rtmps.unwrap_or(config.listen_rtmps);
         config.listen_rtmp = self.listen_rtmp.unwrap_or(config.listen_rtmp);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
-        Ok((registry, config))
+        Ok((log, (registry, config)))
     }
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (registry, config) = arguments.settings()?;
-    let mut program = Program::begin(&arguments.program)?;
+    let (log, (registry, config)) = arguments.settings()?;
+    let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry)?;
     let name = config.name.clone();
     let starting = async {
@@ -60,6 +66,11 @@ async fn main() -> anyhow::Result<()> {
     program.ready(&json!({
         "name": name, "rtmp": at.rtmp, "rtmps": at.rtmps, "admin": at.admin,
     }))?;
+    let reload = async || {
+        let read = arguments.settings();
+        reloaded(&arguments.program, read, async |(_, config)| router.reload(&config).await).await;
+    };
+    program.run(reload).await;
     program.drain(PATIENCE, router.stop()).await;
     Ok(())
 }

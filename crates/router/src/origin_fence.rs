@@ -2,16 +2,14 @@
 //!
 //! The requests are written down in [`millrace_hls::intake`].
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, header::CONTENT_TYPE};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use millrace_hls::intake::{Fence, Marks, Refused, fence_path};
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
 use millrace_types::{Epoch, StreamId};
 
 /// How long the writer before may take to hand over what it still holds.
@@ -38,16 +36,17 @@ pub enum FenceError {
 /// A client of all origins' fences; clones share connections.
 #[derive(Clone, Debug)]
 pub struct OriginFence {
-    http: Client<HttpConnector, Full<Bytes>>,
+    scheme: &'static str,
+    http: Client<FarmConnector, Full<Bytes>>,
 }
 
 impl OriginFence {
     /// Connects when first asked to.
-    pub fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(PATIENCE));
-        Self { http: Client::builder(TokioExecutor::new()).build(connector) }
+    pub fn new(tls: Option<Arc<FarmTls>>) -> Self {
+        let expected = Expected::any(Role::Origin);
+        let connector = FarmConnector { tls, expected, patience: PATIENCE };
+        let scheme = connector.scheme();
+        Self { scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
     /// Claims a stream's session at the origin whose intake is `at`, once its writer has handed over or has had time to.
@@ -64,7 +63,7 @@ impl OriginFence {
         let flush_ms = u32::try_from(FLUSH.as_millis()).unwrap_or(u32::MAX);
         let body = serde_json::to_vec(&Fence { epoch, claims: true, flush_ms });
         let body = body.map_err(|error| unanswered(error.to_string()))?;
-        let request = Request::post(format!("http://{at}{}", fence_path(stream)))
+        let request = Request::post(format!("{}://{at}{}", self.scheme, fence_path(stream)))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))
             .map_err(|error| unanswered(error.to_string()))?;

@@ -3,23 +3,17 @@
 //! Each node is asked under an epoch of its own: one that answers too late, or long after it was given up, writes under an
 //! epoch that its successor's fence is above.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use millrace_lifecycle::Breakers;
 use millrace_registry::{NodeRecord, NodeState, Registry};
 use millrace_sched::{Candidate, Capacity, cost, place};
 use millrace_telemetry::{Clock, SystemClock};
+use millrace_tls::{Expected, FarmReader, FarmTls, FarmWriter, Role, connect};
 use millrace_types::{Epoch, NodeId, RefusalReason};
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter};
-use tokio::{
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::watch,
-    time::timeout,
-};
-use tracing::{debug, warn};
+use tokio::{sync::watch, time::timeout};
+use tracing::debug;
 
 /// How long a node may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -40,9 +34,9 @@ pub struct Link {
     /// What it answered.
     pub admitted: Admitted,
     /// From the node.
-    pub reader: MessageReader<OwnedReadHalf>,
+    pub reader: MessageReader<FarmReader>,
     /// To the node.
-    pub writer: MessageWriter<OwnedWriteHalf>,
+    pub writer: MessageWriter<FarmWriter>,
 }
 
 /// No node took the stream.
@@ -70,6 +64,8 @@ pub struct Last {
 pub struct Fleet {
     /// Knows the nodes.
     pub registry: Registry,
+    /// This router's certificate, where the farm has TLS.
+    pub tls: Option<Arc<FarmTls>>,
     /// Of every session of this router.
     pub breakers: watch::Sender<Breakers>,
     /// Real time.
@@ -113,7 +109,7 @@ impl Fleet {
             left -= 1;
             let Some(record) = nodes.iter().find(|record| record.node == node) else { continue };
             let broke = last.as_ref().is_some_and(|last| last.node == node && last.broke);
-            match ask_within(record, &hello, limit(broke, left > 0)).await {
+            match self.ask_within(record, &hello, limit(broke, left > 0)).await {
                 Ok(link) => return Ok(link),
                 Err((reason, text)) => {
                     debug!(%node, reason = reason.as_str(), text, "node did not take the stream");
@@ -131,6 +127,16 @@ impl Fleet {
             }
         }
         Err(unplaced(&refusals, hello.epoch))
+    }
+
+    async fn ask_within(
+        &self,
+        record: &NodeRecord,
+        hello: &Hello,
+        limit: Duration,
+    ) -> Result<Link, (RefusalReason, String)> {
+        let late = || (RefusalReason::NodeUnavailable, format!("no answer within {limit:?}"));
+        timeout(limit, ask(record, hello, self.tls.as_deref())).await.map_err(|_| late())?
     }
 
     /// Nodes that have just failed come last, the one that the stream was on before all others.
@@ -178,26 +184,19 @@ fn unplaced(refusals: &[(NodeId, RefusalReason, String)], epoch: Epoch) -> Unpla
     Unplaced { reason, text: each.collect::<Vec<_>>().join("; "), epoch }
 }
 
-async fn ask_within(
+async fn ask(
     record: &NodeRecord,
     hello: &Hello,
-    limit: Duration,
+    tls: Option<&FarmTls>,
 ) -> Result<Link, (RefusalReason, String)> {
-    let late = || (RefusalReason::NodeUnavailable, format!("no answer within {limit:?}"));
-    timeout(limit, ask(record, hello)).await.map_err(|_| late())?
-}
-
-async fn ask(record: &NodeRecord, hello: &Hello) -> Result<Link, (RefusalReason, String)> {
     let gone = |error: io::Error| (RefusalReason::NodeUnavailable, error.to_string());
     let late = || (RefusalReason::NodeUnavailable, "connecting took too long".to_owned());
-    let socket = timeout(CONNECT_TIMEOUT, TcpStream::connect(record.link))
+    let node = Expected::named(Role::Node, record.node.clone());
+    let stream = timeout(CONNECT_TIMEOUT, connect(tls, record.link, node))
         .await
         .map_err(|_| late())?
         .map_err(gone)?;
-    if let Err(error) = socket.set_nodelay(true) {
-        warn!(%error, "no TCP_NODELAY");
-    }
-    let (reader, writer) = socket.into_split();
+    let (reader, writer) = stream.into_split();
     let (mut reader, mut writer) = (MessageReader::new(reader), MessageWriter::new(writer));
     writer.send(&Message::Hello(hello.clone())).await.map_err(gone)?;
     match reader.next().await {
@@ -240,7 +239,7 @@ mod tests {
     fn the_node_a_stream_was_on_comes_first_and_one_that_has_just_failed_last() {
         let registry = Registry::in_memory();
         let (breakers, clock) = (watch::Sender::default(), SystemClock::new());
-        let fleet = Fleet { registry, breakers, clock };
+        let fleet = Fleet { registry, tls: None, breakers, clock };
         let names: Vec<NodeId> = ["a", "b", "c"].map(|name| name.parse().unwrap()).to_vec();
         let order = |last: Option<&NodeId>| {
             let mut order: Vec<_> = names.iter().map(NodeId::as_str).collect();

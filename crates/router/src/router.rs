@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::{Kept, Registry, RouterRecord};
 use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at};
-use millrace_tls::{Certificate, TlsError};
+use millrace_tls::{Certificate, Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -47,6 +47,9 @@ pub enum RouterError {
     /// No RTMPS with this certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// No place in the farm with this certificate.
+    #[error("farm_tls: {0}")]
+    FarmTls(TlsError),
 }
 
 /// Where a running router listens.
@@ -60,13 +63,22 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
+/// What a router shows to whom; each where it is set.
+#[derive(Debug)]
+struct Certificates {
+    /// To publishers.
+    public: Option<Arc<Certificate>>,
+    /// To the farm.
+    farm: Option<Arc<FarmTls>>,
+}
+
 /// A running router.
 #[derive(Debug)]
 pub struct Router {
     /// Where it listens.
     pub addresses: Addresses,
     sessions: Sessions,
-    certificate: Option<Arc<Certificate>>,
+    tls: Certificates,
     ingest: IngestServer<Sessions>,
     stop: CancellationToken,
     listeners: JoinSet<()>,
@@ -85,7 +97,7 @@ impl Router {
         self.kept.withdraw().await;
     }
 
-    /// Puts the limits and the certificate of `config` in force; all else needs a new start. Publishers who are in keep
+    /// Puts the limits and the certificates of `config` in force; all else needs a new start. Publishers who are in keep
     /// the limits they came in under.
     ///
     /// # Errors
@@ -93,7 +105,8 @@ impl Router {
     pub async fn reload(&self, config: &Config) -> Result<(), TlsError> {
         self.ingest.set_limits(limits(config));
         self.sessions.set_replay_bytes(replay_bytes(config)).await;
-        match (&self.certificate, &config.tls) {
+        self.tls.farm.as_ref().map_or(Ok(()), |farm| farm.reload())?;
+        match (&self.tls.public, &config.tls) {
             (Some(certificate), Some(files)) => certificate.reload(files),
             (None, None) => Ok(()),
             _ => {
@@ -114,6 +127,9 @@ pub async fn start(
     metrics: Metrics,
 ) -> Result<Router, RouterError> {
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
+    let own = Expected::named(Role::Router, config.name.clone());
+    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
+    let farm_tls = farm_tls.map_err(RouterError::FarmTls)?;
     let (rtmp_listener, rtmp) = listen("rtmp", config.listen_rtmp).await?;
     let mut listeners = vec![(rtmp_listener, None)];
     let mut rtmps = None;
@@ -122,23 +138,9 @@ pub async fn start(
         listeners.push((listener, Some(certificate.server_config(&[])?)));
         rtmps = Some(address);
     }
-    let (admin_listener, admin) = listen("admin", config.listen_admin).await?;
+    let (admin_tcp, admin) = listen("admin", config.listen_admin).await?;
     let addresses = Addresses { rtmp, rtmps, admin };
-    let (events, all_events) = mpsc::channel(EVENTS);
-    let clock = SystemClock::new();
-    let fleet = Fleet { registry: registry.clone(), breakers: watch::Sender::default(), clock };
-    let context = SessionContext {
-        registry: registry.clone(),
-        fleet,
-        fence: OriginFence::new(),
-        router: config.name.clone(),
-        ladder: config.ladder.clone(),
-        replay_bytes: replay_bytes(&config),
-        metrics: RouterMetrics::new(&metrics),
-        events,
-        clock,
-    };
-    let sessions = Sessions::start(context, all_events);
+    let sessions = sessions(&config, &registry, &metrics, farm_tls.clone());
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
@@ -146,7 +148,8 @@ pub async fn start(
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();
     let pages = admin::routes(metrics, readiness.clone(), sessions.clone());
-    tokio::spawn(async move { axum::serve(admin_listener, pages).await });
+    let admin_pages = admin_listener(admin_tcp, farm_tls.clone());
+    tokio::spawn(async move { axum::serve(admin_pages, admin_service(pages)).await });
     let kept = registry.keep(&RouterRecord {
         router: config.name.clone(),
         admin: reached_at(admin, config.advertise),
@@ -155,7 +158,32 @@ pub async fn start(
     readiness.set(true);
     let with_tls = rtmps.map(tracing::field::display);
     info!(%rtmp, rtmps = with_tls, %admin, "router ready");
-    Ok(Router { addresses, sessions, certificate, ingest, stop, listeners, readiness, kept })
+    let tls = Certificates { public: certificate, farm: farm_tls };
+    Ok(Router { addresses, sessions, tls, ingest, stop, listeners, readiness, kept })
+}
+
+/// The sessions, with all that each of them works with.
+fn sessions(
+    config: &Config,
+    registry: &Registry,
+    metrics: &Metrics,
+    tls: Option<Arc<FarmTls>>,
+) -> Sessions {
+    let (events, all_events) = mpsc::channel(EVENTS);
+    let (clock, breakers) = (SystemClock::new(), watch::Sender::default());
+    let fence = OriginFence::new(tls.clone());
+    let context = SessionContext {
+        registry: registry.clone(),
+        fleet: Fleet { registry: registry.clone(), tls, breakers, clock },
+        fence,
+        router: config.name.clone(),
+        ladder: config.ladder.clone(),
+        replay_bytes: replay_bytes(config),
+        metrics: RouterMetrics::new(metrics),
+        events,
+        clock,
+    };
+    Sessions::start(context, all_events)
 }
 
 fn limits(config: &Config) -> Limits {

@@ -2,23 +2,22 @@
 //! waits for signals, says when it is ready, and stops within a deadline.
 //!
 //! ```text
-//! arguments → settings → begin → (build, announce) → ready → until a signal → drain → exit
+//! arguments → settings → begin → (build, announce) → ready → run, reloading on SIGHUP → drain → exit
 //! ```
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Serialize;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::{LogFormat, LogsError, Supervisor, init_logs};
+use crate::{
+    LogFilter, LogFormat, LogsError, Signals, Supervisor, Told, init_logs, set_log_filter,
+};
 
 /// What every program can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,9 +28,15 @@ pub struct ProgramArguments {
     /// Written once the program can work: its name and real addresses as JSON.
     #[arg(long, value_name = "FILE")]
     pub ready_json: Option<PathBuf>,
-    /// What to log, such as `info` or `millrace_node=debug,info`.
-    #[arg(long, default_value = "info")]
-    pub log: String,
+    /// What to log, such as `info` or `millrace_node=debug,info`; goes before `log` of the settings [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+impl ProgramArguments {
+    fn filter<'a>(&'a self, in_file: &'a LogFilter) -> &'a str {
+        self.log.as_deref().unwrap_or(&in_file.0)
+    }
 }
 
 /// A program cannot begin, or cannot say that it has.
@@ -55,37 +60,33 @@ pub enum ProgramError {
 pub struct Program {
     ready_json: Option<PathBuf>,
     supervisor: Supervisor,
-    terminate: Signal,
-    interrupt: Signal,
+    signals: Signals,
 }
 
 impl Program {
-    /// Starts the logs, listens for signals, removes the ready file of an earlier run, and tells whoever watches over the
+    /// Starts the logs by the flag or else by `log` of the settings, listens for signals, removes the ready file of an earlier run, and tells whoever watches over the
     /// program that its runtime runs. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`ProgramError`]
-    pub fn begin(arguments: &ProgramArguments) -> Result<Self, ProgramError> {
-        init_logs(&arguments.log, LogFormat::Auto)?;
-        let listen = |kind| {
-            signal(kind).map_err(|source| ProgramError::Io { what: "signals".to_owned(), source })
-        };
-        let (terminate, interrupt) =
-            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    pub fn begin(arguments: &ProgramArguments, log: &LogFilter) -> Result<Self, ProgramError> {
+        init_logs(arguments.filter(log), LogFormat::Auto)?;
+        let signals = Signals::new()
+            .map_err(|source| ProgramError::Io { what: "signals".to_owned(), source })?;
         let ready_json = arguments.ready_json.clone();
         if let Some(path) = &ready_json {
             remove(path).map_err(named(path))?;
         }
         let supervisor = Supervisor::of_environment();
         supervisor.watch();
-        Ok(Self { ready_json, supervisor, terminate, interrupt })
+        Ok(Self { ready_json, supervisor, signals })
     }
 
     /// Waits for `starting`; `None` when a signal came first.
     pub async fn start<T>(&mut self, starting: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             started = starting => Some(started),
-            () = self.signal() => None,
+            () = self.signals.stop() => None,
         }
     }
 
@@ -102,17 +103,15 @@ impl Program {
         Ok(())
     }
 
-    /// Waits for SIGTERM or SIGINT.
-    pub async fn signal(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits for SIGTERM or SIGINT, and does `reload` at each SIGHUP before.
+    pub async fn run(&mut self, mut reload: impl AsyncFnMut()) {
+        while self.signals.next().await == Told::Reload {
+            reload().await;
         }
     }
 
-    /// Runs until a signal, then waits for `stopping`, but not beyond `patience` or a second signal.
+    /// Waits for `stopping`, but not beyond `patience` or a second signal.
     pub async fn drain(&mut self, patience: Duration, stopping: impl Future<Output = ()>) {
-        self.signal().await;
         self.supervisor.stopping();
         info!("stopping");
         tokio::select! {
@@ -121,13 +120,33 @@ impl Program {
                     warn!(seconds = patience.as_secs(), "not everything stopped in time");
                 }
             }
-            () = self.signal() => warn!("stopped at once by a second signal"),
+            () = self.signals.stop() => warn!("stopped at once by a second signal"),
         }
         if let Some(path) = &self.ready_json {
             let _ = remove(path);
         }
         info!("stopped");
     }
+}
+
+/// What of a program's settings counts after SIGHUP, when they can be read: the log filter here, unless a flag stands
+/// before it, and whatever `apply` does with the rest. What cannot be used changes nothing and is a warning.
+pub async fn reloaded<T, E: fmt::Display>(
+    arguments: &ProgramArguments,
+    read: Result<(LogFilter, T), impl fmt::Display>,
+    apply: impl AsyncFnOnce(T) -> Result<(), E>,
+) {
+    let (log, settings) = match read {
+        Ok(read) => read,
+        Err(error) => return warn!(%error, "settings not reloaded"),
+    };
+    if let Err(error) = set_log_filter(arguments.filter(&log)) {
+        warn!(%error, "log filter not reloaded");
+    }
+    if let Err(error) = apply(settings).await {
+        warn!(%error, "certificate not reloaded");
+    }
+    info!(log = arguments.filter(&log), "settings reloaded");
 }
 
 fn named(path: &Path) -> impl FnOnce(io::Error) -> ProgramError {
@@ -166,9 +185,9 @@ mod tests {
         let arguments = ProgramArguments {
             config: None,
             ready_json: Some(path.clone()),
-            log: "warn".to_owned(),
+            log: Some("warn".to_owned()),
         };
-        let program = Program::begin(&arguments).unwrap();
+        let program = Program::begin(&arguments, &LogFilter::default()).unwrap();
         assert!(!path.exists());
         program.ready(&["127.0.0.1:1"]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  \"127.0.0.1:1\"\n]\n");

@@ -31,6 +31,22 @@ pub enum TlsError {
     /// The two do not fit.
     #[error("certificate and key: {0}")]
     Pair(#[from] rustls::Error),
+    /// Nobody to trust.
+    #[error("{file}: {why}")]
+    Authority {
+        /// The file that names authorities.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A certificate that cannot be this program's.
+    #[error("{file}: {why}")]
+    Identity {
+        /// Its path.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// The certificate of a listener.
@@ -45,7 +61,7 @@ impl Certificate {
     /// # Errors
     /// [`TlsError`]
     pub fn load(files: &TlsConfig) -> Result<Arc<Self>, TlsError> {
-        let current = RwLock::new(Arc::new(read(files)?));
+        let current = RwLock::new(Arc::new(read(&files.certificate, &files.key)?));
         Ok(Arc::new(Self { current }))
     }
 
@@ -54,7 +70,7 @@ impl Certificate {
     /// # Errors
     /// [`TlsError`]: the old one stays in use.
     pub fn reload(&self, files: &TlsConfig) -> Result<(), TlsError> {
-        let new = Arc::new(read(files)?);
+        let new = Arc::new(read(&files.certificate, &files.key)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
@@ -82,16 +98,18 @@ impl ResolvesServerCert for Certificate {
     }
 }
 
-fn read(files: &TlsConfig) -> Result<CertifiedKey, TlsError> {
-    let named = |path: &Path| {
-        let file = path.display().to_string();
-        move |error| TlsError::File { file, error }
-    };
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(named(&files.certificate))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(named(&files.key))?;
+/// Reads a chain and its key, and checks that they belong together.
+pub(crate) fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let chain = read_chain(certificate)?;
+    let file = key.display().to_string();
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File { file, error })?;
     Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
+}
+
+/// Every certificate of a file.
+pub(crate) fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    all.map_err(|error| TlsError::File { file: file.display().to_string(), error })
 }
 
 #[cfg(test)]

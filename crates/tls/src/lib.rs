@@ -1,7 +1,24 @@
-//! Certificates of our TLS listeners: read from files, and replaced while connections are open.
+//! Certificates: of public TLS listeners, replaced while connections are open; and of the farm's own programs, which know
+//! each other by them ([`FarmTls`]).
 
+mod admin;
 mod certificate;
 mod config;
+mod connector;
+mod farm;
+mod identity;
+mod listener;
+mod metrics;
+mod refusal;
+mod stream;
+mod verifier;
 
+pub use admin::{admin_listener, admin_service};
 pub use certificate::{Certificate, TlsError};
-pub use config::TlsConfig;
+pub use config::{FarmTlsConfig, TlsConfig};
+pub use connector::FarmConnector;
+pub use farm::{FarmTls, connect};
+pub use identity::{Expected, Identity, IdentityError, Role};
+pub use listener::{FarmListener, Gate, Peer};
+pub use refusal::PeerRefusal;
+pub use stream::{FarmReader, FarmStream, FarmWriter};

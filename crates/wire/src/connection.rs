@@ -56,12 +56,14 @@ pub struct MessageWriter<W> {
     to: W,
     ready: VecDeque<Bytes>,
     ready_bytes: usize,
+    /// Something was written and may still wait in the stream, as TLS makes it wait.
+    unflushed: bool,
 }
 
 impl<W: AsyncWrite + Unpin> MessageWriter<W> {
     /// Writes messages to `to`.
     pub fn new(to: W) -> Self {
-        Self { to, ready: VecDeque::new(), ready_bytes: 0 }
+        Self { to, ready: VecDeque::new(), ready_bytes: 0, unflushed: false }
     }
 
     /// Puts a message in line; [`Self::flush`] writes it.
@@ -80,6 +82,11 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
         self.ready_bytes
     }
 
+    /// Whether [`Self::flush`] has something to do: bytes in line, or in a stream that has its own.
+    pub fn wants_flush(&self) -> bool {
+        self.unflushed || !self.ready.is_empty()
+    }
+
     /// Writes all that is in line. Cancel-safe: what was not written stays in line.
     ///
     /// # Errors
@@ -89,6 +96,7 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
             let slices: Vec<_> =
                 self.ready.iter().take(MAX_SLICES).map(|bytes| IoSlice::new(bytes)).collect();
             let mut count = self.to.write_vectored(&slices).await?;
+            self.unflushed = true;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -102,6 +110,8 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
                 self.ready.pop_front();
             }
         }
+        self.to.flush().await?;
+        self.unflushed = false;
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use crate::tree;
 
 const HEAD: &str = "# Configuration\n\n\
 Written from the sources by a house test; do not edit. Every key is optional; an unknown one is an error. The defaults\n\
-stand in each program's `config.rs`.\n";
+stand in each program's `config.rs`. The file of a program of its own also takes `log` (what to log, such as `info` or\n\
+`millrace_node=debug,info`) and a section `[registry]` (where etcd is; see the shipped examples).\n";
 
 /// A struct of settings: its name and its keys as (name, type, meaning).
 type Table = (String, Vec<[String; 3]>);

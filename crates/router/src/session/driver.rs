@@ -100,7 +100,7 @@ impl Session {
         };
         let (said, written) = match &mut self.link {
             Some(state) => {
-                let pending = state.link.writer.pending_bytes() > 0;
+                let pending = state.link.writer.wants_flush();
                 (Some(state.link.reader.next()), pending.then(|| state.link.writer.flush()))
             }
             None => (None, None),

@@ -1,10 +1,11 @@
-//! What standalone is told by signals: SIGTERM and SIGINT stop it, SIGHUP has it read its settings again.
+//! What a program is told by signals: SIGTERM and SIGINT stop it, SIGHUP has it read its settings again.
 
 use std::io::{self, IsTerminal as _};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals it listens to.
+#[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -13,7 +14,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Listens from now on. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The system's, when a handler cannot be set.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -24,7 +28,7 @@ impl Signals {
     }
 
     /// Waits for the word to stop.
-    pub async fn any(&mut self) {
+    pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -32,14 +36,14 @@ impl Signals {
     }
 
     /// Waits for what comes first.
-    pub async fn next(&mut self) -> Order {
+    pub async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => Order::Stop,
-            _ = self.interrupt.recv() => Order::Stop,
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
             // The terminal it was started on is gone: nobody asks for a reload.
             _ = self.hangup.recv() => match self.on_terminal && !io::stdin().is_terminal() {
-                true => Order::Stop,
-                false => Order::Reload,
+                true => Told::Stop,
+                false => Told::Reload,
             },
         }
     }
@@ -47,7 +51,7 @@ impl Signals {
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum Told {
     /// Stop.
     Stop,
     /// Read the settings again.
