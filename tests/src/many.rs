@@ -37,14 +37,21 @@ pub struct ManyOptions {
     pub nodes: usize,
     /// `router-1` and so on.
     pub routers: usize,
+    /// `origin-1` and so on.
+    pub origins: usize,
     /// Encoded rungs: name, short side, kbit/s.
     pub rungs: Vec<(&'static str, u32, u32)>,
 }
 
 impl Default for ManyOptions {
-    /// Two nodes, one router, and two small rungs.
+    /// Two nodes, one router, one origin, and two small rungs.
     fn default() -> Self {
-        Self { nodes: 2, routers: 1, rungs: vec![("240p", 240, 400), ("144p", 144, 200)] }
+        Self {
+            nodes: 2,
+            routers: 1,
+            origins: 1,
+            rungs: vec![("240p", 240, 400), ("144p", 144, 200)],
+        }
     }
 }
 
@@ -82,7 +89,8 @@ impl ManyFarm {
         let etcd = Etcd::start(EtcdVersion::V3_7, 1)?;
         let http = HttpClient::default();
         let mut farm = Self { programs: BTreeMap::new(), etcd, options, http, run_dir, scratch };
-        let mut names = vec!["origin-1".to_owned(), "api-1".to_owned()];
+        let mut names = vec!["api-1".to_owned()];
+        names.extend((1..=farm.options.origins).map(|number| format!("origin-{number}")));
         names.extend((1..=farm.options.nodes).map(|number| format!("node-{number}")));
         names.extend((1..=farm.options.routers).map(|number| format!("router-{number}")));
         for name in &names {

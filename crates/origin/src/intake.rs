@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{DefaultBodyLimit, Path, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
-    routing::{post, put},
+    routing::{get, post, put},
 };
 use bytes::Bytes;
 use millrace_hls::{
@@ -20,7 +21,11 @@ use millrace_telemetry::Clock;
 use millrace_types::{Epoch, MediaTime, StreamId};
 use serde::de::DeserializeOwned;
 
-use crate::{player::Player, stream::Stream};
+use crate::{
+    peer::{PLAYERS_HEADER, RELAY_PREFIX},
+    player::{Asked, Player},
+    stream::Stream,
+};
 
 /// Half a second at the highest bitrate that is taken, with room to spare.
 const MAX_BODY_BYTES: usize = 16 << 20;
@@ -68,6 +73,7 @@ pub(crate) fn routes(shared: Arc<Player>) -> Router {
         .route("/intake/v1/{stream}/part", put(part))
         .route("/intake/v1/{stream}/health", put(health))
         .route("/intake/v1/{stream}/end", post(end))
+        .route(&format!("{RELAY_PREFIX}/{{*path}}"), get(relay))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(shared)
 }
@@ -172,6 +178,18 @@ async fn end(
         tracing::info!(stream = %known.id, %epoch, "stream ended");
     }
     Ok(StatusCode::OK)
+}
+
+/// Another origin asks for what its players want of a stream that is recorded here. Never asks on: requests cannot go in
+/// circles.
+async fn relay(State(shared): Shared, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().strip_prefix(RELAY_PREFIX).unwrap_or_default();
+    let asked = Asked::new("GET", path, uri.query(), "");
+    let players = headers.get(PLAYERS_HEADER).and_then(|count| count.to_str().ok()?.parse().ok());
+    match shared.serve_own(asked, players.unwrap_or(1)).await {
+        Some(answer) => hyper::Response::from(answer).map(Body::new),
+        None => (StatusCode::MISDIRECTED_REQUEST, "not a stream of this origin").into_response(),
+    }
 }
 
 fn find(shared: &Player, stream: StreamId) -> Result<Arc<Stream>, IntakeError> {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use axum::serve::ListenerExt;
+use millrace_registry::Registry;
 use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, admin_routes};
 use millrace_tls::{Certificate, TlsError};
 use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
@@ -18,10 +19,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, intake,
+    Config,
+    awake::Awake,
+    intake,
     listener::PlayerListener,
     metrics::OriginMetrics,
+    owners::Owners,
     player::Player,
+    relay::Relay,
     streams::{Retention, Streams},
 };
 
@@ -102,11 +107,15 @@ impl Running {
     }
 }
 
-/// Starts an origin whose metrics are registered in `metrics`.
+/// Starts an origin whose metrics are registered in `metrics`. It finds the other origins, and who owns what, in `registry`.
 ///
 /// # Errors
 /// [`StartError`]: nothing runs then.
-pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartError> {
+pub async fn start(
+    config: Config,
+    registry: Registry,
+    metrics: Metrics,
+) -> Result<Running, StartError> {
     if !config.listen_intake.ip().is_loopback() {
         return Err(StartError::PlainIntake(config.listen_intake));
     }
@@ -128,13 +137,14 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
         admin: address(&admin),
     };
 
-    let player = Arc::new(Player {
-        streams: Arc::new(Streams::default()),
-        metrics: OriginMetrics::new(&metrics),
-        clock: SystemClock::new(),
-    });
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
+    let player = Arc::new(player(&config, registry.clone(), &metrics));
+    let moved = stop.clone().run_until_cancelled_owned(player.owners.clone().give_up_moved());
+    tasks.spawn(async move { moved.await.unwrap_or_default() });
+    let awake = player.awake.clone().run(registry, player.owners.clone());
+    let awake = stop.clone().run_until_cancelled_owned(awake);
+    tasks.spawn(async move { awake.await.unwrap_or_default() });
     let max_connections = Arc::new(AtomicUsize::new(config.max_connections));
     let listeners = [(playback, None)].into_iter().chain(secure.map(|(tcp, tls)| (tcp, Some(tls))));
     for (tcp, tls) in listeners {
@@ -151,6 +161,14 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
     tasks.spawn(sweep(player, retention, stop.clone()));
     readiness.set(true);
     Ok(Running { addresses, certificate, max_connections, stop, readiness, tasks })
+}
+
+fn player(config: &Config, registry: Registry, metrics: &Metrics) -> Player {
+    let (streams, clock) = (Arc::new(Streams::default()), SystemClock::new());
+    let metrics = OriginMetrics::new(metrics);
+    let owners = Owners::new(config.name.clone(), registry, streams.clone());
+    let relay = Arc::new(Relay::new(owners.clone(), clock, metrics.clone()));
+    Player { streams, metrics, clock, owners, relay, awake: Arc::new(Awake::new(clock)) }
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
