@@ -131,6 +131,7 @@ impl Feed {
             rungs: vec![RUNG.parse()?],
             part_target_ms: 334,
             hold_back_ms: 1500,
+            restores: Vec::new(),
         };
         let json = "content-type: application/json".to_owned();
         intake.put(&open_path(&stream), &[json], &serde_json::to_vec(&open)?)?;

@@ -37,6 +37,8 @@ pub struct ManyOptions {
     pub nodes: usize,
     /// `router-1` and so on.
     pub routers: usize,
+    /// `origin-1` and so on.
+    pub origins: usize,
     /// Encoded rungs: name, short side, kbit/s.
     pub rungs: Vec<(&'static str, u32, u32)>,
     /// Whether the programs and etcd know each other by certificates.
@@ -44,10 +46,10 @@ pub struct ManyOptions {
 }
 
 impl Default for ManyOptions {
-    /// Two nodes, one router, and two small rungs.
+    /// Two nodes, one router, one origin, and two small rungs.
     fn default() -> Self {
         let rungs = vec![("240p", 240, 400), ("144p", 144, 200)];
-        Self { nodes: 2, routers: 1, rungs, tls: false }
+        Self { nodes: 2, routers: 1, origins: 1, rungs, tls: false }
     }
 }
 
@@ -83,7 +85,8 @@ impl ManyFarm {
             scratch.path().file_name().context("invariant: a scratch folder has a name")?;
         let run_dir = std::env::temp_dir().join(unique);
         fs::create_dir(&run_dir)?;
-        let mut names = vec!["origin-1".to_owned(), "api-1".to_owned()];
+        let mut names = vec!["api-1".to_owned()];
+        names.extend((1..=options.origins).map(|number| format!("origin-{number}")));
         names.extend((1..=options.nodes).map(|number| format!("node-{number}")));
         names.extend((1..=options.routers).map(|number| format!("router-{number}")));
         let certs = match options.tls {

@@ -27,4 +27,6 @@ pub use query::{BlockUntil, Query, QueryError};
 pub use record::{Hash, HashError, InitRecord, PartRecord, RenditionKind};
 pub use reload::{PARK_LIMIT, Reload};
 pub use rung::LISTED_SEGMENTS;
-pub use window::{Accepted, PartLookup, Refusal, RungStatus, StreamOpen, TARGET_DURATION, Window};
+pub use window::{
+    Accepted, Backlog, PartLookup, Refusal, RungStatus, StreamOpen, TARGET_DURATION, Window,
+};

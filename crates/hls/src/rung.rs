@@ -8,7 +8,7 @@ use bytes::Bytes;
 use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime, Msn, PartNo, RungId};
 
 use crate::{
-    Accepted, Hash, InitRecord, PartRecord, Refusal, RenditionKind,
+    Accepted, Backlog, Hash, InitRecord, PartRecord, Refusal, RenditionKind,
     segment::{Part, Segment},
 };
 
@@ -72,6 +72,7 @@ impl RungWindow {
         &mut self,
         record: PartRecord,
         bytes: Bytes,
+        in_order: bool,
     ) -> Result<Accepted, Refusal> {
         if !self.inits.iter().any(|(init, _)| init.hash == record.init) {
             return Err(Refusal::UnknownInit { init: record.init });
@@ -95,7 +96,7 @@ impl RungWindow {
         in_range(is_next || self.early.len() < MAX_EARLY_PARTS, &record.rung, "count of parts")?;
         self.early.insert(at, Part { record, bytes });
         self.advance();
-        self.give_up_hole();
+        self.give_up_hole(in_order);
         Ok(Accepted::Added)
     }
 
@@ -144,8 +145,8 @@ impl RungWindow {
     }
 
     /// A hole that nobody fills must not stop the stream: it becomes a gap, past the patience or when its writer has gone
-    /// past it.
-    fn give_up_hole(&mut self) {
+    /// past it; at once when parts come `in_order`, from a window that has the same hole.
+    fn give_up_hole(&mut self, in_order: bool) {
         let (Some((next, _)), Some((newest, _))) = (self.next(), self.early.keys().next_back())
         else {
             return;
@@ -153,7 +154,8 @@ impl RungWindow {
         let beyond = |(msn, part): &&(Msn, PartNo)| *msn > next && part.0 == 0;
         let Some(&(resume, _)) = self.early.keys().find(beyond) else { return };
         let resumed = self.early[&(resume, PartNo(0))].record.clone();
-        if newest.0 <= next.0 + PATIENCE_SEGMENTS && !self.is_skipped_by(&resumed) {
+        let is_early = newest.0 <= next.0 + PATIENCE_SEGMENTS;
+        if is_early && !in_order && !self.is_skipped_by(&resumed) {
             return;
         }
         self.early = self.early.split_off(&(resume, PartNo(0)));
@@ -264,6 +266,39 @@ impl RungWindow {
     /// The segments a playlist names: the newest [`LISTED_SEGMENTS`] closed ones and the open one.
     pub(crate) fn listed(&self) -> impl DoubleEndedIterator<Item = &Segment> {
         self.segments.range(self.closed_count().saturating_sub(LISTED_SEGMENTS)..)
+    }
+
+    /// See [`Window::backlog`](crate::Window::backlog).
+    pub(crate) fn backlog(&self) -> Vec<Backlog> {
+        let (mut backlog, mut pushed) = (Vec::new(), None);
+        let listed = self.listed().flat_map(|segment| {
+            let last = segment.parts.len().saturating_sub(1);
+            let ends = move |index| segment.closed && index == last;
+            segment.parts.iter().enumerate().map(move |(index, part)| (part, ends(index)))
+        });
+        let early = self.early.values().map(|part| (part, false));
+        let init = |hash| self.inits.iter().find(|(init, _)| Some(init.hash) == hash).cloned();
+        for (part, ends) in listed.chain(early) {
+            if pushed != Some(part.record.init) {
+                pushed = Some(part.record.init);
+                backlog.extend(init(pushed).map(|(record, bytes)| Backlog::Init(record, bytes)));
+            }
+            let last = part.record.last || ends;
+            let record = PartRecord { last, ..part.record.clone() };
+            backlog.push(Backlog::Part(record, part.bytes.clone()));
+        }
+        let newest = self.inits.last().filter(|(init, _)| Some(init.hash) != pushed);
+        let newest = newest.cloned().map(|(record, bytes)| Backlog::Init(record, bytes));
+        backlog.extend(newest);
+        backlog
+    }
+
+    /// How far the run comes with parts; gaps behind it are not restored.
+    pub(crate) fn restorable(&self, rung: &RungId) -> Option<Mark> {
+        let segment = self.listed().rev().find(|segment| !segment.parts.is_empty())?;
+        let record = &segment.parts.last()?.record;
+        let (msn, part, end) = (record.msn, record.part, segment.end);
+        Some(Mark { rung: rung.clone(), msn, part, end, closed: segment.closed })
     }
 
     fn closed_count(&self) -> usize {

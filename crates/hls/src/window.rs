@@ -28,6 +28,10 @@ pub struct StreamOpen {
     pub part_target_ms: u32,
     /// `PART-HOLD-BACK` in milliseconds, at least three times `part_target_ms`.
     pub hold_back_ms: u32,
+    /// How far the writer is about to restore each rung from a window of its own, in order and without holes. Players wait
+    /// until then: what they saw at the origin before this one is not all here yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restores: Vec<Mark>,
 }
 
 /// A record was taken.
@@ -143,6 +147,15 @@ pub struct RungStatus {
     pub bitrate_bps: Option<u64>,
 }
 
+/// A record with its bytes, to be given to another window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backlog {
+    /// An init section, before the first part that needs it.
+    Init(InitRecord, Bytes),
+    /// A part.
+    Part(PartRecord, Bytes),
+}
+
 /// The window of one stream.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -174,6 +187,7 @@ impl Window {
             self.rungs.entry(rung.clone()).or_default();
         }
         self.open.rungs = open.rungs;
+        self.open.restores = open.restores;
         Ok(marks)
     }
 
@@ -239,8 +253,9 @@ impl Window {
         record: PartRecord,
         bytes: Bytes,
     ) -> Result<Accepted, Refusal> {
+        let in_order = !self.is_restored();
         let rung = self.writable(writer, &record.rung)?;
-        rung.add_part(record, bytes)
+        rung.add_part(record, bytes, in_order)
     }
 
     /// The publisher is gone for good: closes what is open; the playlists end with `EXT-X-ENDLIST`.
@@ -289,6 +304,27 @@ impl Window {
     /// The newest writer's announcement; its epoch is the fence.
     pub fn announced(&self) -> &StreamOpen {
         &self.open
+    }
+
+    /// Whether everything is here that the newest writer said it would restore.
+    pub fn is_restored(&self) -> bool {
+        let is_here = |mark: &Mark| {
+            let last = self.rungs.get(&mark.rung).and_then(RungWindow::last);
+            last >= Some((mark.msn, mark.part))
+        };
+        self.ended || self.open.restores.iter().all(is_here)
+    }
+
+    /// What another origin needs of a rung to write the same playlist, in the order in which it needs it: the listed
+    /// segments, then parts that wait for a hole before them. A part that ends a closed segment says so.
+    pub fn backlog(&self, rung: &RungId) -> Vec<Backlog> {
+        self.rungs.get(rung).map(RungWindow::backlog).unwrap_or_default()
+    }
+
+    /// How far each announced rung comes with its backlog: for [`StreamOpen::restores`].
+    pub fn restorable(&self) -> Vec<Mark> {
+        let announced = self.open.rungs.iter().filter_map(|id| Some((id, self.rungs.get(id)?)));
+        announced.filter_map(|(id, rung)| rung.restorable(id)).collect()
     }
 
     /// Whether [`Window::end`] was called.

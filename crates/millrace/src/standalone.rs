@@ -12,7 +12,7 @@ use millrace_origin::Running as Origin;
 use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
 use millrace_telemetry::{LogFormat, Metrics, Signals, Supervisor, Told, init_logs};
-use millrace_types::{NodeId, StreamKey};
+use millrace_types::StreamKey;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -116,9 +116,9 @@ impl Farm {
         let key = demo::open_channel(&registry, state_dir).await?;
         tokio::spawn(channels.keep(registry.clone()));
 
-        let origin = millrace_origin::start(sections.origin, Metrics::new()).await;
-        let origin = origin.context("origin")?;
-        let name: NodeId = "origin-1".parse()?;
+        let name = sections.origin.name.clone();
+        let starting = millrace_origin::start(sections.origin, registry.clone(), Metrics::new());
+        let origin = starting.await.context("origin")?;
         let at = origin.addresses;
         let (intake, playback, admin) = (at.intake, at.playback, at.admin);
         registry.put(&OriginRecord { origin: name, intake, playback, admin }).await?;

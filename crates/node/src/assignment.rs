@@ -8,7 +8,7 @@
 //! Decisions about the worker are `millrace_lifecycle::Worker`'s; this is its driver. Whole messages that a dead worker
 //! left in its socket are still taken: they are parts its successor need not make again.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use millrace_hls::intake;
 use millrace_lifecycle::{Worker, WorkerInput, WorkerOutput};
@@ -16,7 +16,7 @@ use millrace_telemetry::{Clock, SystemClock};
 use millrace_tls::{FarmReader, FarmWriter};
 use millrace_types::{EndReason, Epoch, Mark, Mono, StreamId};
 use millrace_wire::{
-    End, Ended, Heartbeat, Message, MessageReader, MessageWriter, PartAck, Published,
+    End, Ended, Heartbeat, Message, MessageReader, MessageWriter, OriginLost, PartAck, Published,
 };
 use tokio::{
     sync::{
@@ -97,6 +97,7 @@ enum Event {
     Room,
     FromRouter(io::Result<Option<Message>>),
     Published(Mark),
+    OriginLost(SocketAddr),
     ToWorker(io::Result<()>),
     ToRouter(io::Result<()>),
     Beat,
@@ -170,6 +171,9 @@ impl Loop {
                 Event::Published(mark) => {
                     self.it.link.writer.push(&Message::Published(Published { mark }));
                 }
+                Event::OriginLost(intake) => {
+                    self.it.link.writer.push(&Message::OriginLost(OriginLost { intake }));
+                }
                 // A broken socket is followed by the worker's death.
                 Event::ToWorker(Err(error)) => {
                     info!(%error, "worker's socket broke");
@@ -203,6 +207,7 @@ impl Loop {
             message = it.link.reader.next(), if may_feed => Event::FromRouter(message),
             Some(heard) = it.heard.recv() => match heard {
                 Heard::Published(mark) => Event::Published(mark),
+                Heard::OriginLost(intake) => Event::OriginLost(intake),
                 Heard::Fenced => Event::Superseded,
             },
             written = writer.flush(), if self.worker_hears && feeding => {
@@ -268,6 +273,11 @@ impl Loop {
             Ok(Some(Message::Health(health))) => {
                 // Full: the next second's report follows.
                 let _ = self.it.output.commands.try_send(Command::Health(health.json));
+            }
+            Ok(Some(Message::ChangeOrigin(change))) => {
+                let (host, stream) = (self.it.host.clone(), self.it.stream.clone());
+                let epoch = self.it.epoch;
+                tokio::spawn(async move { host.change_origin(stream, epoch, change).await });
             }
             Ok(Some(Message::End(end))) => self.stop(end),
             Ok(Some(_)) => {}

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource};
 use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
+use millrace_wire::ChangeOrigin;
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -24,6 +25,8 @@ const KEPT: Duration = Duration::from_secs(120);
 pub struct Granted {
     /// What it has published from here before.
     pub output: Output,
+    /// The stream's origin.
+    pub origin: OriginClient,
     /// Cancelled when a newer assignment of the stream has come.
     pub superseded: CancellationToken,
 }
@@ -53,6 +56,11 @@ enum Question {
         reply: oneshot::Sender<Result<Granted, Denied>>,
     },
     Report(StreamStatus),
+    ChangeOrigin {
+        stream: StreamId,
+        epoch: Epoch,
+        change: ChangeOrigin,
+    },
     Left {
         stream: StreamId,
         epoch: Epoch,
@@ -127,6 +135,11 @@ impl Host {
         let _ = self.questions.send(Question::Report(status)).await;
     }
 
+    /// The stream that an assignment of `epoch` makes goes to another origin, with all that is kept of it.
+    pub async fn change_origin(&self, stream: StreamId, epoch: Epoch, change: ChangeOrigin) {
+        let _ = self.questions.send(Question::ChangeOrigin { stream, epoch, change }).await;
+    }
+
     /// An assignment has ended; `over`: so has its stream, as far as this host is concerned.
     pub async fn left(
         &self,
@@ -158,7 +171,6 @@ struct Books {
 struct Held {
     epoch: Epoch,
     output: Output,
-    intake: SocketAddr,
     reservation: Option<Reservation>,
     superseded: CancellationToken,
     status: Option<StreamStatus>,
@@ -181,6 +193,13 @@ impl Books {
                         && held.epoch == status.epoch
                     {
                         held.status = Some(status);
+                    }
+                }
+                Question::ChangeOrigin { stream, epoch, change } => {
+                    let origin = self.origin(change.intake);
+                    let held = self.streams.get(&stream).filter(|held| held.epoch == epoch);
+                    if let Some(held) = held {
+                        held.output.change_origin(change.epoch, origin);
                     }
                 }
                 Question::Left { stream, epoch, reason, over } => {
@@ -221,25 +240,24 @@ impl Books {
             Err(no_room) => (None, Some(no_room)),
         };
         let output = match known {
-            Some(held) if held.intake == intake => held.output,
-            _ if refusal.is_none() => self.output(stream.clone(), intake),
-            _ => {
+            Some(held) => held.output,
+            None if refusal.is_none() => Output::start(stream.clone(), self.metrics.clone()),
+            None => {
                 return refusal.map_or(Err(Denied::ShuttingDown), |no_room| Err(no_room.into()));
             }
         };
         let superseded = CancellationToken::new();
-        let granted = Granted { output: output.clone(), superseded: superseded.clone() };
+        let origin = self.origin(intake);
+        let granted = Granted { output: output.clone(), origin, superseded: superseded.clone() };
         let idle_since = reservation.is_none().then(Instant::now);
-        let held =
-            Held { epoch, output, intake, reservation, superseded, status: None, idle_since };
+        let held = Held { epoch, output, reservation, superseded, status: None, idle_since };
         self.streams.insert(stream, held);
         refusal.map_or(Ok(granted), |no_room| Err(no_room.into()))
     }
 
-    fn output(&mut self, stream: StreamId, intake: SocketAddr) -> Output {
+    fn origin(&mut self, intake: SocketAddr) -> OriginClient {
         let new = || OriginClient::new(intake, self.tls.clone());
-        let origin = self.origins.entry(intake).or_insert_with(new);
-        Output::start(stream, origin.clone(), self.metrics.clone())
+        self.origins.entry(intake).or_insert_with(new).clone()
     }
 
     fn left(&mut self, stream: &StreamId, epoch: Epoch, reason: Option<EndReason>, over: bool) {

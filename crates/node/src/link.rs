@@ -162,10 +162,12 @@ async fn staff(
         rungs: hello.ladder.rungs.iter().map(|rung| rung.id.clone()).collect(),
         part_target_ms: hello.part_target_ms,
         hold_back_ms: hello.hold_back_ms,
+        restores: Vec::new(),
     };
     let (heard_by, heard) = mpsc::channel(HEARD);
     let (reply, claimed) = oneshot::channel();
-    let claim = Command::Claim { open, heard: heard_by, reply };
+    let origin = Box::new(granted.origin.clone());
+    let claim = Command::Claim { open, origin, heard: heard_by, reply };
     granted.output.commands.send(claim).await.map_err(|_| internal("output is gone"))?;
     let kind = match hello.ladder.is_transcoded() {
         true => WorkerKind::Transcode,

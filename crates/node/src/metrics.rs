@@ -20,6 +20,8 @@ pub struct NodeMetrics {
     pub parts: IntCounter,
     /// Requests to the origin by result.
     pub pushes: IntCounterVec,
+    /// Origins that did not answer any more, once per stream.
+    pub origin_losses: IntCounter,
     /// From a part's arrival to the origin's word that it is safe, seconds.
     pub push_seconds: Histogram,
     /// Promised share of each dimension of capacity, in its own unit.
@@ -53,6 +55,13 @@ impl NodeMetrics {
             parts: metrics.add(
                 IntCounter::new("millrace_node_parts_total", "Parts taken from workers.")
                     .expect(VALID),
+            ),
+            origin_losses: metrics.add(
+                IntCounter::new(
+                    "millrace_node_origin_losses_total",
+                    "Times that a stream's origin did not answer any more.",
+                )
+                .expect(VALID),
             ),
             pushes: counters("millrace_node_pushes_total", "Requests to the origin.", "result"),
             push_seconds: metrics.add(Histogram::with_opts(push_seconds).expect(VALID)),

@@ -63,6 +63,11 @@ impl OriginClient {
         Self { address, scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
+    /// Whose.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Announces a stream; what it has already, per rung.
     pub async fn open(
         &self,

@@ -1,24 +1,27 @@
 //! What one stream has published from this host: the window of everything its workers made, and the way to the origin.
 //!
 //! One task owns it; assignments speak to it through [`Output`], a bounded queue (policy `Block`). It outlives
-//! assignments: a successor claims it under a higher epoch and continues from its marks.
+//! assignments: a successor claims it under a higher epoch and continues from its marks. And it outlives origins: what is in
+//! the window is given to the next one, or again to one that has lost its memory.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use millrace_hls::{Refusal, StreamOpen, Window, intake};
 use millrace_types::{Epoch, Mark, RungId, StreamId};
 use millrace_wire::{Init, Part};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
+    delivery::{Delivery, Rung, Sender},
     metrics::NodeMetrics,
     origin_client::{OriginClient, OriginError},
-    pusher::{self, Push, Pushed, PusherContext},
+    pusher::{Push, Pushed},
 };
 
 /// Commands that wait for the output's task.
@@ -27,6 +30,8 @@ const QUEUE: usize = 64;
 const FENCE_PATIENCE: Duration = Duration::from_millis(700);
 /// How long the origin may take to have everything, once the stream has ended.
 const END_PATIENCE: Duration = Duration::from_secs(3);
+/// From one delivery of the whole window to the next, at least, when an origin forgets again.
+const REDELIVER_EVERY: Duration = Duration::from_secs(1);
 
 /// What an assignment asks of an output.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub enum Command {
     Claim {
         /// Its announcement.
         open: StreamOpen,
+        /// The stream's origin.
+        origin: Box<OriginClient>,
         /// Where to say what was published, and when a newer writer has taken over.
         heard: mpsc::Sender<Heard>,
         /// What is safe, per rung.
@@ -57,6 +64,15 @@ pub enum Heard {
     Published(Mark),
     /// A newer writer has taken over.
     Fenced,
+    /// The origin whose intake is there does not answer any more.
+    OriginLost(SocketAddr),
+}
+
+/// The stream's media goes there from now on.
+#[derive(Clone, Debug)]
+struct Change {
+    epoch: Epoch,
+    origin: OriginClient,
 }
 
 /// A handle on an output's task, which ends when every handle is dropped.
@@ -64,63 +80,71 @@ pub enum Heard {
 pub struct Output {
     /// Commands go here; await room, or reserve it.
     pub commands: mpsc::Sender<Command>,
+    /// Beside the commands: those wait while the old origin takes nothing.
+    change: watch::Sender<Option<Change>>,
 }
 
 impl Output {
     /// Starts the task of a stream that nothing is known of.
-    pub fn start(stream: StreamId, origin: OriginClient, metrics: NodeMetrics) -> Self {
+    pub fn start(stream: StreamId, metrics: NodeMetrics) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let span = info_span!("output", %stream);
         let (said, hearing) = mpsc::channel(QUEUE);
-        let task = Task { stream, origin, metrics, said, current: None };
-        tokio::spawn(task.run(inbox, hearing).instrument(span));
-        Self { commands }
+        let change = watch::Sender::new(None);
+        let ears = Ears { hearing, changed: change.subscribe() };
+        let task = Task { sender: Sender { stream, said, metrics }, current: None };
+        tokio::spawn(task.run(inbox, ears).instrument(span));
+        Self { commands, change }
+    }
+
+    /// The stream's media, all that is kept of it, goes to `origin` from now on, under `epoch`.
+    pub fn change_origin(&self, epoch: Epoch, origin: OriginClient) {
+        self.change.send_replace(Some(Change { epoch, origin }));
     }
 }
 
+/// What the task hears besides commands.
+struct Ears {
+    hearing: mpsc::Receiver<Pushed>,
+    changed: watch::Receiver<Option<Change>>,
+}
+
 struct Task {
-    stream: StreamId,
-    origin: OriginClient,
-    metrics: NodeMetrics,
-    said: mpsc::Sender<Pushed>,
+    sender: Sender,
     current: Option<Current>,
 }
 
 /// The state since the first claim.
 struct Current {
     window: Window,
+    /// The announcement in force at the origin. Its epoch may be above the window's, by changes of origin.
     open: watch::Sender<StreamOpen>,
     heard: mpsc::Sender<Heard>,
-    rungs: BTreeMap<RungId, Rung>,
-}
-
-struct Rung {
-    queue: mpsc::Sender<Push>,
-    pusher: JoinHandle<()>,
+    delivery: Delivery,
+    delivered_at: Instant,
+    /// It was said that the delivery's origin is lost.
+    said_lost: bool,
 }
 
 impl Task {
-    async fn run(
-        mut self,
-        mut inbox: mpsc::Receiver<Command>,
-        mut hearing: mpsc::Receiver<Pushed>,
-    ) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut ears: Ears) {
         loop {
             tokio::select! {
                 command = inbox.recv() => match command {
-                    Some(Command::Claim { open, heard, reply }) => {
-                        let _ = reply.send(self.claim(open, heard).await);
+                    Some(Command::Claim { open, origin, heard, reply }) => {
+                        let _ = reply.send(self.claim(open, *origin, heard).await);
                     }
-                    Some(Command::Init(epoch, init)) => self.init(epoch, init, &mut hearing).await,
-                    Some(Command::Part(epoch, part)) => self.part(epoch, part, &mut hearing).await,
+                    Some(Command::Init(epoch, init)) => self.init(epoch, init, &mut ears).await,
+                    Some(Command::Part(epoch, part)) => self.part(epoch, part, &mut ears).await,
                     Some(Command::Health(json)) => self.health(json),
                     Some(Command::End(end, done)) => {
-                        self.end(end, &mut hearing).await;
+                        self.end(end, &mut ears).await;
                         let _ = done.send(());
                     }
                     None => return,
                 },
-                Some(pushed) = hearing.recv() => self.tell(pushed),
+                Some(pushed) = ears.hearing.recv() => self.tell(pushed),
+                Ok(()) = ears.changed.changed() => self.change_origin(&mut ears),
             }
         }
     }
@@ -128,6 +152,7 @@ impl Task {
     async fn claim(
         &mut self,
         open: StreamOpen,
+        origin: OriginClient,
         heard: mpsc::Sender<Heard>,
     ) -> Result<Vec<Mark>, Refusal> {
         let own = match &mut self.current {
@@ -138,17 +163,26 @@ impl Task {
                 own
             }
             None => {
-                self.current = Some(Current {
-                    window: Window::open(open.clone()),
-                    open: watch::Sender::new(open.clone()),
-                    heard,
-                    rungs: BTreeMap::new(),
-                });
+                self.begin(&open, origin.clone(), heard);
                 Vec::new()
             }
         };
-        let asked = self.origin.open(&self.stream, &open);
-        match tokio::time::timeout(FENCE_PATIENCE, asked).await {
+        let Some(current) = &self.current else { return Ok(own) };
+        let moves = current.delivery.origin.address() != origin.address();
+        let restores = if moves { current.window.restorable() } else { Vec::new() };
+        let announcement = StreamOpen { restores, ..open.clone() };
+        let asked = origin.open(&self.sender.stream, &announcement);
+        let asked = tokio::time::timeout(FENCE_PATIENCE, asked).await;
+        let known = |theirs: &[Mark]| {
+            own.iter().all(|own| theirs.iter().any(|theirs| theirs.rung == own.rung))
+        };
+        match &asked {
+            Ok(Ok(_)) if moves => self.deliver(origin, true),
+            Ok(Ok(theirs)) if known(theirs) => {}
+            Ok(Err(OriginError::Fenced(_))) => {}
+            Ok(_) | Err(_) => self.deliver(origin, false),
+        }
+        match asked {
             Ok(Ok(theirs)) => Ok(furthest(own, theirs)),
             Ok(Err(OriginError::Fenced(_))) => {
                 Err(Refusal::Fenced { epoch: open.epoch, fence: open.epoch })
@@ -164,24 +198,54 @@ impl Task {
         }
     }
 
-    async fn init(&mut self, epoch: Epoch, init: Init, hearing: &mut mpsc::Receiver<Pushed>) {
+    fn begin(&mut self, open: &StreamOpen, origin: OriginClient, heard: mpsc::Sender<Heard>) {
+        let window = Window::open(open.clone());
+        let open = watch::Sender::new(open.clone());
+        // The claim announces it.
+        let delivery = Delivery::begin(0, origin, &open, &window, true, self.sender.clone());
+        let (delivered_at, said_lost) = (Instant::now(), false);
+        self.current = Some(Current { window, open, heard, delivery, delivered_at, said_lost });
+    }
+
+    /// Gives an origin everything that is kept, and from then on what is new.
+    fn deliver(&mut self, origin: OriginClient, announced: bool) {
+        let Some(current) = &mut self.current else { return };
+        let number = current.delivery.number + 1;
+        let sender = self.sender.clone();
+        let (open, window) = (&current.open, &current.window);
+        current.delivery = Delivery::begin(number, origin, open, window, announced, sender);
+        (current.delivered_at, current.said_lost) = (Instant::now(), false);
+    }
+
+    fn change_origin(&mut self, ears: &mut Ears) {
+        let change = ears.changed.borrow_and_update().clone();
+        let (Some(change), Some(current)) = (change, &self.current) else { return };
+        if change.epoch <= current.open.borrow().epoch {
+            return;
+        }
+        info!(origin = %change.origin.address(), epoch = %change.epoch, "origin changed");
+        current.open.send_modify(|open| open.epoch = change.epoch);
+        self.deliver(change.origin, false);
+    }
+
+    async fn init(&mut self, epoch: Epoch, init: Init, ears: &mut Ears) {
         let Some(current) = &mut self.current else { return };
         match current.window.add_init(epoch, init.record.clone(), init.bytes.clone()) {
             Ok(_) => {
                 let rung = init.record.rung.clone();
-                self.push(rung, Push::Init(init), hearing).await;
+                self.push(&rung, Push::Init(init), ears).await;
             }
             Err(refusal) => self.left("init section", &refusal),
         }
     }
 
-    async fn part(&mut self, epoch: Epoch, part: Part, hearing: &mut mpsc::Receiver<Pushed>) {
+    async fn part(&mut self, epoch: Epoch, part: Part, ears: &mut Ears) {
         let Some(current) = &mut self.current else { return };
-        self.metrics.parts.inc();
+        self.sender.metrics.parts.inc();
         match current.window.add_part(epoch, part.record.clone(), part.bytes.clone()) {
             Ok(_) => {
                 let rung = part.record.rung.clone();
-                self.push(rung, Push::Part(part), hearing).await;
+                self.push(&rung, Push::Part(part), ears).await;
             }
             Err(refusal) => self.left("part", &refusal),
         }
@@ -198,7 +262,8 @@ impl Task {
 
     /// Not waited for, and not tried again: the next report is a second away.
     fn health(&self, json: String) {
-        let (origin, stream) = (self.origin.clone(), self.stream.clone());
+        let Some(current) = &self.current else { return };
+        let (origin, stream) = (current.delivery.origin.clone(), self.sender.stream.clone());
         tokio::spawn(async move {
             if let Err(error) = origin.health(&stream, json).await {
                 debug!(%error, "health not delivered");
@@ -206,9 +271,12 @@ impl Task {
         });
     }
 
-    /// Puts into a rung's queue; while that is full, hears the pushers, so that neither waits for the other.
-    async fn push(&mut self, rung: RungId, push: Push, hearing: &mut mpsc::Receiver<Pushed>) {
-        let queue = self.queue(rung);
+    /// Puts into a rung's queue; while that is full, hears the pushers, so that neither waits for the other. A change of
+    /// origin takes it out of the queue's hands: it is in the window, which the new one gets.
+    async fn push(&mut self, rung: &RungId, push: Push, ears: &mut Ears) {
+        let current = self.current.as_mut().expect("invariant: pushing follows a claim");
+        let delivery = current.delivery.number;
+        let queue = current.delivery.queue(rung);
         let permit = queue.reserve();
         tokio::pin!(permit);
         loop {
@@ -219,64 +287,72 @@ impl Task {
                     }
                     return;
                 }
-                Some(pushed) = hearing.recv() => self.tell(pushed),
+                Some(pushed) = ears.hearing.recv() => self.tell(pushed),
+                Ok(()) = ears.changed.changed() => self.change_origin(ears),
+            }
+            if self.current.as_ref().is_none_or(|current| current.delivery.number != delivery) {
+                return;
             }
         }
     }
 
-    fn queue(&mut self, rung: RungId) -> mpsc::Sender<Push> {
-        let current = self.current.as_mut().expect("invariant: pushing follows a claim");
-        if let Some(rung) = current.rungs.get(&rung) {
-            return rung.queue.clone();
-        }
-        let (queue, pushes) = mpsc::channel(pusher::QUEUE_PARTS);
-        let context = PusherContext {
-            stream: self.stream.clone(),
-            origin: self.origin.clone(),
-            open: current.open.subscribe(),
-            said: self.said.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let span = info_span!("pusher", %rung);
-        let pusher = tokio::spawn(pusher::run(context, pushes).instrument(span));
-        current.rungs.insert(rung, Rung { queue: queue.clone(), pusher });
-        queue
-    }
-
     /// Passes on what came of a push. The assignment's queue never fills: it holds a window's worth, and losing a mark
     /// only makes the router keep input for longer, until the next mark.
-    fn tell(&self, pushed: Pushed) {
-        let Some(current) = &self.current else { return };
+    fn tell(&mut self, pushed: Pushed) {
+        let Some(current) = &mut self.current else { return };
+        let delivery = &current.delivery;
         let heard = match pushed {
-            Pushed::Safe(mark) => Heard::Published(mark),
+            Pushed::Safe(mark) => {
+                current.said_lost = false;
+                Heard::Published(mark)
+            }
             Pushed::Fenced(epoch) if epoch == current.open.borrow().epoch => Heard::Fenced,
-            Pushed::Fenced(_) => return,
+            Pushed::Lost(number) if number == delivery.number && !current.said_lost => {
+                current.said_lost = true;
+                warn!(origin = %delivery.origin.address(), "origin lost");
+                self.sender.metrics.origin_losses.inc();
+                Heard::OriginLost(delivery.origin.address())
+            }
+            Pushed::Forgotten(number) => {
+                let is_due = current.delivered_at.elapsed() >= REDELIVER_EVERY;
+                if number == delivery.number && is_due {
+                    info!("the origin has lost its memory: giving it the window again");
+                    let origin = delivery.origin.clone();
+                    self.deliver(origin, false);
+                }
+                return;
+            }
+            Pushed::Fenced(_) | Pushed::Lost(_) => return,
         };
         let _ = current.heard.try_send(heard);
     }
 
-    async fn end(&mut self, end: intake::End, hearing: &mut mpsc::Receiver<Pushed>) {
+    async fn end(&mut self, end: intake::End, ears: &mut Ears) {
         let Some(current) = &mut self.current else { return };
         // A pusher ends once its queue is closed and empty.
-        let pushers = std::mem::take(&mut current.rungs).into_values().map(|rung| rung.pusher);
-        let emptied = join_all(pushers);
+        let rungs = current.delivery.take_rungs();
+        let emptied = join_all(rungs.into_iter().map(Rung::emptied));
         tokio::pin!(emptied);
         let deadline = tokio::time::sleep(END_PATIENCE);
         tokio::pin!(deadline);
         loop {
             tokio::select! {
                 _ = &mut emptied => break,
-                Some(pushed) = hearing.recv() => self.tell(pushed),
+                Some(pushed) = ears.hearing.recv() => self.tell(pushed),
                 () = &mut deadline => {
                     warn!("origin did not take everything before the end");
                     break;
                 }
             }
         }
-        while let Ok(pushed) = hearing.try_recv() {
+        while let Ok(pushed) = ears.hearing.try_recv() {
             self.tell(pushed);
         }
-        if let Err(error) = self.origin.end(&self.stream, end).await {
+        let Some(current) = &self.current else { return };
+        // Under the epoch that the origin knows.
+        let epoch = end.epoch.max(current.open.borrow().epoch);
+        let told = intake::End { epoch, ..end };
+        if let Err(error) = current.delivery.origin.end(&self.sender.stream, told).await {
             warn!(%error, "origin was not told of the end");
         }
         if !end.continues {

@@ -6,14 +6,15 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{
         ConnectInfo, DefaultBodyLimit, Path, Request, State,
         connect_info::IntoMakeServiceWithConnectInfo,
     },
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{post, put},
+    routing::{get, post, put},
 };
 use bytes::Bytes;
 use millrace_hls::{
@@ -26,7 +27,12 @@ use millrace_types::{Epoch, MediaTime, StreamId};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 
-use crate::{player::Player, stream::Stream, writers::NotTheWriter};
+use crate::{
+    peer::{PLAYERS_HEADER, RELAY_PREFIX},
+    player::{Asked, Player},
+    stream::Stream,
+    writers::NotTheWriter,
+};
 
 /// Half a second at the highest bitrate that is taken, with room to spare.
 const MAX_BODY_BYTES: usize = 16 << 20;
@@ -89,19 +95,24 @@ pub(crate) fn service(shared: Arc<Player>) -> IntoMakeServiceWithConnectInfo<Rou
         .route("/intake/v1/{stream}/part", put(part))
         .route("/intake/v1/{stream}/health", put(health))
         .route("/intake/v1/{stream}/end", post(end))
+        .route(&format!("{RELAY_PREFIX}/{{*path}}"), get(relay))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(guard))
         .with_state(shared);
     pages.into_make_service_with_connect_info()
 }
 
-/// Routers claim, nodes do everything else.
+/// Routers claim, other origins relay, nodes do everything else.
 async fn guard(
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Result<Response, IntakeError> {
-    let role = if request.uri().path().ends_with("/fence") { Role::Router } else { Role::Node };
+    let role = match request.uri().path() {
+        path if path.starts_with(RELAY_PREFIX) => Role::Origin,
+        path if path.ends_with("/fence") => Role::Router,
+        _ => Role::Node,
+    };
     match peer.is_one_of(&[role]) {
         true => Ok(next.run(request).await),
         false => Err(IntakeError::WrongRole),
@@ -216,6 +227,18 @@ async fn end(
         tracing::info!(stream = %known.id, %epoch, "stream ended");
     }
     Ok(StatusCode::OK)
+}
+
+/// Another origin asks for what its players want of a stream that is recorded here. Never asks on: requests cannot go in
+/// circles.
+async fn relay(State(shared): Shared, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().strip_prefix(RELAY_PREFIX).unwrap_or_default();
+    let asked = Asked::new("GET", path, uri.query(), "");
+    let players = headers.get(PLAYERS_HEADER).and_then(|count| count.to_str().ok()?.parse().ok());
+    match shared.serve_own(asked, players.unwrap_or(1)).await {
+        Some(answer) => hyper::Response::from(answer).map(Body::new),
+        None => (StatusCode::MISDIRECTED_REQUEST, "not a stream of this origin").into_response(),
+    }
 }
 
 fn find(shared: &Player, stream: StreamId) -> Result<Arc<Stream>, IntakeError> {

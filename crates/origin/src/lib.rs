@@ -4,14 +4,19 @@
 
 mod answer;
 mod audience;
+mod awake;
 mod body;
 mod config;
 mod http1;
 mod intake;
+mod kept;
 mod listener;
 mod metrics;
+mod owners;
 mod pages;
+mod peer;
 mod player;
+mod relay;
 mod rendition_text;
 mod request_head;
 mod route;

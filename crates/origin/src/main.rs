@@ -13,6 +13,8 @@ use serde_json::json;
 
 /// How long running answers may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the registry may take to be seen, before the origin works without it.
+const SYNC_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Serves live streams as Low-Latency HLS.
 #[derive(Debug, Parser)]
@@ -63,7 +65,10 @@ async fn main() -> anyhow::Result<()> {
     let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry)?;
     let (name, advertise) = (config.name.clone(), config.advertise);
-    let starting = millrace_origin::start(config, Metrics::new());
+    let starting = async {
+        registry.synced(SYNC_PATIENCE).await;
+        millrace_origin::start(config, registry.clone(), Metrics::new()).await
+    };
     let Some(origin) = program.start(starting).await else { return Ok(()) };
     let origin = origin.context("origin")?;
     let at = origin.addresses;

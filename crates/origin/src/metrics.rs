@@ -17,6 +17,7 @@ pub(crate) struct OriginMetrics {
     requests: IntCounterVec,
     /// The one of `requests` that nearly all are: found once.
     answered_200: IntCounter,
+    relays: IntCounterVec,
     pub(crate) sent_bytes: IntCounter,
     pub(crate) intake: IntCounterVec,
     pub(crate) intake_bytes: IntCounter,
@@ -42,6 +43,10 @@ impl OriginMetrics {
                 "millrace_origin_parked_requests",
                 "Requests that wait for a playlist or a part to come.",
             ),
+            relays: by_result(
+                "millrace_origin_relays_total",
+                "Requests for other origins' streams: asked of the owner, joined to one that was, kept, rejected.",
+            ),
             sent_bytes: counter(
                 "millrace_origin_sent_bytes_total",
                 "Bytes of bodies handed to players' connections.",
@@ -65,6 +70,10 @@ impl OriginMetrics {
                 .expect(VALID),
             ),
         }
+    }
+
+    pub(crate) fn count_relay(&self, result: &str) {
+        self.relays.with_label_values(&[result]).inc();
     }
 
     pub(crate) fn count_answer(&self, status: StatusCode) {

@@ -1,19 +1,17 @@
 //! The pages for people: the list of live streams, and the watch page, which finds its stream in its own address.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use crate::stream::Stream;
+use millrace_types::StreamId;
 
 /// The watch page of every stream.
 pub(crate) const WATCH: &[u8] = include_bytes!("../assets/watch.html");
 
-/// The list of streams. Their names need no escaping: see [`millrace_types::StreamId`].
-pub(crate) fn list(streams: &[Arc<Stream>]) -> String {
+/// The list of streams, by name whether each has ended. Their names need no escaping: see [`StreamId`].
+pub(crate) fn list(streams: &BTreeMap<StreamId, bool>) -> String {
     let mut items = String::new();
-    for stream in streams {
-        let id = &stream.id;
-        let ended = stream.look(|window, _| window.is_ended());
-        let note = if ended { " <small>ended</small>" } else { "" };
+    for (id, ended) in streams {
+        let note = if *ended { " <small>ended</small>" } else { "" };
         let _ = writeln!(
             items,
             "<li><a href=\"/watch/{id}\">{id}</a>{note} <a class=\"raw\" href=\"/live/{id}/index.m3u8\">index.m3u8</a></li>"

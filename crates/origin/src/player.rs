@@ -1,6 +1,9 @@
 //! Answers players: from what was asked to an answer. Reading requests and writing answers is [`crate::http1`]'s and hyper's.
+//!
+//! A stream of this origin is answered from its window, any other by its owner. Which of the two it is may change while a
+//! player waits: then it is looked at again.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -10,8 +13,11 @@ use millrace_types::StreamId;
 
 use crate::{
     answer::Answer,
+    awake::Awake,
     metrics::OriginMetrics,
+    owners::{Owner, Owners},
     pages,
+    relay::{Relay, Relayed},
     route::{Asset, Route},
     status,
     stream::{Missing, Stream},
@@ -31,12 +37,20 @@ const BLOCKING: &str = "public, max-age=12";
 const CURRENT: &str = "public, max-age=1";
 const NEVER: &str = "no-store";
 
+/// How long a node may take to bring a stream whose record says that it is here.
+const COMING: Duration = Duration::from_secs(3);
+/// How often a stream may move while one player waits.
+const MOVES: usize = 4;
+
 /// What every connection of players shares.
 pub(crate) struct Player {
     pub(crate) streams: Arc<Streams>,
     pub(crate) writers: Writers,
     pub(crate) metrics: OriginMetrics,
     pub(crate) clock: SystemClock,
+    pub(crate) owners: Owners,
+    pub(crate) relay: Arc<Relay>,
+    pub(crate) awake: Arc<Awake>,
 }
 
 /// What is kept of a request while it waits.
@@ -95,52 +109,124 @@ impl Player {
     }
 
     async fn serve(&self, route: Route, query: Query, gzip: bool) -> Result<Answer, Missing> {
-        Ok(match route {
-            Route::List => {
-                Answer::ok(HTML, NEVER, Bytes::from(pages::list(&self.streams.watchable())))
+        let Some(id) = route.stream() else { return Ok(self.page(&route)) };
+        let _parked = self.parked();
+        for _ in 0..MOVES {
+            let answer = match self.owner(id).await {
+                Owner::Here(stream) => self.window_answer(&stream, &route, query, gzip, 1).await,
+                Owner::There(_) => match self.relay.ask(id, &route, query).await {
+                    Relayed::Here => continue,
+                    Relayed::Missing(missing) => return Err(missing),
+                    Relayed::Playlist(text) => {
+                        return Ok(Answer::playlist(&text, cache(&route, query), gzip));
+                    }
+                    Relayed::Bytes(bytes) => {
+                        let content = if matches!(route, Route::Status(_)) { JSON } else { MEDIA };
+                        return Ok(Answer::ok(content, cache(&route, query), bytes));
+                    }
+                },
+                Owner::Coming => return Err(Missing::Late),
+                Owner::Unknown => return Err(Missing::NotFound),
+            };
+            if self.still_owns(id) {
+                return answer;
             }
+        }
+        Err(Missing::Late)
+    }
+
+    /// The same for another origin and so many of its players, which has to ask the owner: `None` if this one is not.
+    pub(crate) async fn serve_own(&self, asked: Asked, players: u32) -> Option<Answer> {
+        let Target::Route(route, query) = asked.target else { return None };
+        let id = route.stream()?;
+        let _parked = self.parked();
+        let Owner::Here(stream) = self.owner(id).await else { return None };
+        let answer = self.window_answer(&stream, &route, query, false, players).await;
+        self.still_owns(id).then(|| answer.unwrap_or_else(Answer::from))
+    }
+
+    /// Who has the stream, once that is known for certain and nobody is on the way.
+    async fn owner(&self, id: &StreamId) -> Owner {
+        self.awake.sure().await;
+        let mut owner = self.owners.of(id);
+        if matches!(owner, Owner::Coming) {
+            let _ = tokio::time::timeout(COMING, self.owners.changed(id, &owner)).await;
+            owner = self.owners.of(id);
+        }
+        if let Owner::Here(stream) = &owner {
+            stream.restored().await;
+        }
+        owner
+    }
+
+    /// What was found here counts: the stream has not moved meanwhile, nor could it have.
+    fn still_owns(&self, id: &StreamId) -> bool {
+        !self.awake.is_unsure() && !matches!(self.owners.of(id), Owner::There(_))
+    }
+
+    fn page(&self, route: &Route) -> Answer {
+        match route {
             Route::Watch => Answer::ok(HTML, CURRENT, Bytes::from_static(pages::WATCH)),
             Route::Asset(Asset { content_type, bytes, .. }) => {
                 Answer::ok(content_type, "public, max-age=3600", Bytes::from_static(bytes))
             }
-            Route::Status(stream) => {
-                let status = status::of(&*self.stream(&stream)?, &self.clock);
-                Answer::ok(JSON, NEVER, Bytes::from(status.to_string()))
+            _ => Answer::ok(HTML, NEVER, Bytes::from(pages::list(&self.listed()))),
+        }
+    }
+
+    /// Every stream of the farm that can be watched, and whether it has ended.
+    fn listed(&self) -> BTreeMap<StreamId, bool> {
+        let elsewhere = self.owners.elsewhere().into_iter().map(|id| (id, false));
+        let here = self
+            .streams
+            .watchable()
+            .into_iter()
+            .map(|stream| (stream.id.clone(), stream.look(|window, _| window.is_ended())));
+        here.chain(elsewhere).collect()
+    }
+
+    async fn window_answer(
+        &self,
+        stream: &Stream,
+        route: &Route,
+        query: Query,
+        gzip: bool,
+        players: u32,
+    ) -> Result<Answer, Missing> {
+        let cache = cache(route, query);
+        Ok(match route {
+            Route::List | Route::Watch | Route::Asset(_) => self.page(route),
+            Route::Status(_) => {
+                let status = status::of(stream, &self.clock);
+                Answer::ok(JSON, cache, Bytes::from(status.to_string()))
             }
-            Route::Multivariant(stream) => {
-                let stream = self.stream(&stream)?;
-                let _parked = self.parked();
-                Answer::playlist(&stream.multivariant().await?, CURRENT, gzip)
+            Route::Multivariant(_) => Answer::playlist(&stream.multivariant().await?, cache, gzip),
+            Route::Init(_, rung, hash) => Answer::ok(MEDIA, cache, stream.init(rung, *hash)?),
+            Route::Segment(_, rung, msn) => Answer::ok(MEDIA, cache, stream.segment(rung, *msn)?),
+            Route::Part(_, rung, msn, part) => {
+                Answer::ok(MEDIA, cache, stream.part(rung, *msn, *part).await?)
             }
-            Route::Init(stream, rung, hash) => {
-                Answer::ok(MEDIA, FOREVER, self.stream(&stream)?.init(&rung, hash)?)
-            }
-            Route::Segment(stream, rung, msn) => {
-                Answer::ok(MEDIA, FOREVER, self.stream(&stream)?.segment(&rung, msn)?)
-            }
-            Route::Part(stream, rung, msn, part) => {
-                let stream = self.stream(&stream)?;
-                let _parked = self.parked();
-                Answer::ok(MEDIA, FOREVER, stream.part(&rung, msn, part).await?)
-            }
-            Route::Media(stream, rung) => {
-                let stream = self.stream(&stream)?;
-                let _parked = self.parked();
-                let texts = stream.media_playlist(self.clock.mono(), &rung, query).await?;
+            Route::Media(_, rung) => {
+                let texts = stream.media_playlist(self.clock.mono(), rung, query, players).await?;
                 let text = texts.get(query.skip, || None).ok_or(Missing::NotFound)?;
-                let cache = if query.block.is_some() { BLOCKING } else { CURRENT };
                 Answer::playlist(text, cache, gzip)
             }
         })
     }
 
-    fn stream(&self, id: &StreamId) -> Result<Arc<Stream>, Missing> {
-        self.streams.get(id).filter(|stream| stream.is_known()).ok_or(Missing::NotFound)
-    }
-
     fn parked(&self) -> Parked<'_> {
         self.metrics.parked.inc();
         Parked(&self.metrics)
+    }
+}
+
+/// For how long an answer is the right one, wherever it comes from.
+fn cache(route: &Route, query: Query) -> &'static str {
+    match route {
+        Route::Init(..) | Route::Segment(..) | Route::Part(..) => FOREVER,
+        Route::Media(..) if query.block.is_some() => BLOCKING,
+        Route::Media(..) | Route::Multivariant(_) => CURRENT,
+        Route::List | Route::Watch | Route::Asset(_) | Route::Status(_) => NEVER,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a player's URL path names. Strangers write it.
 
-use millrace_hls::Hash;
+use millrace_hls::{Hash, Query};
 use millrace_types::{Msn, PartNo, RungId, StreamId};
 
 /// Something a player can ask for.
@@ -78,6 +78,50 @@ impl Route {
         segments.next().is_none().then_some(route)
     }
 
+    /// The stream it is about; `None` for pages of the origin itself.
+    pub(crate) fn stream(&self) -> Option<&StreamId> {
+        match self {
+            Self::List | Self::Watch | Self::Asset(_) => None,
+            Self::Multivariant(stream)
+            | Self::Status(stream)
+            | Self::Media(stream, _)
+            | Self::Init(stream, ..)
+            | Self::Segment(stream, ..)
+            | Self::Part(stream, ..) => Some(stream),
+        }
+    }
+
+    /// Whether it names a playlist.
+    pub(crate) fn is_playlist(&self) -> bool {
+        matches!(self, Self::Multivariant(_) | Self::Media(..))
+    }
+
+    /// Path and query that name the same, written in one way only.
+    pub(crate) fn target(&self, query: Query) -> String {
+        match self {
+            Self::List | Self::Watch | Self::Asset(_) => "/".to_owned(),
+            Self::Multivariant(stream) => format!("/live/{stream}/index.m3u8"),
+            Self::Status(stream) => format!("/live/{stream}/status.json"),
+            Self::Media(stream, rung) => {
+                let mut directives = Vec::new();
+                if let Some(block) = query.block {
+                    directives.push(format!("_HLS_msn={}", block.msn));
+                    directives.extend(block.part.map(|part| format!("_HLS_part={part}")));
+                }
+                if query.skip {
+                    directives.push("_HLS_skip=YES".to_owned());
+                }
+                let mark = if directives.is_empty() { "" } else { "?" };
+                format!("/live/{stream}/{rung}/index.m3u8{mark}{}", directives.join("&"))
+            }
+            Self::Init(stream, rung, hash) => format!("/live/{stream}/{rung}/init-{hash}.mp4"),
+            Self::Segment(stream, rung, msn) => format!("/live/{stream}/{rung}/{msn}.m4s"),
+            Self::Part(stream, rung, msn, part) => {
+                format!("/live/{stream}/{rung}/{msn}.{part}.m4s")
+            }
+        }
+    }
+
     fn file(stream: StreamId, rung: RungId, file: &str) -> Option<Self> {
         if file == "index.m3u8" {
             return Some(Self::Media(stream, rung));
@@ -112,6 +156,25 @@ mod tests {
         }
         let hash = Hash::of(b"x");
         assert!(Route::parse(&format!("/live/demo/720p/init-{hash}.mp4")).is_some());
+    }
+
+    #[test]
+    fn what_a_route_is_asked_for_by_at_another_origin_names_the_same() {
+        let hash = Hash::of(b"x");
+        let files = ["index.m3u8", "status.json", "720p/index.m3u8", "720p/7.m4s", "720p/7.4.m4s"];
+        let files = files.map(str::to_owned).into_iter().chain([format!("720p/init-{hash}.mp4")]);
+        for path in files.map(|file| format!("/live/demo/{file}")) {
+            let route = Route::parse(&path).unwrap();
+            assert_eq!(route.target(Query::default()), path);
+        }
+        let media = Route::parse("/live/demo/720p/index.m3u8").unwrap();
+        for text in ["_HLS_msn=7", "_HLS_msn=7&_HLS_part=2", "_HLS_msn=7&_HLS_part=2&_HLS_skip=YES"]
+        {
+            let target = media.target(Query::parse(text).unwrap());
+            assert_eq!(target, format!("/live/demo/720p/index.m3u8?{text}"));
+        }
+        let other_order = Query::parse("_HLS_part=2&x=1&_HLS_msn=7").unwrap();
+        assert!(media.target(other_order).ends_with("?_HLS_msn=7&_HLS_part=2"));
     }
 
     #[test]

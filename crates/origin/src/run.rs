@@ -11,6 +11,7 @@ use std::{
 };
 
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
+use millrace_registry::Registry;
 use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, admin_routes};
 use millrace_tls::{
     Certificate, Expected, FarmListener, FarmTls, Peer, Role, TlsError, admin_listener,
@@ -21,10 +22,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, intake,
+    Config,
+    awake::Awake,
+    intake,
     listener::PlayerListener,
     metrics::OriginMetrics,
+    owners::Owners,
+    peer::Peers,
     player::Player,
+    relay::Relay,
     streams::{Retention, Streams},
     writers::Writers,
 };
@@ -111,11 +117,15 @@ impl Running {
     }
 }
 
-/// Starts an origin whose metrics are registered in `metrics`.
+/// Starts an origin whose metrics are registered in `metrics`. It finds the other origins, and who owns what, in `registry`.
 ///
 /// # Errors
 /// [`StartError`]: nothing runs then.
-pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartError> {
+pub async fn start(
+    config: Config,
+    registry: Registry,
+    metrics: Metrics,
+) -> Result<Running, StartError> {
     if config.farm_tls.is_none() && !config.listen_intake.ip().is_loopback() {
         return Err(StartError::PlainIntake(config.listen_intake));
     }
@@ -140,14 +150,14 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
         admin: address(&admin),
     };
 
-    let player = Arc::new(Player {
-        streams: Arc::new(Streams::default()),
-        writers: Writers::default(),
-        metrics: OriginMetrics::new(&metrics),
-        clock: SystemClock::new(),
-    });
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
+    let player = Arc::new(player(&config, farm_tls.clone(), registry.clone(), &metrics));
+    let moved = stop.clone().run_until_cancelled_owned(player.owners.clone().give_up_moved());
+    tasks.spawn(async move { moved.await.unwrap_or_default() });
+    let awake = player.awake.clone().run(registry, player.owners.clone());
+    let awake = stop.clone().run_until_cancelled_owned(awake);
+    tasks.spawn(async move { awake.await.unwrap_or_default() });
     let max_connections = Arc::new(AtomicUsize::new(config.max_connections));
     let listeners = [(playback, None)].into_iter().chain(secure.map(|(tcp, tls)| (tcp, Some(tls))));
     for (tcp, tls) in listeners {
@@ -167,6 +177,20 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
     tasks.spawn(sweep(player, retention, stop.clone()));
     readiness.set(true);
     Ok(Running { addresses, certificate, farm_tls, max_connections, stop, readiness, tasks })
+}
+
+fn player(
+    config: &Config,
+    tls: Option<Arc<FarmTls>>,
+    registry: Registry,
+    metrics: &Metrics,
+) -> Player {
+    let (streams, clock) = (Arc::new(Streams::default()), SystemClock::new());
+    let metrics = OriginMetrics::new(metrics);
+    let owners = Owners::new(config.name.clone(), registry, streams.clone());
+    let relay = Arc::new(Relay::new(owners.clone(), Peers::new(tls), clock, metrics.clone()));
+    let (writers, awake) = (Writers::default(), Arc::new(Awake::new(clock)));
+    Player { streams, writers, metrics, clock, owners, relay, awake }
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

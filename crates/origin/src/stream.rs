@@ -4,7 +4,13 @@
 //! look through `borrow`, and nobody can hold either across an await, since both are closures or end with the expression.
 //! Each rung has a channel of its own beside it, so that a part wakes only those who wait for its rung.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 use millrace_hls::{
@@ -23,6 +29,8 @@ use crate::{
     rendition_text::{RenditionText, Text},
 };
 
+/// How long a node may take to restore what it keeps of a stream.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(3);
 /// A writer that has pushed nothing for so long has nothing to hand over.
 const SILENT: Duration = Duration::from_secs(3);
 
@@ -47,6 +55,8 @@ struct State {
     health: Option<serde_json::Value>,
     /// The newest writer that has handed over all it had, for another to go on.
     handed_over: Option<Epoch>,
+    /// When a writer last announced itself.
+    announced: Instant,
 }
 
 impl State {
@@ -62,6 +72,8 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     pub(crate) audience: Audience,
     state: watch::Sender<State>,
+    /// Up to which change of the registry it is known to be this origin's.
+    owned_as_of: AtomicU64,
 }
 
 impl Stream {
@@ -73,9 +85,11 @@ impl Stream {
             ended: None,
             health: None,
             handed_over: None,
+            announced: Instant::now(),
         };
         state.feed_every_rung();
-        Self { id, audience: Audience::default(), state: watch::Sender::new(state) }
+        let (audience, state) = (Audience::default(), watch::Sender::new(state));
+        Self { id, audience, state, owned_as_of: AtomicU64::new(u64::MAX) }
     }
 
     /// Lets `change` change the window, then wakes those who wait: for `rung`, or for any.
@@ -101,7 +115,30 @@ impl Stream {
     }
 
     pub(crate) fn reopen(&self, now: Mono, open: StreamOpen) -> Result<Vec<Mark>, Refusal> {
+        // First, so that nobody finds what is to be restored with an old time.
+        self.state.send_modify(|state| state.announced = Instant::now());
         self.change(now, None, |window| window.reopen(open))
+    }
+
+    /// Waits until everything is here that the writer said it would restore, or has had time to be.
+    pub(crate) async fn restored(&self) {
+        let deadline = {
+            let state = self.state.borrow();
+            if state.window.is_restored() {
+                return;
+            }
+            state.announced + RESTORE_PATIENCE
+        };
+        let mut changes = self.state.subscribe();
+        let _ = timeout_at(deadline, changes.wait_for(|state| state.window.is_restored())).await;
+    }
+
+    pub(crate) fn is_owned_as_of(&self, change: u64) -> bool {
+        self.owned_as_of.load(Relaxed) == change
+    }
+
+    pub(crate) fn owned_as_of(&self, change: u64) {
+        self.owned_as_of.store(change, Relaxed);
     }
 
     pub(crate) fn fence(&self, now: Mono, epoch: Epoch) -> Result<Vec<Mark>, Refusal> {
@@ -208,12 +245,13 @@ impl Stream {
         }
     }
 
-    /// A rung's media playlist, once it holds what the query asks for.
+    /// A rung's media playlist for so many players, once it holds what the query asks for.
     pub(crate) async fn media_playlist(
         &self,
         now: Mono,
         rung: &RungId,
         query: Query,
+        players: u32,
     ) -> Result<Arc<RenditionText>, Missing> {
         self.settled(rung, |window| match window.reload(rung, query.block) {
             Reload::Ready => Some(Ok(())),
@@ -228,7 +266,8 @@ impl Stream {
         text.get(query.skip, || state.window.media_playlist(rung, query.skip))
             .ok_or(Missing::NotFound)?;
         if counts_as_viewer(&state.window, rung) {
-            self.audience.watched(now, asks_again_after(&state.window, query.block));
+            let each = asks_again_after(&state.window, query.block);
+            self.audience.watched(now, each.saturating_mul(players));
         }
         Ok(text)
     }

@@ -20,15 +20,23 @@ pub(crate) struct Retention {
     pub(crate) idle_end: Duration,
 }
 
+/// Streams by name.
+pub(crate) type ById = BTreeMap<StreamId, Arc<Stream>>;
+
 /// The streams of this origin. Held in a `watch` channel for the same reasons as a stream's state.
 #[derive(Default)]
 pub(crate) struct Streams {
-    by_id: watch::Sender<BTreeMap<StreamId, Arc<Stream>>>,
+    by_id: watch::Sender<ById>,
 }
 
 impl Streams {
     pub(crate) fn get(&self, id: &StreamId) -> Option<Arc<Stream>> {
         self.by_id.borrow().get(id).cloned()
+    }
+
+    /// Changes when a stream comes or goes.
+    pub(crate) fn changes(&self) -> watch::Receiver<ById> {
+        self.by_id.subscribe()
     }
 
     /// Streams that players find.

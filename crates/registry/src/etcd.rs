@@ -6,6 +6,7 @@
 
 mod follow;
 pub mod keeper;
+mod refresh;
 mod session;
 mod write;
 
@@ -101,6 +102,11 @@ impl EtcdStore {
         text: Option<&str>,
     ) -> Result<Outcome, String> {
         write::bounded(&self.shared, &write::Order { key, revision, text, lease: 0 }).await
+    }
+
+    /// Whether the view knows within `patience` what the cluster knew of a folder when it was asked.
+    pub async fn refresh(&self, folder: &str, patience: Duration) -> bool {
+        refresh::refresh(&self.shared, folder, patience).await
     }
 
     /// From now on this handle keeps the key.

@@ -74,6 +74,12 @@ impl Registry {
         self.store.is_reachable()
     }
 
+    /// Reads every record of a type from the store itself, so that the view knows what the store knew when it was asked,
+    /// but for records that are gone by now; whether that was done within `patience`. For a process that has slept.
+    pub async fn refresh<T: Record>(&self, patience: Duration) -> bool {
+        self.store.refresh(&path::<T>(&self.store, ""), patience).await
+    }
+
     /// The record of that key, as last known.
     ///
     /// # Errors

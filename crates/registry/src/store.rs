@@ -63,6 +63,13 @@ impl Store {
         }
     }
 
+    pub async fn refresh(&self, folder: &str, patience: Duration) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Etcd(etcd) => etcd.refresh(folder, patience).await,
+        }
+    }
+
     /// Replaces what was written at `revision` (0: nothing; `None`: whatever is there) by `text` (`None`: deletes it).
     /// An error says what was last seen of the store.
     pub async fn write(

@@ -18,6 +18,8 @@ pub struct RouterMetrics {
     pub placements: IntCounterVec,
     /// Placements lost, by reason.
     pub losses: IntCounterVec,
+    /// Streams given to another origin in place of a lost one.
+    pub origin_changes: IntCounter,
     /// Sessions in which input had to be dropped before it was published.
     pub lossy: IntCounter,
 }
@@ -51,6 +53,10 @@ impl RouterMetrics {
                 "result",
             ),
             losses: counters("millrace_router_losses_total", "Placements lost.", "reason"),
+            origin_changes: counter(
+                "millrace_router_origin_changes_total",
+                "Streams given to another origin in place of a lost one.",
+            ),
             lossy: counter(
                 "millrace_router_lossy_sessions_total",
                 "Sessions in which input had to be dropped before it was published.",

@@ -144,6 +144,8 @@ pub struct StreamReport {
     pub state: &'static str,
     /// Who publishes, or did last.
     pub publisher: Option<PublisherReport>,
+    /// Which origin owns its window.
+    pub origin: Option<NodeId>,
     /// Where it is made.
     pub node: Option<NodeId>,
     /// The process that makes it.
@@ -169,6 +171,7 @@ impl StreamReport {
             stream,
             state: "waiting",
             publisher: None,
+            origin: None,
             node: None,
             worker_pid: None,
             epoch: String::new(),

@@ -9,6 +9,7 @@
 
 mod driver;
 mod link_side;
+mod origin_side;
 mod publisher_side;
 mod record;
 mod status;
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 
 use millrace_lifecycle::{Stream, StreamInput};
 use millrace_media::{Replay, Resume, Timeline, TrackConfig};
-use millrace_registry::{OriginRecord, Registry};
+use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
 use millrace_telemetry::{Clock, SystemClock};
 use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
@@ -26,6 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+use self::origin_side::OriginSide;
 use crate::{
     feed::Feed,
     ingest::Publication,
@@ -90,7 +92,7 @@ pub struct Session {
     silent_so_far: bool,
     ladder: Ladder,
     /// The origin of the stream.
-    origin: Option<OriginRecord>,
+    origin: OriginSide,
     /// Where the stream stood when this router claimed it, until its clock is opened.
     resume: Option<Resume>,
     placing: Option<JoinHandle<Result<Link, Unplaced>>>,
@@ -173,7 +175,7 @@ impl Session {
             left_at: None,
             silent_so_far: false,
             ladder: Ladder::default(),
-            origin: None,
+            origin: OriginSide::default(),
             resume: None,
             placing: None,
             recording: None,

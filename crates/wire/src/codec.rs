@@ -12,8 +12,8 @@ use crate::{
     convert::{self, ConvertError},
     frame::{self, Frame, FrameError},
     message::{
-        Admitted, End, Health, Heartbeat, Hello, Init, Message, Part, PartAck, Published, Ready,
-        Start,
+        Admitted, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message, OriginLost, Part,
+        PartAck, Published, Ready, Start,
     },
     proto,
 };
@@ -46,6 +46,8 @@ mod kind {
     pub const PART: u8 = 14;
     pub const PART_ACK: u8 = 15;
     pub const HEALTH: u8 = 16;
+    pub const ORIGIN_LOST: u8 = 20;
+    pub const CHANGE_ORIGIN: u8 = 21;
 }
 
 /// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
@@ -87,6 +89,14 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::Health(health) => {
             let control = proto::Health { json: health.json.clone() };
             (kind::HEALTH, control.encode_to_vec(), none)
+        }
+        Message::OriginLost(lost) => {
+            let control = proto::OriginLost { intake: lost.intake.to_string() };
+            (kind::ORIGIN_LOST, control.encode_to_vec(), none)
+        }
+        Message::ChangeOrigin(change) => {
+            let (epoch, intake) = (convert::epoch_to(change.epoch), change.intake.to_string());
+            (kind::CHANGE_ORIGIN, proto::ChangeOrigin { epoch, intake }.encode_to_vec(), none)
         }
         Message::End(end) => {
             (kind::END, proto::End { continues: end.continues }.encode_to_vec(), none)
@@ -214,6 +224,16 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
             Message::Heartbeat(Heartbeat { seq: beat.seq, lag_ms: beat.lag_ms })
         }
         kind::HEALTH => Message::Health(Health { json: read::<proto::Health>(&frame)?.json }),
+        kind::ORIGIN_LOST => {
+            let lost: proto::OriginLost = read(&frame)?;
+            Message::OriginLost(OriginLost { intake: convert::address_from(&lost.intake)? })
+        }
+        kind::CHANGE_ORIGIN => {
+            let change: proto::ChangeOrigin = read(&frame)?;
+            let epoch = convert::epoch_from(change.epoch)?;
+            let intake = convert::address_from(&change.intake)?;
+            Message::ChangeOrigin(ChangeOrigin { epoch, intake })
+        }
         kind::END => Message::End(End { continues: read::<proto::End>(&frame)?.continues }),
         kind::PART_ACK => {
             let ack: proto::PartAck = read(&frame)?;

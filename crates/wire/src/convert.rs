@@ -1,5 +1,7 @@
 //! Between the protobuf control parts and the values of `message`. What a peer of another version cannot mean is an error, never a guess.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use millrace_hls::{Hash, InitRecord, PartRecord, RenditionKind};
 use millrace_media::{
@@ -41,6 +43,10 @@ pub fn epoch_to(epoch: Epoch) -> Option<proto::Epoch> {
 pub fn epoch_from(epoch: Option<proto::Epoch>) -> Result<Epoch> {
     let epoch = epoch.ok_or(ConvertError::Field("epoch"))?;
     Ok(Epoch { generation: epoch.generation, placement: epoch.placement })
+}
+
+pub fn address_from(address: &str) -> Result<SocketAddr> {
+    address.parse().map_err(|_| ConvertError::Field("address"))
 }
 
 pub fn mark_to(mark: &Mark) -> proto::Mark {

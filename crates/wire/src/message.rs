@@ -1,8 +1,8 @@
 //! What the programs on a stream's way say to each other, as values. Encoding is in `codec`.
 //!
 //! ```text
-//! router → node    Hello, then Item…, Health, Heartbeat, End
-//! node → router    Admitted | Refused, then Published…, Heartbeat, Ended
+//! router → node    Hello, then Item…, Health, Heartbeat, ChangeOrigin, End
+//! node → router    Admitted | Refused, then Published…, Heartbeat, OriginLost, Ended
 //! node → worker    Start, then Item…, PartAck…, End
 //! worker → node    Ready, then Init, Part…, Heartbeat
 //! ```
@@ -35,6 +35,10 @@ pub enum Message {
     Heartbeat(Heartbeat),
     /// Router → node: how the source does; for the origin's status.
     Health(Health),
+    /// Node → router: the stream's origin takes nothing any more; say which other one does.
+    OriginLost(OriginLost),
+    /// Router → node: this origin owns the stream from here on.
+    ChangeOrigin(ChangeOrigin),
     /// Router → node → worker: the stream is over; flush, close the segment, end.
     End(End),
     /// Worker → node: confined and waiting for work.
@@ -116,6 +120,22 @@ pub struct Heartbeat {
 pub struct Health {
     /// The router's health report, as JSON that nobody on the way reads.
     pub json: String,
+}
+
+/// An origin cannot be reached from the node, or has stopped answering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginLost {
+    /// Its intake, by which the router knows it.
+    pub intake: SocketAddr,
+}
+
+/// A stream's media goes to another origin; the worker makes it as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeOrigin {
+    /// The right to write there, higher than any before: the one that is left knows by it that it does not own the stream.
+    pub epoch: Epoch,
+    /// Where the new one takes media.
+    pub intake: SocketAddr,
 }
 
 /// The stream is over.

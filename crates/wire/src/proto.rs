@@ -172,6 +172,20 @@ pub struct Health {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub struct OriginLost {
+    #[prost(string, tag = "1")]
+    pub intake: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ChangeOrigin {
+    #[prost(message, optional, tag = "1")]
+    pub epoch: Option<Epoch>,
+    #[prost(string, tag = "2")]
+    pub intake: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub struct End {
     #[prost(bool, tag = "1")]
     pub continues: bool,

@@ -15,8 +15,9 @@ use millrace_types::{
     RungKind, VideoRung,
 };
 use millrace_wire::{
-    Admitted, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message, MessageReader,
-    MessageWriter, Part, PartAck, Published, Ready, Refused, Start, blocking, encode,
+    Admitted, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message,
+    MessageReader, MessageWriter, OriginLost, Part, PartAck, Published, Ready, Refused, Start,
+    blocking, encode,
 };
 use proptest::prelude::*;
 
@@ -123,6 +124,8 @@ fn every_message() -> Vec<Message> {
         Message::Ended(Ended { reason: EndReason::Hung, text: "no beat".into() }),
         Message::Heartbeat(Heartbeat { seq: 5, lag_ms: 17 }),
         Message::Health(Health { json: "{}".into() }),
+        Message::OriginLost(OriginLost { intake: "127.0.0.1:7002".parse().unwrap() }),
+        Message::ChangeOrigin(ChangeOrigin { epoch: EPOCH, intake: "[::1]:7002".parse().unwrap() }),
         Message::End(End { continues: true }),
         Message::Ready(Ready {
             version: "0.1.0".into(),

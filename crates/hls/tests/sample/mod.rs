@@ -23,7 +23,13 @@ pub fn epoch(generation: u64, placement: u64) -> Epoch {
 
 pub fn announcement() -> StreamOpen {
     let rungs = ["source", "720p", "audio"].map(rung).to_vec();
-    StreamOpen { epoch: epoch(1, 0), rungs, part_target_ms: 334, hold_back_ms: 1500 }
+    StreamOpen {
+        epoch: epoch(1, 0),
+        rungs,
+        part_target_ms: 334,
+        hold_back_ms: 1500,
+        restores: Vec::new(),
+    }
 }
 
 pub fn init_bytes(name: &str) -> Bytes {

@@ -8,6 +8,7 @@ use millrace_hls::{
     intake::{self, EPOCH_HEADER, RECORD_HEADER},
 };
 use millrace_origin::{Config, Running, start};
+use millrace_registry::Registry;
 use millrace_telemetry::Metrics;
 use millrace_types::{Epoch, FrameRate, MediaTime, Msn, PartNo, RungId, StreamId, Wall};
 use tokio::{
@@ -132,7 +133,12 @@ pub fn part(name: &str, index: u64, number: u32) -> PartRecord {
 impl Farm {
     /// An origin with nothing in it.
     pub async fn start(config: Config) -> Self {
-        let origin = start(config, Metrics::new()).await.unwrap();
+        Self::start_in(config, Registry::in_memory()).await
+    }
+
+    /// The same, of a farm with other origins.
+    pub async fn start_in(config: Config, registry: Registry) -> Self {
+        let origin = start(config, registry, Metrics::new()).await.unwrap();
         Self { origin, stream: "demo".parse().unwrap(), epoch: epoch(1, 0) }
     }
 
@@ -168,7 +174,13 @@ impl Farm {
 
     pub async fn open(&self, epoch: Epoch) -> Response {
         let rungs = ["video", "audio"].map(rung).to_vec();
-        let open = StreamOpen { epoch, rungs, part_target_ms: 334, hold_back_ms: 1500 };
+        let open = StreamOpen {
+            epoch,
+            rungs,
+            part_target_ms: 334,
+            hold_back_ms: 1500,
+            restores: Vec::new(),
+        };
         self.node_json("PUT", &intake::open_path(&self.stream), &open).await
     }
 

@@ -72,7 +72,7 @@ impl Session {
     /// The session is this router's from here on.
     fn own(&mut self, claimed: Claimed) {
         self.machine = Stream::new(self.now(), claimed.epoch);
-        self.origin = claimed.origin;
+        self.origin.now = claimed.origin;
         self.resume = claimed.resume;
         let from = if self.resume.is_some() { "where it stood" } else { "its beginning" };
         self.event("claimed", format!("as {} from {from}", claimed.epoch));
@@ -151,6 +151,7 @@ impl Session {
     }
 
     fn place(&mut self, epoch: Epoch, choice: LadderChoice) {
+        self.replace_lost_origin();
         let source = self.tracks.source();
         self.ladder = match choice {
             LadderChoice::Full => full_ladder(&source, &self.context.ladder),
@@ -168,7 +169,7 @@ impl Session {
             part_target_ms,
             hold_back_ms,
             source_pixels_per_second: self.tracks.pixels_per_second(),
-            origin_intake: self.origin.as_ref().map(|origin| origin.intake),
+            origin_intake: self.origin.now.as_ref().map(|origin| origin.intake),
         };
         self.link = None;
         let (fleet, last) = (self.context.fleet.clone(), self.last.clone());

@@ -85,6 +85,7 @@ impl Session {
         }
         match message {
             Ok(Some(Message::Published(published))) => self.published(published.mark),
+            Ok(Some(Message::OriginLost(lost))) => self.origin_lost(lost.intake),
             Ok(Some(Message::Ended(ended))) => {
                 let reason = ended.reason;
                 if reason == EndReason::Stopped {
@@ -104,6 +105,7 @@ impl Session {
             return;
         }
         self.input(StreamInput::Progressed);
+        self.origin_takes();
         if let Some(state) = self.link.as_mut().filter(|state| !state.progressed) {
             state.progressed = true;
             self.context.fleet.worked(&state.link.node);
@@ -153,6 +155,7 @@ impl Session {
                 state.link.writer.push(&Message::Heartbeat(beat));
             }
         }
+        self.look_for_origin();
         self.look_at_record();
         self.show();
         self.beats += 1;

@@ -15,7 +15,7 @@ impl Session {
             router: self.context.router.clone(),
             epoch: self.machine.epoch(),
             node: self.link.as_ref().map(|state| state.link.node.clone()),
-            origin: self.origin.as_ref().map(|origin| origin.origin.clone()),
+            origin: self.origin.now.as_ref().map(|origin| origin.origin.clone()),
             ladder: self.ladder.clone(),
             since: self.since,
         };
@@ -47,7 +47,9 @@ impl Session {
         }
         let Some(state) = &self.link else { return };
         let holds = seen.is_some_and(|seen| {
-            seen.epoch == epoch && seen.node.as_ref() == Some(&state.link.node)
+            seen.epoch == epoch
+                && seen.node.as_ref() == Some(&state.link.node)
+                && seen.origin.as_ref() == self.origin.now.as_ref().map(|origin| &origin.origin)
         });
         let on_its_way = self.recording.as_ref().is_some_and(|task| !task.is_finished());
         if !holds && !on_its_way {

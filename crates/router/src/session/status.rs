@@ -29,6 +29,7 @@ impl Session {
             report.state = state;
             report.publisher =
                 self.peer.map(|address| PublisherReport { address, connected, away_s });
+            report.origin = self.origin.now.as_ref().map(|origin| origin.origin.clone());
             report.node = self.link.as_ref().map(|state| state.link.node.clone());
             report.worker_pid = self.link.as_ref().map(|state| state.link.admitted.worker_pid);
             report.epoch = self.machine.epoch().to_string();

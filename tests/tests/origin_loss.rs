@@ -1,0 +1,211 @@
+//! The origin that owns a stream may die or freeze at any moment: another one goes on with the same playlist, and no frame is
+//! lost, repeated or moved. Any origin shows the stream at any time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use millrace_testkit::{
+    ClipSpec, Front, HttpClient, Player, PlayerOptions, Publisher, Recording, RenditionRecording,
+    check, until_some,
+};
+use millrace_tests::{ManyFarm, ManyOptions, discontinuities};
+use nix::sys::signal::Signal;
+
+/// How long anything may take that is only waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A stream under way in a farm of two origins: one owns it, players come through a front that tries that one first, and
+/// others go to the other one.
+struct Live {
+    farm: ManyFarm,
+    clip: ClipSpec,
+    publisher: Publisher,
+    owner: String,
+    other: String,
+    at_front: Player,
+    at_other: Player,
+    _front: Front,
+}
+
+impl Live {
+    async fn begin(seconds: u32) -> Self {
+        let options = ManyOptions { nodes: 1, origins: 2, ..ManyOptions::default() };
+        let farm = ManyFarm::start(options).await.unwrap();
+        let router = farm.address("router-1", "rtmp").unwrap();
+        let channel = farm.new_channel("live", router).await.unwrap();
+        let clip = ClipSpec { seconds, ..ClipSpec::default() };
+        let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
+        let owner = owned_by(&farm, None).await;
+        let other = if owner == "origin-1" { "origin-2" } else { "origin-1" }.to_owned();
+        let playback = |name: &str| farm.address(name, "playback").unwrap();
+        let front = Front::start(vec![playback(&owner), playback(&other)]).await.unwrap();
+        let (at_front, at_other) = (watch(front.address()), watch(playback(&other)));
+        for player in [&at_front, &at_other] {
+            player.media(0.3, PATIENCE).await.unwrap();
+        }
+        Self { farm, clip, publisher, owner, other, at_front, at_other, _front: front }
+    }
+
+    /// Waits for the end of the clip; whoever `watches` has all of it, in one piece.
+    async fn end(
+        mut publisher: Publisher,
+        clip: &ClipSpec,
+        watches: Vec<Player>,
+    ) -> Vec<Recording> {
+        let status = publisher.wait(Duration::from_secs(60)).await.unwrap();
+        assert!(status.success(), "the publisher was cut off: {}", publisher.log());
+        let last = clip.frames().last().unwrap() - 2;
+        let mut recordings = Vec::new();
+        for player in watches {
+            player.media(f64::from(clip.seconds) - 0.2, PATIENCE).await.unwrap();
+            let recording = player.stop().await.unwrap();
+            let report = check(&recording, &clip.expected().at_least(0..=last)).unwrap();
+            println!("{report}");
+            report.assert_lossless();
+            for (rung, count) in discontinuities(&recording) {
+                assert_eq!(count, 0, "discontinuities of {rung}");
+            }
+            recordings.push(recording);
+        }
+        recordings
+    }
+}
+
+/// The origin that owns the stream, once it is another than `old`.
+async fn owned_by(farm: &ManyFarm, old: Option<&str>) -> String {
+    let owner = until_some("an origin owns the stream", PATIENCE, async || {
+        let view =
+            farm.stream("router-1", "live").await.ok().filter(|view| view.state == "live")?;
+        let owner = view.rest.get("origin")?.as_str()?.to_owned();
+        (Some(owner.as_str()) != old).then_some(owner)
+    });
+    owner.await.unwrap()
+}
+
+fn watch(at: SocketAddr) -> Player {
+    Player::start(&url(at, "index.m3u8"), PlayerOptions::default())
+}
+
+fn url(at: impl std::fmt::Display, file: &str) -> String {
+    format!("http://{at}/live/live/{file}")
+}
+
+/// The newest part that a playlist lists: segment and number.
+fn newest(playlist: &str) -> Option<(u64, u32)> {
+    let part = playlist.lines().rev().find(|line| line.starts_with("#EXT-X-PART:"))?;
+    let file = part.split("URI=\"").nth(1)?.split(".m4s").next()?;
+    let (segment, number) = file.split_once('.')?;
+    Some((segment.parse().ok()?, number.parse().ok()?))
+}
+
+/// The longest time from the fault to the next part of any rung, or between two parts.
+fn longest_recovery(recording: &Recording, struck: Instant) -> Duration {
+    let next = |rung: &RenditionRecording| rung.next_arrival_after(struck).unwrap_or(Duration::MAX);
+    let rungs = || recording.renditions.iter();
+    rungs().map(next).chain(rungs().map(RenditionRecording::longest_gap)).max().unwrap()
+}
+
+/// What an origin says of one rung now.
+async fn playlist_at(http: &HttpClient, farm: &ManyFarm, origin: &str) -> anyhow::Result<String> {
+    let at = url(farm.address(origin, "playback")?, "source/index.m3u8");
+    let body = http.get_ok(&at, Duration::from_secs(5)).await?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+#[tokio::test]
+async fn a_killed_origins_streams_go_on_at_another_and_it_shows_them_when_it_is_back() {
+    let Live { mut farm, clip, publisher, owner, other, at_front, at_other, _front } =
+        Live::begin(15).await;
+    at_front.media(5.1, PATIENCE).await.unwrap();
+    farm.kill(&owner).unwrap();
+    let struck = Instant::now();
+    assert_eq!(owned_by(&farm, Some(&owner)).await, other);
+    at_front.media(8.0, PATIENCE).await.unwrap();
+    farm.start_again(&owner).await.unwrap();
+    // It sees everything from the beginning: the whole window has moved.
+    let late = watch(farm.address(&owner, "playback").unwrap());
+    let recordings = Live::end(publisher, &clip, vec![at_front, at_other, late]).await;
+    let recordings = &recordings[..2];
+    let longest = recordings.iter().map(|recording| longest_recovery(recording, struck)).max();
+    println!("next part after an origin's death: {:?} at most", longest.unwrap());
+}
+
+#[tokio::test]
+async fn timing_the_next_part_comes_within_two_seconds_of_an_origins_death() {
+    let Live { mut farm, clip, publisher, owner, at_front, at_other, _front, .. } =
+        Live::begin(10).await;
+    at_front.media(5.1, PATIENCE).await.unwrap();
+    farm.kill(&owner).unwrap();
+    let struck = Instant::now();
+    let recordings = Live::end(publisher, &clip, vec![at_front, at_other]).await;
+    let longest = recordings.iter().map(|recording| longest_recovery(recording, struck)).max();
+    println!("next part after an origin's death: {longest:?} at most");
+    assert!(longest.unwrap() <= Duration::from_secs(2), "{longest:?}");
+}
+
+/// Freezes the owner until the stream is elsewhere and `media` seconds of it have come; from then on it shows nothing that
+/// is older than what others have seen.
+async fn freeze(farm: &ManyFarm, owner: &str, at_other: &Player, media: f64) -> String {
+    let http = HttpClient::default();
+    farm.signal(owner, Signal::SIGSTOP).unwrap();
+    let next = owned_by(farm, Some(owner)).await;
+    at_other.media(media, PATIENCE).await.unwrap();
+    // These are asked before it thaws, and answered after.
+    let asked: Vec<_> = (0..3)
+        .map(|_| {
+            let (http, at) = (http.clone(), farm.address(owner, "playback").unwrap());
+            let at = url(at, "source/index.m3u8");
+            tokio::spawn(async move { http.get(&at, PATIENCE).await })
+        })
+        .collect();
+    let seen = newest(&playlist_at(&http, farm, &next).await.unwrap()).unwrap();
+    farm.signal(owner, Signal::SIGCONT).unwrap();
+    for answer in asked {
+        let answer = answer.await.unwrap().unwrap();
+        assert!(answer.status == 200 && newest(&answer.text()).unwrap() >= seen, "{answer:?}");
+    }
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        let shown = newest(&playlist_at(&http, farm, owner).await.unwrap()).unwrap();
+        assert!(shown >= seen, "{owner} shows {shown:?} after {seen:?} was seen at {next}");
+    }
+    next
+}
+
+#[tokio::test]
+async fn a_frozen_origins_streams_go_on_at_another_and_it_shows_nothing_old_when_it_thaws() {
+    let Live { farm, clip, publisher, owner, other, at_front, at_other, _front } =
+        Live::begin(20).await;
+    drop(at_front);
+    at_other.media(3.1, PATIENCE).await.unwrap();
+    let struck = Instant::now();
+    // Longer than its lease in the registry, then for only as long as it takes to move the stream.
+    assert_eq!(freeze(&farm, &owner, &at_other, 9.0).await, other);
+    let watcher = watch(farm.address(&owner, "playback").unwrap());
+    watcher.media(11.0, PATIENCE).await.unwrap();
+    let struck_again = Instant::now();
+    assert_eq!(freeze(&farm, &other, &watcher, 11.0).await, owner);
+    let recordings = Live::end(publisher, &clip, vec![at_other, watcher]).await;
+    let recoveries = [(&recordings[0], struck), (&recordings[1], struck_again)];
+    let recoveries = recoveries.map(|(recording, struck)| longest_recovery(recording, struck));
+    println!("next part after an origin froze: {recoveries:?}");
+}
+
+#[tokio::test]
+async fn the_only_origin_is_given_the_whole_window_when_it_comes_back() {
+    let mut farm =
+        ManyFarm::start(ManyOptions { nodes: 1, ..ManyOptions::default() }).await.unwrap();
+    let router = farm.address("router-1", "rtmp").unwrap();
+    let channel = farm.new_channel("live", router).await.unwrap();
+    let clip = ClipSpec { seconds: 12, ..ClipSpec::default() };
+    let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
+    let before = watch(farm.address("origin-1", "playback").unwrap());
+    before.media(5.1, PATIENCE).await.unwrap();
+    farm.kill("origin-1").unwrap();
+    farm.start_again("origin-1").await.unwrap();
+    let late = watch(farm.address("origin-1", "playback").unwrap());
+    Live::end(publisher, &clip, vec![late]).await;
+}
