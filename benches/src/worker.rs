@@ -49,7 +49,13 @@ pub fn start_order(transcoded: bool) -> Start {
         false => passthrough_ladder(&source),
     };
     let stream = "bench".parse().expect("invariant: a stream's name");
-    Start { stream, epoch: Epoch { generation: 1, placement: 1 }, ladder, resume: Vec::new() }
+    Start {
+        stream,
+        epoch: Epoch { generation: 1, placement: 1 },
+        ladder,
+        resume: Vec::new(),
+        hello: None,
+    }
 }
 
 /// Adds what a message carries to the rung that it is of.

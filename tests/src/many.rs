@@ -1,8 +1,10 @@
 //! A farm of separate programs on loopback: etcd, origins, nodes, routers, an api, each a process that a test can kill, stop
 //! and start again. All of them, and their workers, are gone with their owner.
 
+mod daemon;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -182,7 +184,8 @@ impl ManyFarm {
     pub fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         let running = self.programs.get(name).with_context(|| format!("no {name} runs"))?;
         let pid = i32::try_from(running.child.id())?;
-        let workers = children_of(pid);
+        let workers: BTreeSet<i32> =
+            children_of(pid).into_iter().chain(self.workers(name)).collect();
         kill(Pid::from_raw(pid), signal)?;
         for worker in workers {
             // A worker may end by itself in between.
@@ -274,6 +277,16 @@ impl ManyFarm {
     }
 
     fn spawn(&mut self, name: &str, farm_tls: Option<&str>) -> anyhow::Result<()> {
+        self.spawn_at(name, farm_tls, None)
+    }
+
+    /// `link`: where a node listens for routers, a free port of its choice when not given.
+    fn spawn_at(
+        &mut self,
+        name: &str,
+        farm_tls: Option<&str>,
+        link: Option<SocketAddr>,
+    ) -> anyhow::Result<()> {
         let (kind, _) = name.rsplit_once('-').context("a name such as node-1")?;
         let file = |ending: &str| self.scratch.path().join(format!("{name}.{ending}"));
         fs::write(file("toml"), self.settings(kind, name, farm_tls))?;
@@ -287,7 +300,9 @@ impl ManyFarm {
         let mut command = Command::new(program(&format!("millrace-{kind}"))?);
         command.arg("--config").arg(file("toml")).arg("--ready-json").arg(file("json"));
         for listener in listeners {
-            command.arg(format!("--listen-{listener}")).arg("127.0.0.1:0");
+            let at = link.filter(|_| *listener == "link");
+            let at = at.map_or_else(|| "127.0.0.1:0".to_owned(), |at| at.to_string());
+            command.arg(format!("--listen-{listener}")).arg(at);
         }
         let _ = fs::remove_file(file("json"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -338,6 +353,12 @@ impl Drop for ManyFarm {
         }
         for running in self.programs.values_mut() {
             let _ = running.child.wait();
+        }
+        // Workers whose daemon is gone wait for another.
+        for node in 1..=self.options.nodes {
+            for worker in self.workers(&format!("node-{node}")) {
+                let _ = kill(Pid::from_raw(worker), Signal::SIGKILL);
+            }
         }
         if std::thread::panicking() {
             let mut names: Vec<_> = self.programs.keys().collect();

@@ -46,6 +46,8 @@ pub enum Lost {
     Link,
     /// The worker.
     Worker(EndReason),
+    /// The connection to a node whose daemon had announced it: no failure, and its worker waits.
+    Restart,
 }
 
 /// What the driver observed.
@@ -225,6 +227,9 @@ impl Stream {
     }
 
     fn lost(&mut self, now: Mono, lost: Lost) {
+        if lost == Lost::Restart {
+            return self.place();
+        }
         self.failures += 1;
         if lost == Lost::Worker(EndReason::BadInput) {
             self.bad_inputs += 1;
@@ -352,6 +357,16 @@ mod tests {
             assert_eq!(said(&mut stream), [place(round + 2, LadderChoice::Full)]);
             stream.handle(at(round), StreamInput::Admitted);
             stream.handle(at(round), StreamInput::Progressed);
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_is_upgraded_again_and_again_costs_no_stream_its_ladder() {
+        let mut stream = live();
+        for round in 0..9 {
+            stream.handle(at(round), StreamInput::Lost(Lost::Restart));
+            assert_eq!(said(&mut stream), [place(round + 2, LadderChoice::Full)]);
+            stream.handle(at(round), StreamInput::Admitted);
         }
     }
 

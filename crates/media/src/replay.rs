@@ -116,6 +116,17 @@ impl Replay {
         configs.map(Item::Config).chain(self.items.range(split..).cloned())
     }
 
+    /// What a worker is fed that has taken everything before `seq`: see [`Self::oldest`].
+    pub fn since(&self, seq: u64) -> impl Iterator<Item = Item> + '_ {
+        let split = self.items.partition_point(|item| item.seq() < seq);
+        self.items.range(split..).cloned()
+    }
+
+    /// The oldest item that is held; `None` while there is none.
+    pub fn oldest(&self) -> Option<u64> {
+        self.items.front().map(Item::seq)
+    }
+
     /// Whether a successor can still be fed everything that the last released marks do not cover.
     pub const fn is_lossless(&self) -> bool {
         self.lost_until.is_none()

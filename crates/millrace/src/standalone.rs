@@ -7,7 +7,7 @@ use std::{fs, io, net::TcpListener, path::Path, process::ExitCode, time::Duratio
 
 use anyhow::Context as _;
 use millrace_api::{Api, reachable};
-use millrace_node::{Node, NodeError, end_workers};
+use millrace_node::{Node, NodeError, end_left_behind, end_workers};
 use millrace_origin::Running as Origin;
 use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
@@ -38,6 +38,11 @@ const STOP: Duration = Duration::from_secs(4);
 pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let (settings, dirs) = prepare(arguments)?;
+    let run_dir = settings.sections.node.run_dir.clone();
+    let left = end_left_behind(&run_dir);
+    if left > 0 {
+        warn!(left, "workers of an earlier farm ended: the router of their streams died with it");
+    }
     let supervisor = Supervisor::of_environment();
     let _watch = supervisor.watch();
     let farm = tokio::select! {
@@ -45,7 +50,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
         () = signals.stop() => Err(anyhow::anyhow!("stopped by a signal while starting")),
     };
     let farm = farm.inspect_err(|_| {
-        end_workers();
+        end_workers(&run_dir);
     })?;
     let ready = farm.ready();
     if let Some(path) = &arguments.ready_json {
@@ -72,7 +77,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
         }
         () = signals.stop() => warn!("stopped at once by a second signal"),
     }
-    let workers = end_workers();
+    let workers = end_workers(&run_dir);
     info!(workers, "standalone stopped");
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,9 @@
 //! worker ──Part──→ output       (held back while the output's queue is full: policy Block)
 //! output ──mark──→ Link out
 //! ```
+//! The worker keeps what the origin does not have: a part is acknowledged when it is published, or when the worker is to end.
+//! Without a Link (an adopted worker whose router did not come) it is told to end at once.
+//!
 //! Decisions about the worker are `millrace_lifecycle::Worker`'s; this is its driver. Whole messages that a dead worker
 //! left in its socket are still taken: they are parts its successor need not make again.
 
@@ -16,7 +19,7 @@ use millrace_telemetry::{Clock, SystemClock};
 use millrace_tls::{FarmReader, FarmWriter};
 use millrace_types::{EndReason, Epoch, Mark, Mono, StreamId};
 use millrace_wire::{
-    End, Ended, Heartbeat, Message, MessageReader, MessageWriter, OriginLost, PartAck, Published,
+    End, Ended, Heartbeat, Message, MessageReader, MessageWriter, OriginLost, Published, Restarting,
 };
 use tokio::{
     sync::{
@@ -31,6 +34,8 @@ use tracing::{info, warn};
 use crate::{
     host::{Host, StreamStatus},
     output::{Command, Heard, Output},
+    stopping::Stopping,
+    unpublished::Unpublished,
     worker_process::{WorkerProcess, death_of},
 };
 
@@ -42,6 +47,8 @@ const LINK_SILENCE: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(300);
 /// Input for the worker that may wait in the node, bytes; beyond it the Link is not read.
 const MAX_PENDING_BYTES: usize = 4 << 20;
+/// How long a router should wait for the next daemon before it asks other nodes: a program's restart, with room.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long the rest of a dead worker's socket may take.
 const REMAINS_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -59,8 +66,10 @@ pub struct Assignment {
     pub stream: StreamId,
     /// Its right to write.
     pub epoch: Epoch,
-    /// To and from the router.
-    pub link: Link,
+    /// To and from the router, if it has come.
+    pub link: Option<Link>,
+    /// Told to end at once.
+    pub end: Option<End>,
     /// Started and fed `Start`.
     pub worker: WorkerProcess,
     /// Where parts go.
@@ -69,8 +78,8 @@ pub struct Assignment {
     pub heard: mpsc::Receiver<Heard>,
     /// Cancelled when a newer assignment of the stream has come.
     pub superseded: CancellationToken,
-    /// Cancelled when the node goes down.
-    pub stopping: CancellationToken,
+    /// Said when the node goes down.
+    pub stopping: Stopping,
     /// The node's books.
     pub host: Host,
     /// Real time.
@@ -83,7 +92,7 @@ enum Outcome {
     WorkerEnded(EndReason),
     /// A newer assignment has taken over, here or elsewhere.
     Superseded,
-    /// The node goes down; another takes the stream.
+    /// The node goes down: its successor takes the stream and the worker, or another node the stream alone.
     NodeStops,
 }
 
@@ -115,9 +124,9 @@ enum Ending {
 struct Loop {
     it: Assignment,
     machine: Worker,
-    /// A part or init section that waits for room in the output's queue, and what acknowledges it.
-    pending: Option<(Command, Option<PartAck>)>,
-    link_open: bool,
+    /// A part or init section that waits for room in the output's queue.
+    pending: Option<Command>,
+    unpublished: Unpublished,
     worker_hears: bool,
     worker_speaks: bool,
     router_heard_at: Mono,
@@ -125,6 +134,8 @@ struct Loop {
     beat_at: Mono,
     worker_seq: u64,
     ending: Ending,
+    /// Why the worker ends, in its own word.
+    last_word: Option<EndReason>,
 }
 
 impl Assignment {
@@ -137,14 +148,18 @@ impl Assignment {
             it: self,
             machine,
             pending: None,
-            link_open: true,
+            unpublished: Unpublished::default(),
             worker_hears: true,
             worker_speaks: true,
             router_heard_at: now,
             beat_at: now,
             worker_seq: 0,
             ending: Ending::No,
+            last_word: None,
         };
+        if let Some(end) = this.it.end {
+            this.stop(end);
+        }
         let outcome = this.drive().await;
         this.finish(outcome).await;
     }
@@ -163,16 +178,15 @@ impl Loop {
                 Event::NodeStops => return Outcome::NodeStops,
                 Event::Died(reason) => {
                     self.take_remains().await;
-                    self.input(WorkerInput::Exited(reason));
+                    let told = self.last_word.filter(|_| self.it.worker.is_adopted);
+                    self.input(WorkerInput::Exited(told.unwrap_or(reason)));
                 }
                 Event::FromWorker(message) => self.worker_said(message),
                 Event::Room => self.pass_on(),
                 Event::FromRouter(message) => self.router_said(message),
-                Event::Published(mark) => {
-                    self.it.link.writer.push(&Message::Published(Published { mark }));
-                }
+                Event::Published(mark) => self.published(mark),
                 Event::OriginLost(intake) => {
-                    self.it.link.writer.push(&Message::OriginLost(OriginLost { intake }));
+                    self.tell_router(&Message::OriginLost(OriginLost { intake }));
                 }
                 // A broken socket is followed by the worker's death.
                 Event::ToWorker(Err(error)) => {
@@ -193,18 +207,25 @@ impl Loop {
         let it = &mut self.it;
         let wake = self.machine.deadline().unwrap_or_else(|| it.clock.mono() + BEAT_EVERY);
         let WorkerProcess { child, reader, writer, out_of_memory, .. } = &mut it.worker;
-        let (feeding, telling) = (writer.wants_flush(), it.link.writer.wants_flush());
-        let has_room = writer.pending_bytes() < MAX_PENDING_BYTES;
-        let may_feed = self.link_open && self.ending == Ending::No && has_room;
+        let feeding = writer.wants_flush();
+        let has_room = writer.pending_bytes() < MAX_PENDING_BYTES && self.unpublished.has_room();
+        let may_feed = self.ending == Ending::No && has_room;
+        let (said, written) = match &mut it.link {
+            Some(Link { reader, writer }) => {
+                let telling = writer.wants_flush();
+                (may_feed.then(|| reader.next()), telling.then(|| writer.flush()))
+            }
+            None => (None, None),
+        };
         tokio::select! {
             () = it.superseded.cancelled() => Event::Superseded,
-            () = it.stopping.cancelled() => Event::NodeStops,
+            () = it.stopping.said() => Event::NodeStops,
             reason = death_of(child, out_of_memory) => Event::Died(reason),
             message = reader.next(), if self.worker_speaks && self.pending.is_none() => {
                 Event::FromWorker(message)
             }
             _ = it.output.commands.reserve(), if self.pending.is_some() => Event::Room,
-            message = it.link.reader.next(), if may_feed => Event::FromRouter(message),
+            message = or_never(said) => Event::FromRouter(message),
             Some(heard) = it.heard.recv() => match heard {
                 Heard::Published(mark) => Event::Published(mark),
                 Heard::OriginLost(intake) => Event::OriginLost(intake),
@@ -213,24 +234,38 @@ impl Loop {
             written = writer.flush(), if self.worker_hears && feeding => {
                 Event::ToWorker(written)
             }
-            written = it.link.writer.flush(), if self.link_open && telling => {
-                Event::ToRouter(written)
-            }
+            written = or_never(written) => Event::ToRouter(written),
             _ = beat.tick() => Event::Beat,
             () = sleep_until(it.clock.instant(wake)) => Event::Deadline,
         }
     }
 
-    /// Hands the waiting part to the output, and with that takes it off the worker's hands.
+    /// Hands the waiting part to the output.
     fn pass_on(&mut self) {
-        let Some((command, ack)) = self.pending.take() else { return };
+        let Some(command) = self.pending.take() else { return };
         match self.it.output.commands.try_send(command) {
-            Ok(()) => {
-                let acks = ack.into_iter().map(Message::PartAck);
-                acks.for_each(|ack| self.it.worker.writer.push(&ack));
-            }
-            Err(TrySendError::Full(command)) => self.pending = Some((command, ack)),
+            Ok(()) if self.ending != Ending::No => self.let_go(),
+            Ok(()) => {}
+            Err(TrySendError::Full(command)) => self.pending = Some(command),
             Err(TrySendError::Closed(_)) => warn!("output is gone"),
+        }
+    }
+
+    /// The worker needs to keep nothing any more: what it has said is the output's.
+    fn let_go(&mut self) {
+        let acks = self.unpublished.release().into_iter().map(Message::PartAck);
+        acks.for_each(|ack| self.it.worker.writer.push(&ack));
+    }
+
+    fn published(&mut self, mark: Mark) {
+        let ack = self.unpublished.published(&mark);
+        self.it.worker.writer.push(&Message::PartAck(ack));
+        self.tell_router(&Message::Published(Published { mark }));
+    }
+
+    fn tell_router(&mut self, message: &Message) {
+        if let Some(link) = &mut self.it.link {
+            link.writer.push(message);
         }
     }
 
@@ -245,6 +280,9 @@ impl Loop {
                 WorkerOutput::Drain => {
                     if let Ending::Told(end) = self.ending {
                         self.it.worker.writer.push(&Message::End(end));
+                        if self.pending.is_none() {
+                            self.let_go();
+                        }
                     }
                 }
                 WorkerOutput::Kill => {
@@ -315,12 +353,12 @@ impl Loop {
     fn take(&mut self, message: Message) {
         let epoch = self.it.epoch;
         match message {
-            Message::Init(init) => self.pending = Some((Command::Init(epoch, init), None)),
+            Message::Init(init) => self.pending = Some(Command::Init(epoch, init)),
             Message::Part(part) => {
-                let record = &part.record;
-                let ack = PartAck { rung: record.rung.clone(), msn: record.msn, part: record.part };
-                self.pending = Some((Command::Part(epoch, part), Some(ack)));
+                self.unpublished.add(&part);
+                self.pending = Some(Command::Part(epoch, part));
             }
+            Message::Ended(ended) => self.last_word = Some(ended.reason),
             Message::Heartbeat(beat) => {
                 self.worker_seq = beat.seq;
                 self.report(beat.lag_ms);
@@ -347,14 +385,19 @@ impl Loop {
             self.router_heard_at = now;
         }
         self.beat_at = now;
-        let reading = self.it.worker.writer.pending_bytes() < MAX_PENDING_BYTES;
-        if self.link_open && reading && now.since(self.router_heard_at) > LINK_SILENCE {
+        let full = self.it.worker.writer.pending_bytes() >= MAX_PENDING_BYTES;
+        if full || !self.unpublished.has_room() {
+            // Nobody reads what the router says.
+            self.router_heard_at = now;
+        }
+        if self.pending.is_some() {
+            // Nobody reads what the worker says, which waits for that.
+            self.input(WorkerInput::Beat);
+        }
+        if self.it.link.is_some() && now.since(self.router_heard_at) > LINK_SILENCE {
             self.link_lost("silent");
         }
-        if self.link_open {
-            let beat = Heartbeat { seq: self.worker_seq, lag_ms: 0 };
-            self.it.link.writer.push(&Message::Heartbeat(beat));
-        }
+        self.tell_router(&Message::Heartbeat(Heartbeat { seq: self.worker_seq, lag_ms: 0 }));
     }
 
     fn stop(&mut self, end: End) {
@@ -364,7 +407,7 @@ impl Loop {
 
     /// The router is gone: what it sent is flushed and closed short; its successor begins anew.
     fn link_lost(&mut self, why: &str) {
-        self.link_open = false;
+        self.it.link = None;
         if self.ending == Ending::No {
             info!(why, "link lost: flushing");
             self.stop(End { continues: true });
@@ -375,7 +418,7 @@ impl Loop {
     async fn take_remains(&mut self) {
         let remains = async {
             loop {
-                if let Some((command, _)) = self.pending.take() {
+                if let Some(command) = self.pending.take() {
                     let _ = self.it.output.commands.send(command).await;
                 }
                 match self.it.worker.reader.next().await {
@@ -391,6 +434,7 @@ impl Loop {
         let (stream, epoch) = (self.it.stream.clone(), self.it.epoch);
         let reason = match outcome {
             Outcome::WorkerEnded(reason) => reason,
+            Outcome::NodeStops if self.it.stopping.workers_stay() => return self.hand_over().await,
             Outcome::Superseded | Outcome::NodeStops => {
                 let stops = matches!(outcome, Outcome::NodeStops);
                 info!(stops, "stream left to another assignment");
@@ -417,17 +461,33 @@ impl Loop {
         // The books first: the router's next placement must find the capacity free.
         let over = ended && matches!(self.ending, Ending::Told(End { continues: false }));
         self.it.host.left(stream, epoch, Some(reason), over).await;
-        if self.link_open {
-            while let Ok(Heard::Published(mark)) = self.it.heard.try_recv() {
-                self.it.link.writer.push(&Message::Published(Published { mark }));
-            }
-            let text = format!("worker {}: {}", self.it.worker.pid(), reason.as_str());
-            let ended = Message::Ended(Ended { reason, text });
-            let said = async {
-                self.it.link.writer.send(&ended).await?;
-                self.it.link.writer.shutdown().await
-            };
-            let _ = tokio::time::timeout(LINK_SILENCE, said).await;
+        while let Ok(Heard::Published(mark)) = self.it.heard.try_recv() {
+            self.tell_router(&Message::Published(Published { mark }));
         }
+        let text = format!("worker {}: {}", self.it.worker.pid(), reason.as_str());
+        self.last_words(&Message::Ended(Ended { reason, text })).await;
+    }
+
+    /// Leaves the worker, and what the origin does not have yet with it, to the daemon that comes.
+    async fn hand_over(mut self) {
+        info!(pid = self.it.worker.pid(), "stream left to the next daemon");
+        let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
+        self.last_words(&Message::Restarting(Restarting { grace_ms })).await;
+    }
+
+    async fn last_words(&mut self, message: &Message) {
+        let Some(link) = &mut self.it.link else { return };
+        let said = async {
+            link.writer.send(message).await?;
+            link.writer.shutdown().await
+        };
+        let _ = tokio::time::timeout(LINK_SILENCE, said).await;
+    }
+}
+
+async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource};
+use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource, cost};
 use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
 use millrace_wire::ChangeOrigin;
@@ -13,7 +13,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::NodeMetrics, origin_client::OriginClient, output::Output};
+use crate::{
+    adoption::{Orphan, Unfit},
+    metrics::NodeMetrics,
+    origin_client::OriginClient,
+    output::Output,
+};
 
 /// Questions that wait for the books.
 const QUEUE: usize = 64;
@@ -29,6 +34,8 @@ pub struct Granted {
     pub origin: OriginClient,
     /// Cancelled when a newer assignment of the stream has come.
     pub superseded: CancellationToken,
+    /// The worker that an earlier daemon started for the stream.
+    pub orphan: Option<Orphan>,
 }
 
 /// What one assignment looks like to an operator.
@@ -54,6 +61,11 @@ enum Question {
         demand: Demand,
         intake: SocketAddr,
         reply: oneshot::Sender<Result<Granted, Denied>>,
+    },
+    Abandoned {
+        stream: StreamId,
+        intake: SocketAddr,
+        reply: oneshot::Sender<Option<Granted>>,
     },
     Report(StreamStatus),
     ChangeOrigin {
@@ -107,11 +119,17 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens the books of a host; origins are spoken to with `tls`.
-    pub fn start(ledger: Ledger, tls: Option<Arc<FarmTls>>, metrics: NodeMetrics) -> Self {
+    /// Opens the books of a host on which `orphans` wait for their routers; origins are spoken to with `tls`.
+    pub fn start(
+        ledger: Ledger,
+        tls: Option<Arc<FarmTls>>,
+        metrics: NodeMetrics,
+        orphans: Vec<Orphan>,
+    ) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
         let (origins, streams) = (BTreeMap::new(), BTreeMap::new());
-        let books = Books { ledger, tls, origins, metrics, streams };
+        let mut books = Books { ledger, tls, origins, metrics, streams, orphans: BTreeMap::new() };
+        orphans.into_iter().for_each(|orphan| books.wait_for_router(orphan));
         tokio::spawn(books.run(inbox));
         Self { questions }
     }
@@ -128,6 +146,15 @@ impl Host {
         let question = Question::Admit { stream, epoch, demand, intake, reply };
         self.questions.send(question).await.map_err(|_| Denied::ShuttingDown)?;
         answer.await.map_err(|_| Denied::ShuttingDown)?
+    }
+
+    /// Gives up waiting for the router of an orphan: what it has made is pushed to the origin at `intake`. `None` when it does
+    /// not wait any more.
+    pub async fn abandoned(&self, stream: StreamId, intake: SocketAddr) -> Option<Granted> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question::Abandoned { stream, intake, reply };
+        self.questions.send(question).await.ok()?;
+        answer.await.ok()?
     }
 
     /// Says how an assignment does.
@@ -166,6 +193,14 @@ struct Books {
     origins: BTreeMap<SocketAddr, OriginClient>,
     metrics: NodeMetrics,
     streams: BTreeMap<StreamId, Held>,
+    /// Workers of the daemon before, until their routers come.
+    orphans: BTreeMap<StreamId, Waiting>,
+}
+
+struct Waiting {
+    orphan: Orphan,
+    demand: Demand,
+    reservation: Reservation,
 }
 
 struct Held {
@@ -187,6 +222,9 @@ impl Books {
             match question {
                 Question::Admit { stream, epoch, demand, intake, reply } => {
                     let _ = reply.send(self.admit(stream, epoch, demand, intake));
+                }
+                Question::Abandoned { stream, intake, reply } => {
+                    let _ = reply.send(self.abandoned(stream, intake));
                 }
                 Question::Report(status) => {
                     if let Some(held) = self.streams.get_mut(&status.stream)
@@ -221,6 +259,14 @@ impl Books {
         demand: Demand,
         intake: SocketAddr,
     ) -> Result<Granted, Denied> {
+        let waiting = match self.orphans.remove(&stream) {
+            Some(waiting) if waiting.orphan.work.hello.epoch >= epoch => {
+                let held = waiting.orphan.work.hello.epoch;
+                self.orphans.insert(stream, waiting);
+                return Err(Denied::Old { asked: epoch, held });
+            }
+            waiting => waiting,
+        };
         let mut known = self.streams.remove(&stream);
         if let Some(held) = known.take_if(|held| held.epoch >= epoch && held.reservation.is_some())
         {
@@ -234,7 +280,7 @@ impl Books {
                 self.ledger.release(reservation);
             }
         }
-        let admitted = self.ledger.admit(demand);
+        let (orphan, admitted) = self.reserve(waiting, demand);
         let (reservation, refusal) = match admitted {
             Ok(reservation) => (Some(reservation), None),
             Err(no_room) => (None, Some(no_room)),
@@ -247,8 +293,9 @@ impl Books {
             }
         };
         let superseded = CancellationToken::new();
-        let origin = self.origin(intake);
-        let granted = Granted { output: output.clone(), origin, superseded: superseded.clone() };
+        let (origin, output_of) = (self.origin(intake), output.clone());
+        let granted =
+            Granted { output: output_of, origin, superseded: superseded.clone(), orphan };
         let idle_since = reservation.is_none().then(Instant::now);
         let held = Held { epoch, output, reservation, superseded, status: None, idle_since };
         self.streams.insert(stream, held);
@@ -258,6 +305,47 @@ impl Books {
     fn origin(&mut self, intake: SocketAddr) -> OriginClient {
         let new = || OriginClient::new(intake, self.tls.clone());
         self.origins.entry(intake).or_insert_with(new).clone()
+    }
+
+    /// Promises capacity; a worker that runs already has its own.
+    fn reserve(
+        &mut self,
+        waiting: Option<Waiting>,
+        demand: Demand,
+    ) -> (Option<Orphan>, Result<Reservation, NoRoom>) {
+        let Some(waiting) = waiting else { return (None, self.ledger.admit(demand)) };
+        self.ledger.release(waiting.reservation);
+        if waiting.demand == demand {
+            return (Some(waiting.orphan), Ok(self.ledger.take_over(demand)));
+        }
+        self.metrics.adoptions.with_label_values(&[Unfit::OtherLadder.as_str()]).inc();
+        waiting.orphan.end(Unfit::OtherLadder);
+        (None, self.ledger.admit(demand))
+    }
+
+    fn wait_for_router(&mut self, orphan: Orphan) {
+        let hello = &orphan.work.hello;
+        let (stream, demand) =
+            (hello.stream.clone(), cost(hello.source_pixels_per_second, &hello.ladder));
+        let reservation = self.ledger.take_over(demand);
+        self.orphans.insert(stream, Waiting { orphan, demand, reservation });
+    }
+
+    fn abandoned(&mut self, stream: StreamId, intake: SocketAddr) -> Option<Granted> {
+        let Waiting { orphan, reservation, .. } = self.orphans.remove(&stream)?;
+        let (epoch, superseded) = (orphan.work.hello.epoch, CancellationToken::new());
+        let output = Output::start(stream.clone(), self.metrics.clone());
+        let held = Held {
+            epoch,
+            output: output.clone(),
+            reservation: Some(reservation),
+            superseded: superseded.clone(),
+            status: None,
+            idle_since: None,
+        };
+        self.streams.insert(stream, held);
+        let origin = self.origin(intake);
+        Some(Granted { output, origin, superseded, orphan: Some(orphan) })
     }
 
     fn left(&mut self, stream: &StreamId, epoch: Epoch, reason: Option<EndReason>, over: bool) {
@@ -289,7 +377,8 @@ impl Books {
             set(&self.metrics.promised, resource, promised.amount(resource));
             set(&self.metrics.capacity, resource, capacity.amount(resource));
         }
-        let working = self.streams.values().filter(|held| held.reservation.is_some()).count();
+        let assigned = self.streams.values().filter(|held| held.reservation.is_some()).count();
+        let working = assigned + self.orphans.len();
         self.metrics.workers.set(i64::try_from(working).unwrap_or(i64::MAX));
     }
 }

@@ -7,9 +7,11 @@
 //! ```
 //! An [`assignment`] is one placement of one stream: it owns the Link, the worker process and its supervision, and dies
 //! with either. An [`output`] is what a stream has published from this host: it outlives assignments, so a successor
-//! continues from its marks, and whatever a dead worker delivered is still pushed.
+//! continues from its marks, and whatever a dead worker delivered is still pushed. Workers outlive the daemon: a later one
+//! finds them in its [`run_dir`], and the [`adoption`] of each goes on where it stood.
 
 mod admin;
+mod adoption;
 mod assignment;
 mod children;
 mod config;
@@ -24,10 +26,13 @@ mod origins;
 mod output;
 mod pusher;
 mod reachability;
+mod run_dir;
 mod spares;
+mod stopping;
+mod unpublished;
 mod worker_process;
 
-pub use children::end_workers;
+pub use children::{end_left_behind, end_workers};
 pub use config::Config;
 pub use host::StreamStatus;
 pub use node::{Addresses, Node, NodeError, start};

@@ -7,21 +7,23 @@ use millrace_sched::cost;
 use millrace_telemetry::{Clock, SystemClock};
 use millrace_tls::{FarmListener, FarmStream, Peer};
 use millrace_types::{Mark, RefusalReason};
-use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter, Refused, Start};
+use millrace_wire::{Admitted, End, Hello, Message, MessageReader, MessageWriter, Refused, Start};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
+    adoption::{Orphan, Unfit},
     assignment::{Assignment, Link},
     host::{Granted, Host},
     metrics::NodeMetrics,
     origins::Origins,
-    output::{Command, Heard},
+    output::{Command, Heard, Output},
     spares::Spares,
+    stopping::Stopping,
     worker_process::{WorkerKind, WorkerProcess},
 };
 
@@ -29,6 +31,8 @@ use crate::{
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a worker may take to be at hand when no spare is.
 const WORKER_PATIENCE: Duration = Duration::from_secs(3);
+/// How long an adopted worker waits for its router, which first tries other nodes if this one was away for long.
+const ROUTER_PATIENCE: Duration = Duration::from_secs(5);
 /// Marks that wait for the Link: more than a window of parts of a full ladder.
 const HEARD: usize = 1024;
 
@@ -45,8 +49,10 @@ pub struct Desk {
     pub metrics: NodeMetrics,
     /// Real time.
     pub clock: SystemClock,
-    /// Cancelled when the node goes down.
-    pub stopping: CancellationToken,
+    /// Said when the node goes down.
+    pub stopping: Stopping,
+    /// Every connection there is, from its first byte to the end of its assignment.
+    pub connections: TaskTracker,
 }
 
 /// Why a stream was not taken.
@@ -57,8 +63,12 @@ struct No {
 
 /// Takes connections until the node goes down.
 pub async fn serve(mut listener: FarmListener, desk: Desk) {
-    while let Some((stream, peer)) = desk.stopping.run_until_cancelled(listener.accept()).await {
-        tokio::spawn(connection(stream, peer, desk.clone()));
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = desk.stopping.said() => return,
+        };
+        desk.connections.spawn(connection(stream, peer, desk.clone()));
     }
 }
 
@@ -66,7 +76,11 @@ async fn connection(stream: FarmStream, peer: Peer, desk: Desk) {
     let peer = peer.address;
     let (reader, writer) = stream.into_split();
     let mut link = Link { reader: MessageReader::new(reader), writer: MessageWriter::new(writer) };
-    match timeout(HELLO_TIMEOUT, link.reader.next()).await {
+    let first = tokio::select! {
+        first = timeout(HELLO_TIMEOUT, link.reader.next()) => first,
+        () = desk.stopping.said() => return,
+    };
+    match first {
         Ok(Ok(Some(Message::Hello(hello)))) => {
             let span = info_span!("stream", stream = %hello.stream, epoch = %hello.epoch);
             take(hello, link, desk).instrument(span).await;
@@ -84,9 +98,10 @@ async fn take(hello: Hello, mut link: Link, desk: Desk) {
         Ok((prepared, resume)) => {
             let worker_pid = prepared.worker.pid();
             let after_ms = desk.clock.mono().since(start).as_millis();
-            info!(worker_pid, rungs = hello.ladder.rungs.len(), after_ms, "stream taken");
-            link.writer.push(&Message::Admitted(Admitted { resume, worker_pid }));
-            prepared.with_link(link).run().await;
+            let (rungs, next_seq) = (hello.ladder.rungs.len(), prepared.next_seq);
+            info!(worker_pid, rungs, next_seq, after_ms, "stream taken");
+            link.writer.push(&Message::Admitted(Admitted { resume, worker_pid, next_seq }));
+            prepared.assignment(Some(link), None).run().await;
         }
         Err(No { reason, text }) => {
             debug!(reason = reason.as_str(), text, "stream refused");
@@ -106,22 +121,26 @@ async fn refuse(link: &mut Link, reason: RefusalReason, text: String) -> io::Res
 /// An assignment that only lacks its Link.
 struct Prepared {
     worker: WorkerProcess,
-    granted: Granted,
+    output: Output,
+    superseded: CancellationToken,
     heard: mpsc::Receiver<Heard>,
     hello: Hello,
+    /// The first record that the worker lacks, if it was there already.
+    next_seq: Option<u64>,
     desk: Desk,
 }
 
 impl Prepared {
-    fn with_link(self, link: Link) -> Assignment {
+    fn assignment(self, link: Option<Link>, end: Option<End>) -> Assignment {
         Assignment {
             stream: self.hello.stream,
             epoch: self.hello.epoch,
             link,
+            end,
             worker: self.worker,
-            output: self.granted.output,
+            output: self.output,
             heard: self.heard,
-            superseded: self.granted.superseded,
+            superseded: self.superseded,
             stopping: self.desk.stopping,
             host: self.desk.host,
             clock: self.desk.clock,
@@ -139,10 +158,12 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
     let granted = desk.host.admit(hello.stream.clone(), hello.epoch, demand, intake).await;
     let granted =
         granted.map_err(|denied| No { reason: denied.reason(), text: denied.to_string() })?;
-    match staff(hello, &granted, desk).await {
-        Ok((worker, heard, marks)) => {
+    let Granted { output, origin, superseded, orphan } = granted;
+    match staff(hello, &output, &origin, orphan, desk).await {
+        Ok((staff, marks)) => {
+            let Staff { worker, heard, next_seq } = staff;
             let (hello, desk) = (hello.clone(), desk.clone());
-            Ok((Prepared { worker, granted, heard, hello, desk }, marks))
+            Ok((Prepared { worker, output, superseded, heard, hello, next_seq, desk }, marks))
         }
         Err(no) => {
             desk.host.left(hello.stream.clone(), hello.epoch, None, false).await;
@@ -151,12 +172,73 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
     }
 }
 
+/// Who makes a stream.
+struct Staff {
+    worker: WorkerProcess,
+    heard: mpsc::Receiver<Heard>,
+    next_seq: Option<u64>,
+}
+
+/// Claims the stream, and finds the worker that it has or another.
 async fn staff(
     hello: &Hello,
-    granted: &Granted,
+    output: &Output,
+    origin: &OriginClient,
+    mut orphan: Option<Orphan>,
     desk: &Desk,
-) -> Result<(WorkerProcess, mpsc::Receiver<Heard>, Vec<Mark>), No> {
-    let internal = |text: &str| No { reason: RefusalReason::Internal, text: text.to_owned() };
+) -> Result<(Staff, Vec<Mark>), No> {
+    let kind = match hello.ladder.is_transcoded() {
+        true => WorkerKind::Transcode,
+        false => WorkerKind::Passthrough,
+    };
+    if let Some(unfit) = orphan.as_mut().and_then(|orphan| orphan.fits(hello).err()) {
+        not_adopted(orphan.take(), unfit, desk);
+    }
+    let spare = async {
+        match orphan.is_some() {
+            true => None,
+            false => spare(kind, desk).await,
+        }
+    };
+    let (claimed, spare) = tokio::join!(claim(hello, output, origin), spare);
+    let (resume, heard) = match claimed {
+        Ok(claimed) => claimed,
+        Err(no) => {
+            not_adopted(orphan, Unfit::OtherSession, desk);
+            return Err(no);
+        }
+    };
+    if let Some(unfit) = orphan.as_ref().and_then(|orphan| orphan.follows(&resume).err()) {
+        not_adopted(orphan.take(), unfit, desk);
+    }
+    if let Some(Orphan { worker, work }) = orphan {
+        desk.metrics.adoptions.with_label_values(&["adopted"]).inc();
+        worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
+        let next_seq = Some(work.next_seq);
+        return Ok((Staff { worker, heard, next_seq }, resume));
+    }
+    let spare = match spare {
+        Some(spare) => Some(spare),
+        None => self::spare(kind, desk).await,
+    };
+    let mut worker = spare.ok_or_else(|| internal("no worker could be started"))?;
+    worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
+    worker.writer.push(&Message::Start(Start {
+        stream: hello.stream.clone(),
+        epoch: hello.epoch,
+        ladder: hello.ladder.clone(),
+        resume: resume.clone(),
+        hello: Some(hello.clone()),
+    }));
+    Ok((Staff { worker, heard, next_seq: None }, resume))
+}
+
+/// Fences older writers; what is safe, and where to hear of what follows.
+async fn claim(
+    hello: &Hello,
+    output: &Output,
+    origin: &OriginClient,
+) -> Result<(Vec<Mark>, mpsc::Receiver<Heard>), No> {
     let open = StreamOpen {
         epoch: hello.epoch,
         rungs: hello.ladder.rungs.iter().map(|rung| rung.id.clone()).collect(),
@@ -166,28 +248,55 @@ async fn staff(
     };
     let (heard_by, heard) = mpsc::channel(HEARD);
     let (reply, claimed) = oneshot::channel();
-    let origin = Box::new(granted.origin.clone());
+    let origin = Box::new(origin.clone());
     let claim = Command::Claim { open, origin, heard: heard_by, reply };
-    granted.output.commands.send(claim).await.map_err(|_| internal("output is gone"))?;
-    let kind = match hello.ladder.is_transcoded() {
-        true => WorkerKind::Transcode,
-        false => WorkerKind::Passthrough,
-    };
-    let (claimed, worker) = tokio::join!(claimed, timeout(WORKER_PATIENCE, desk.spares.take(kind)));
-    let resume = match claimed {
-        Ok(Ok(resume)) => resume,
-        Ok(Err(refusal)) => {
-            return Err(No { reason: RefusalReason::Fenced, text: refusal.to_string() });
+    output.commands.send(claim).await.map_err(|_| internal("output is gone"))?;
+    match claimed.await {
+        Ok(Ok(resume)) => Ok((resume, heard)),
+        Ok(Err(refusal)) => Err(No { reason: RefusalReason::Fenced, text: refusal.to_string() }),
+        Err(_) => Err(internal("output is gone")),
+    }
+}
+
+async fn spare(kind: WorkerKind, desk: &Desk) -> Option<WorkerProcess> {
+    timeout(WORKER_PATIENCE, desk.spares.take(kind)).await.ok().flatten()
+}
+
+fn internal(text: &str) -> No {
+    No { reason: RefusalReason::Internal, text: text.to_owned() }
+}
+
+fn not_adopted(orphan: Option<Orphan>, unfit: Unfit, desk: &Desk) {
+    if let Some(orphan) = orphan {
+        desk.metrics.adoptions.with_label_values(&[unfit.as_str()]).inc();
+        orphan.end(unfit);
+    }
+}
+
+/// Waits a while for the router of an orphan. One that does not come is dead, or has placed the stream elsewhere: what the
+/// worker still holds is pushed, which the origin takes only in the first case, and it ends.
+pub async fn without_router(hello: Hello, desk: Desk) {
+    tokio::select! {
+        () = tokio::time::sleep(ROUTER_PATIENCE) => {}
+        () = desk.stopping.said() => return,
+    }
+    let Some(intake) = desk.origins.intake_of(&hello) else { return };
+    let Some(granted) = desk.host.abandoned(hello.stream.clone(), intake).await else { return };
+    let Granted { output, origin, superseded, orphan: Some(orphan) } = granted else { return };
+    match claim(&hello, &output, &origin).await {
+        Ok((_, heard)) => {
+            desk.metrics.adoptions.with_label_values(&["abandoned"]).inc();
+            let Orphan { worker, work } = orphan;
+            let end = work.ended.unwrap_or(End { continues: true });
+            let desk = desk.clone();
+            let prepared =
+                Prepared { worker, output, superseded, heard, hello, next_seq: None, desk };
+            prepared.assignment(None, Some(end)).run().await;
         }
-        Err(_) => return Err(internal("output is gone")),
-    };
-    let mut worker = worker.ok().flatten().ok_or_else(|| internal("no worker could be started"))?;
-    worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
-    worker.writer.push(&Message::Start(Start {
-        stream: hello.stream.clone(),
-        epoch: hello.epoch,
-        ladder: hello.ladder.clone(),
-        resume: resume.clone(),
-    }));
-    Ok((worker, heard, resume))
+        Err(no) => {
+            not_adopted(Some(orphan), Unfit::OtherSession, &desk);
+            desk.host.left(hello.stream, hello.epoch, None, false).await;
+            debug!(reason = no.reason.as_str(), no.text, "orphan's stream is made elsewhere");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `millrace-node`: arguments, configuration, logs, run until a signal, let go of the streams, stop.
+//! `millrace-node`: arguments, configuration, logs, run until a signal, hand the streams over, stop. Its workers stay.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,7 +11,7 @@ use millrace_telemetry::{
 };
 use serde_json::json;
 
-/// How long streams may take to leave.
+/// How long routers may take to be told.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the registry may take to be seen, before the node works without it.
 const SYNC_PATIENCE: Duration = Duration::from_secs(3);
@@ -51,13 +51,15 @@ async fn main() -> anyhow::Result<()> {
     let (log, (registry, config)) = arguments.settings()?;
     let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry)?;
-    let name = config.name.clone();
+    let (name, run_dir) = (config.name.clone(), config.run_dir.clone());
+    // Workers of the daemon before, and their routers, wait for nothing but this one.
     let starting = async {
+        let node = millrace_node::start(config, registry.clone(), Metrics::new()).await;
         registry.synced(SYNC_PATIENCE).await;
-        millrace_node::start(config, registry.clone(), Metrics::new()).await
+        node
     };
     let Some(node) = program.start(starting).await else {
-        end_workers();
+        end_workers(&run_dir);
         return Ok(());
     };
     let node = node.context("node")?;
@@ -68,7 +70,6 @@ async fn main() -> anyhow::Result<()> {
         reloaded(&arguments.program, read, async |_| node.reload()).await;
     };
     program.run(reload).await;
-    program.drain(PATIENCE, node.stop()).await;
-    end_workers();
+    program.drain(PATIENCE, node.hand_over()).await;
     Ok(())
 }

@@ -14,6 +14,8 @@ pub struct NodeMetrics {
     pub workers: IntGauge,
     /// Ends of workers by reason.
     pub worker_ends: IntCounterVec,
+    /// Workers of the daemon before this one, by what became of them: `adopted`, or why not.
+    pub adoptions: IntCounterVec,
     /// Streams not taken, by reason.
     pub refusals: IntCounterVec,
     /// Parts taken from workers.
@@ -51,6 +53,11 @@ impl NodeMetrics {
                     .expect(VALID),
             ),
             worker_ends: counters("millrace_node_worker_ends_total", "Ends of workers.", "reason"),
+            adoptions: counters(
+                "millrace_node_adoptions_total",
+                "Workers of an earlier daemon, by whether a stream goes on with them.",
+                "result",
+            ),
             refusals: counters("millrace_node_refusals_total", "Streams not taken.", "reason"),
             parts: metrics.add(
                 IntCounter::new("millrace_node_parts_total", "Parts taken from workers.")

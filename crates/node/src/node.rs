@@ -16,21 +16,27 @@ use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::{
     Config, admin,
+    adoption::adopt_all,
     host::Host,
     link::{self, Desk},
     metrics::NodeMetrics,
     origins::Origins,
+    run_dir::RunDir,
     spares::{Spares, WorkerPlan},
+    stopping::Stopping,
     worker_process::WorkerKind,
 };
 
-/// From one look at what is left to the next while the node stops.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long the daemon before may take to go.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(6);
+
+/// What was measured, in the run directory.
+const MEASURED: &str = "capacity.json";
 
 /// The node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +86,9 @@ pub struct Addresses {
 pub struct Node {
     /// Where it listens.
     pub addresses: Addresses,
-    stop: CancellationToken,
+    stopping: Stopping,
+    connections: TaskTracker,
     readiness: Readiness,
-    host: Host,
     kept: Kept<NodeRecord>,
     tls: Option<Arc<FarmTls>>,
 }
@@ -100,11 +106,23 @@ impl Node {
     pub async fn stop(self) {
         self.readiness.set(false);
         self.kept.withdraw().await;
-        self.stop.cancel();
-        while !self.host.streams().await.is_empty() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        self.stopping.end();
+        all_gone(&self.connections).await;
     }
+
+    /// Takes no more streams and leaves those it has, their workers included, to the daemon that comes next on this host. Their
+    /// routers are told to wait for it.
+    pub async fn hand_over(self) {
+        self.readiness.set(false);
+        self.stopping.hand_over();
+        all_gone(&self.connections).await;
+        self.kept.leave();
+    }
+}
+
+async fn all_gone(connections: &TaskTracker) {
+    connections.close();
+    connections.wait().await;
 }
 
 /// Starts a node in background tasks. `metrics` may be shared with other programs in the process.
@@ -121,9 +139,9 @@ pub async fn start(
     }
     let own = Expected::named(Role::Node, config.name.clone());
     let tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics)?;
-    let run_dir = config.run_dir.clone();
-    std::fs::create_dir_all(&run_dir)
-        .map_err(|source| NodeError::RunDir { path: run_dir.clone(), source })?;
+    let run_dir = RunDir::take(&config.run_dir, PREDECESSOR_PATIENCE).await;
+    let run_dir =
+        run_dir.map_err(|source| NodeError::RunDir { path: config.run_dir.clone(), source })?;
     let worker_dir = worker_dir(&config)?;
     let link_listener = listen("link", config.listen_link).await?;
     let admin_tcp = listen("admin", config.listen_admin).await?;
@@ -134,21 +152,34 @@ pub async fn start(
         link: local(&link_listener, "link", config.listen_link)?,
         admin: local(&admin_tcp, "admin", config.listen_admin)?,
     };
+    let orphans = adopt_all(&run_dir).await;
+    let abandoned: Vec<_> = orphans.iter().map(|orphan| orphan.work.hello.clone()).collect();
     let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
     let capacity = match config.capacity {
         Some(capacity) => capacity,
-        None => measured(&config, &plan).await,
+        None => capacity_of(&config, &plan, !orphans.is_empty()).await,
     };
     let node_metrics = NodeMetrics::new(&metrics);
-    let host = Host::start(Ledger::new(capacity), tls.clone(), node_metrics.clone());
-    let (stop, readiness) = (CancellationToken::new(), Readiness::default());
+    let host = Host::start(Ledger::new(capacity), tls.clone(), node_metrics.clone(), orphans);
+    let (stopping, readiness) = (Stopping::default(), Readiness::default());
     let pages = admin::routes(metrics, readiness.clone(), host.clone());
     let admin = admin_listener(admin_tcp, tls.clone());
     tokio::spawn(async move { axum::serve(admin, admin_service(pages)).await });
-    let spares = Spares::keep(&plan, &stop);
+    let spares = Spares::keep(&plan, &stopping.token());
     let origins = Origins { only: config.origin_intake, registry: registry.clone() };
-    let (clock, stopping) = (SystemClock::new(), stop.clone());
-    let desk = Desk { host: host.clone(), origins, spares, metrics: node_metrics, clock, stopping };
+    let connections = TaskTracker::new();
+    let desk = Desk {
+        host,
+        origins,
+        spares,
+        metrics: node_metrics,
+        clock: SystemClock::new(),
+        stopping: stopping.clone(),
+        connections: connections.clone(),
+    };
+    for hello in abandoned {
+        connections.spawn(link::without_router(hello, desk.clone()));
+    }
     let routers =
         |tls| Gate { tls, roles: &[Role::Router], listener: "link", plain_from_here: false };
     let link_listener = FarmListener::new(link_listener, tls.clone().map(routers));
@@ -156,7 +187,7 @@ pub async fn start(
     let kept = registry.keep(&record(&config, addresses, capacity));
     readiness.set(true);
     info!(link = %addresses.link, ?capacity, "node ready");
-    Ok(Node { addresses, stop, readiness, host, kept, tls })
+    Ok(Node { addresses, stopping, connections, readiness, kept, tls })
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
@@ -187,6 +218,22 @@ fn limits(config: &Config) -> Limits {
         threads: None,
         user: Some(named.unwrap_or(NOBODY)),
     }
+}
+
+/// What the host can do. While workers of an earlier daemon run, that daemon's measurement holds: one beside them would find
+/// less.
+async fn capacity_of(config: &Config, plan: &WorkerPlan, is_busy: bool) -> Capacity {
+    let path = plan.run_dir.path().join(MEASURED);
+    let before = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    if let (true, Some(before)) = (is_busy, before) {
+        return before;
+    }
+    let capacity = measured(config, plan).await;
+    let text = serde_json::to_vec(&capacity).unwrap_or_default();
+    if let Err(error) = std::fs::write(&path, text) {
+        warn!(path = %path.display(), %error, "measurement not kept for a later daemon");
+    }
+    capacity
 }
 
 /// What the host can do: the speed of one core times the cores, less what is kept free.

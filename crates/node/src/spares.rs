@@ -10,7 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::worker_process::{WorkerKind, WorkerProcess};
+use crate::{
+    run_dir::RunDir,
+    worker_process::{WorkerKind, WorkerProcess},
+};
 
 /// Pause after a worker could not be started; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +28,7 @@ pub struct WorkerPlan {
     /// Where the executables are.
     pub worker_dir: PathBuf,
     /// Where sockets lie.
-    pub run_dir: PathBuf,
+    pub run_dir: RunDir,
     /// What a worker may use.
     pub limits: Limits,
 }

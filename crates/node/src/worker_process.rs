@@ -1,4 +1,4 @@
-//! One worker process and its socket: started, confined, ready for work.
+//! One worker process and its socket: started and confined, or adopted from the daemon before this one.
 //!
 //! Its words on standard error go to the node's log, with the stream and epoch once it serves one.
 
@@ -6,14 +6,14 @@ use std::{
     io,
     os::{fd::AsFd, unix::net::UnixListener},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use millrace_lifecycle::Look;
-use millrace_sandbox::{Child, Limits, Spawn, SpawnError, says_out_of_memory};
+use millrace_sandbox::{Child, Limits, Spawn, SpawnError, listen_to, says_out_of_memory};
 use millrace_types::{EndReason, Epoch, StreamId};
-use millrace_wire::{Message, MessageReader, MessageWriter, Ready};
+use millrace_wire::{Message, MessageReader, MessageWriter, Ready, check_worker_protocol};
+use nix::unistd::geteuid;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, unix::AsyncFd},
@@ -26,8 +26,12 @@ use tokio::{
 };
 use tracing::{Level, debug, error, info, warn};
 
+use crate::run_dir::{RunDir, WorkerFiles};
+
 /// How long a worker may take from its spawn to its `Ready`.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one may take that works already; Links wait for it.
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +94,9 @@ pub struct WorkerProcess {
     pub out_of_memory: watch::Receiver<bool>,
     /// What it said of itself.
     pub ready: Ready,
+    /// An earlier daemon started it: how it dies, only its own last word can tell.
+    pub is_adopted: bool,
+    files: WorkerFiles,
 }
 
 impl WorkerProcess {
@@ -97,23 +104,67 @@ impl WorkerProcess {
     pub async fn start(
         kind: WorkerKind,
         worker_dir: &Path,
-        run_dir: &Path,
+        run_dir: &RunDir,
         limits: Limits,
     ) -> Result<Self, StartError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = run_dir.join(format!("worker-{}-{number}.sock", std::process::id()));
+        let files = run_dir.new_worker();
+        let started = Self::start_at(&files, &worker_dir.join(kind.program()), limits).await;
+        if started.is_err() {
+            files.remove();
+        }
+        started
+    }
+
+    async fn start_at(
+        files: &WorkerFiles,
+        program: &Path,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
+        let path = files.socket();
         let socket = |source| StartError::Socket { path: path.clone(), source };
         let listener = UnixListener::bind(&path).map_err(socket)?;
-        let file = SocketFile(path.clone());
-        let label = format!("worker-{number}");
-        let program = worker_dir.join(kind.program());
-        let spawn = Spawn { program: &program, label: &label, listener: listener.as_fd(), limits };
-        let mut child = spawn.start()?;
+        let label = files.label();
+        let spawn = Spawn { program, label: &label, listener: listener.as_fd(), limits };
+        let child = spawn.start_heard_at(&files.pipe())?;
         drop(listener);
+        if let Err(error) = files.identify(&child) {
+            // It serves this daemon as well as any; only a later one will not find it.
+            warn!(pid = child.pid(), %error, "worker not written down");
+        }
+        let stream = UnixStream::connect(&path).await.map_err(socket)?;
+        Self::greeted(child, stream, files.clone(), START_TIMEOUT).await
+    }
+
+    /// Takes a worker on that an earlier daemon started.
+    pub async fn adopt(files: WorkerFiles, child: Child) -> Result<Self, StartError> {
+        let path = files.socket();
+        let socket = |source| StartError::Socket { path: path.clone(), source };
+        let stream = UnixStream::connect(&path).await.map_err(socket)?;
+        // Who listens got the socket from a daemon of this user, or it is none of our workers.
+        if stream.peer_cred().map_err(socket)?.uid() != geteuid().as_raw() {
+            return Err(socket(io::ErrorKind::PermissionDenied.into()));
+        }
+        let child = match listen_to(&files.pipe()) {
+            Ok(words) => child.with_output(words),
+            Err(error) => {
+                warn!(pid = child.pid(), %error, "adopted worker is not heard");
+                child
+            }
+        };
+        let mut adopted = Self::greeted(child, stream, files, ADOPT_TIMEOUT).await?;
+        adopted.is_adopted = true;
+        Ok(adopted)
+    }
+
+    /// Waits for a worker's first word.
+    async fn greeted(
+        mut child: Child,
+        stream: UnixStream,
+        files: WorkerFiles,
+        patience: Duration,
+    ) -> Result<Self, StartError> {
         let pid = child.pid();
-        let stream = UnixStream::connect(&path).await.map_err(socket);
-        drop(file);
+        let socket = |source| StartError::Socket { path: files.socket(), source };
         let (serves, whom) = watch::channel(None);
         let (said, out_of_memory) = watch::channel(false);
         if let Some(output) = child.take_output() {
@@ -122,9 +173,9 @@ impl WorkerProcess {
         }
         #[expect(deprecated, reason = "sound here: a Child owns its pidfd for life")]
         let mut child = AsyncFd::new(child).map_err(socket)?;
-        let (reader, writer) = stream?.into_split();
+        let (reader, writer) = stream.into_split();
         let mut reader = MessageReader::new(reader);
-        let ready = match first_word(&mut reader).await {
+        let ready = match first_word(&mut reader, patience).await {
             Ok(ready) => ready,
             Err(text) => {
                 let _ = child.get_ref().kill();
@@ -137,7 +188,8 @@ impl WorkerProcess {
             debug!(pid, measure, state, "sandbox measure");
         }
         let writer = MessageWriter::new(writer);
-        Ok(Self { child, reader, writer, serves, out_of_memory, ready })
+        let is_adopted = false;
+        Ok(Self { child, reader, writer, serves, out_of_memory, ready, files, is_adopted })
     }
 
     /// Its process id.
@@ -167,24 +219,29 @@ impl WorkerProcess {
     }
 }
 
-/// The file of a socket until both ends are connected; gone with its owner, also where starting is cut short.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
+impl Drop for WorkerProcess {
+    /// A worker that lives is left to the next daemon, with its files.
     fn drop(&mut self) {
-        // A file that somebody else removed is as good.
-        let _ = std::fs::remove_file(&self.0);
+        if !matches!(self.child.get_mut().try_wait(), Ok(None)) {
+            self.files.remove();
+        }
     }
 }
 
 /// What a new worker says first, which must be that it is ready; else what happened instead.
-async fn first_word(reader: &mut MessageReader<OwnedReadHalf>) -> Result<Ready, String> {
-    match timeout(START_TIMEOUT, reader.next()).await {
-        Ok(Ok(Some(Message::Ready(ready)))) => Ok(ready),
+async fn first_word(
+    reader: &mut MessageReader<OwnedReadHalf>,
+    patience: Duration,
+) -> Result<Ready, String> {
+    match timeout(patience, reader.next()).await {
+        Ok(Ok(Some(Message::Ready(ready)))) => {
+            check_worker_protocol(ready.protocol).map_err(|error| error.to_string())?;
+            Ok(ready)
+        }
         Ok(Ok(Some(_))) => Err("it said something else first".to_owned()),
         Ok(Ok(None)) => Err("it closed its socket".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("within {START_TIMEOUT:?}")),
+        Err(_) => Err(format!("within {patience:?}")),
     }
 }
 

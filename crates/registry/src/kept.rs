@@ -37,6 +37,11 @@ impl<T: Record> Kept<T> {
         self.store.wish_comes_true(&self.key, self.token, patience).await
     }
 
+    /// Leaves the record to whoever comes next under its name, or to the end of the lease.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
     /// Takes the record out of the registry and waits until it is, for a lease's time at most: then it is gone anyway.
     pub async fn withdraw(self) {
         self.store.change(&self.key, self.token, None);

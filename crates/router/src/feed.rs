@@ -33,6 +33,19 @@ impl Feed {
         if self.bytes > MAX_BYTES { Err(TooFarBehind(self.bytes)) } else { Ok(()) }
     }
 
+    /// Puts all of them in line; how many they were.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn fill(&mut self, items: impl Iterator<Item = Item>) -> Result<usize, TooFarBehind> {
+        let mut count = 0;
+        for item in items {
+            self.push(item)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// The next item.
     pub fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;

@@ -21,8 +21,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take when there are others: a worker starts in less.
 const NEXT_ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// How long the node whose connection broke may take in all before others are asked.
-const SAME_NODE_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long the node whose connection broke may take in all before others are asked: its daemon may be back by then.
+pub const SAME_NODE_PATIENCE: Duration = Duration::from_millis(300);
+/// From one try to reach it to the next.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// A stream's connection to the node that makes it.
 #[derive(Debug)]
@@ -55,8 +57,8 @@ pub struct Unplaced {
 pub struct Last {
     /// Which node.
     pub node: NodeId,
-    /// Its connection broke, and the node may be gone with it.
-    pub broke: bool,
+    /// Its connection broke: how long it is tried again and again before others are asked. `None`: it is asked once.
+    pub patience: Option<Duration>,
 }
 
 /// Who is asked, and what is held against them.
@@ -108,8 +110,12 @@ impl Fleet {
         for node in order {
             left -= 1;
             let Some(record) = nodes.iter().find(|record| record.node == node) else { continue };
-            let broke = last.as_ref().is_some_and(|last| last.node == node && last.broke);
-            match self.ask_within(record, &hello, limit(broke, left > 0)).await {
+            let patience = last.as_ref().filter(|last| last.node == node);
+            let answer = match patience.and_then(|last| last.patience) {
+                Some(patience) => self.ask_again(record, &mut hello, patience, left > 0).await,
+                None => self.ask_within(record, &hello, limit(left > 0)).await,
+            };
+            match answer {
                 Ok(link) => return Ok(link),
                 Err((reason, text)) => {
                     debug!(%node, reason = reason.as_str(), text, "node did not take the stream");
@@ -139,6 +145,33 @@ impl Fleet {
         timeout(limit, ask(record, hello, self.tls.as_deref())).await.map_err(|_| late())?
     }
 
+    /// Asks a node whose connection broke until it answers. Its daemon may have been replaced by one that listens elsewhere.
+    async fn ask_again(
+        &self,
+        record: &NodeRecord,
+        hello: &mut Hello,
+        patience: Duration,
+        others_left: bool,
+    ) -> Result<Link, (RefusalReason, String)> {
+        let until = self.clock.mono() + patience;
+        let mut record = record.clone();
+        loop {
+            let left = until.since(self.clock.mono());
+            let limit = if others_left { left } else { ANSWER_TIMEOUT };
+            let answer = self.ask_within(&record, hello, limit).await;
+            let is_away = matches!(&answer, Err((RefusalReason::NodeUnavailable, _)));
+            if !is_away || until.since(self.clock.mono()) <= TRY_AGAIN {
+                return answer;
+            }
+            tokio::time::sleep(TRY_AGAIN).await;
+            // The question before may have arrived.
+            hello.epoch = hello.epoch.next_placement();
+            if let Ok(Some(newer)) = self.registry.get::<NodeRecord>(record.node.as_str()) {
+                record = newer;
+            }
+        }
+    }
+
     /// Nodes that have just failed come last, the one that the stream was on before all others.
     fn rank(&self, node: &NodeId, last: Option<&NodeId>) -> u8 {
         match self.breakers.borrow().is_open(self.clock.mono(), node) {
@@ -149,12 +182,8 @@ impl Fleet {
 }
 
 /// How long one node may take in all.
-fn limit(broke: bool, others_left: bool) -> Duration {
-    match (broke, others_left) {
-        (true, true) => SAME_NODE_TIMEOUT,
-        (false, true) => NEXT_ANSWER_TIMEOUT,
-        (_, false) => ANSWER_TIMEOUT,
-    }
+const fn limit(others_left: bool) -> Duration {
+    if others_left { NEXT_ANSWER_TIMEOUT } else { ANSWER_TIMEOUT }
 }
 
 /// The node's books are its own, so the registry's total stands for what is free; the node refuses what it lacks.
@@ -213,6 +242,8 @@ async fn ask(
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -229,17 +260,93 @@ mod tests {
         assert_eq!(reason(&[]), RefusalReason::NodeUnavailable);
     }
 
-    #[test]
-    fn a_node_whose_connection_broke_is_given_300_ms_while_there_are_others() {
-        assert_eq!(limit(true, true), Duration::from_millis(300));
-        assert!(limit(false, true) > limit(true, true) && limit(true, false) > limit(false, true));
+    fn fleet() -> Fleet {
+        let (breakers, clock) = (watch::Sender::default(), SystemClock::new());
+        Fleet { registry: Registry::in_memory(), tls: None, breakers, clock }
+    }
+
+    fn node(name: &str, link: std::net::SocketAddr) -> NodeRecord {
+        NodeRecord {
+            node: name.parse().unwrap(),
+            link,
+            admin: link,
+            state: NodeState::Ready,
+            decode_pixels_per_second: 1 << 40,
+            encode_pixels_per_second: 1 << 40,
+            workers: 8,
+            memory_bytes: 1 << 40,
+            version: "test".to_owned(),
+        }
+    }
+
+    /// An address at which nobody listens.
+    async fn nowhere() -> std::net::SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    /// Refuses the first stream that is asked for at `address`, with the epoch it was asked under as text.
+    async fn refuse_at(address: std::net::SocketAddr) {
+        let (socket, _) = TcpListener::bind(address).await.unwrap().accept().await.unwrap();
+        let (reader, writer) = socket.into_split();
+        let Ok(Some(Message::Hello(hello))) = MessageReader::new(reader).next().await else {
+            panic!("a router says hello first");
+        };
+        let (reason, text) = (RefusalReason::NoCapacity, hello.epoch.placement.to_string());
+        let refused = Message::Refused(millrace_wire::Refused { reason, text });
+        MessageWriter::new(writer).send(&refused).await.unwrap();
+    }
+
+    fn hello() -> Hello {
+        Hello {
+            stream: "live".parse().unwrap(),
+            epoch: Epoch { generation: 1, placement: 1 },
+            ladder: Default::default(),
+            part_target_ms: 334,
+            hold_back_ms: 1_500,
+            source_pixels_per_second: 0,
+            origin_intake: None,
+            replay_from: None,
+        }
+    }
+
+    fn last(name: &str) -> Last {
+        Last { node: name.parse().unwrap(), patience: Some(SAME_NODE_PATIENCE) }
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_connection_broke_is_given_300_ms_while_there_are_others() {
+        let (fleet, others) = (fleet(), nowhere().await);
+        fleet.registry.put(&node("a", nowhere().await)).await.unwrap();
+        fleet.registry.put(&node("b", others)).await.unwrap();
+        let other = tokio::spawn(refuse_at(others));
+        let since = std::time::Instant::now();
+        let unplaced = fleet.place(hello(), Some(last("a"))).await.unwrap_err();
+        let waited = since.elapsed().as_millis();
+        assert!((280..600).contains(&waited), "{waited} ms");
+        other.await.unwrap();
+        assert!(unplaced.text.contains("a: node_unavailable"), "{}", unplaced.text);
+        assert!(unplaced.epoch.placement > 10, "each question has an epoch of its own");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_comes_back_meanwhile_is_found_also_at_another_address() {
+        let fleet = fleet();
+        fleet.registry.put(&node("a", nowhere().await)).await.unwrap();
+        fleet.registry.put(&node("b", nowhere().await)).await.unwrap();
+        let back = async {
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            let address = nowhere().await;
+            fleet.registry.put(&node("a", address)).await.unwrap();
+            refuse_at(address).await;
+        };
+        let (unplaced, ()) = tokio::join!(fleet.place(hello(), Some(last("a"))), back);
+        let text = unplaced.unwrap_err().text;
+        assert!(text.contains("a: no_capacity"), "{text}");
     }
 
     #[test]
     fn the_node_a_stream_was_on_comes_first_and_one_that_has_just_failed_last() {
-        let registry = Registry::in_memory();
-        let (breakers, clock) = (watch::Sender::default(), SystemClock::new());
-        let fleet = Fleet { registry, tls: None, breakers, clock };
+        let fleet = fleet();
         let names: Vec<NodeId> = ["a", "b", "c"].map(|name| name.parse().unwrap()).to_vec();
         let order = |last: Option<&NodeId>| {
             let mut order: Vec<_> = names.iter().map(NodeId::as_str).collect();

@@ -44,7 +44,8 @@ impl Child {
         Ok(Self { pid, pidfd, output: None, death: None })
     }
 
-    pub(crate) fn with_output(self, output: OwnedFd) -> Self {
+    /// Takes what it writes to standard output and error: see [`Self::take_output`].
+    pub fn with_output(self, output: OwnedFd) -> Self {
         Self { output: Some(output), ..self }
     }
 
@@ -125,6 +126,14 @@ impl Child {
     /// It is gone.
     pub fn is_stopped(&self) -> io::Result<bool> {
         Ok(matches!(self.stat(0)?.as_str(), "T" | "t"))
+    }
+
+    /// When it started, in clock ticks since the host did (proc(5)): with its number, who it is and no later process.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn started_at(&self) -> io::Result<u64> {
+        self.stat(19)?.parse().map_err(io::Error::other)
     }
 
     /// Memory that is really there, in bytes, shared pages included.

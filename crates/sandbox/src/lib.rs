@@ -42,4 +42,4 @@ pub use death::{Death, says_out_of_memory};
 pub use inherited::{InheritedError, LISTENER_FD, inherited_listener};
 pub use limits::{Limits, LimitsError, User};
 pub use report::{Measure, Report, State};
-pub use spawn::{Spawn, SpawnError};
+pub use spawn::{Spawn, SpawnError, listen_to};

@@ -1,16 +1,19 @@
 //! Starts a worker with an empty hand: a listening socket as descriptor 3, a pipe for its words, and nothing else of ours.
 //!
+//! The pipe may have a name, so that a daemon which adopts the worker hears it too. The worker then holds both ends: it is
+//! never told that nobody listens, and never waits for who does not; what does not fit is lost.
+//!
 //! By `posix_spawn`, because its child runs only the C library's own code between `fork` and `exec`: safe in a program with
 //! threads, cheap in one with much memory, and an `exec` that fails is an error here, not a death there.
 #![allow(unsafe_code)] // nix offers neither closing all descriptors above a number nor a session of one's own
 
 use std::{
     ffi::{CString, NulError, c_char},
-    fs::File,
+    fs::{File, OpenOptions},
     io,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     },
     path::{Path, PathBuf},
     ptr,
@@ -20,8 +23,11 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     libc,
-    sys::signal::{Signal, kill},
-    unistd::{Pid, pipe2},
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo, pipe2},
 };
 
 use crate::{Child, LISTENER_FD, Limits};
@@ -69,10 +75,27 @@ impl Spawn<'_> {
     /// See [`SpawnError`]; nothing is left behind.
     pub fn start(&self) -> Result<Child, SpawnError> {
         let descriptors = |error: Errno| SpawnError::Descriptors(error.into());
-        let null = File::open("/dev/null").map_err(SpawnError::Descriptors)?;
         let (output, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(descriptors)?;
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(descriptors)?;
+        self.start_with(output, theirs)
+    }
 
+    /// As [`Self::start`], with a pipe that is made at `words` and stays there: see [`listen_to`].
+    ///
+    /// # Errors
+    /// As [`Self::start`]; a pipe that was made stays.
+    pub fn start_heard_at(&self, words: &Path) -> Result<Child, SpawnError> {
+        let made = mkfifo(words, Mode::S_IRUSR | Mode::S_IWUSR);
+        made.map_err(|errno| SpawnError::Descriptors(errno.into()))?;
+        let output = listen_to(words).map_err(SpawnError::Descriptors)?;
+        let mut both = OpenOptions::new();
+        let both = both.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        let theirs = both.open(words).map_err(SpawnError::Descriptors)?;
+        self.start_with(output, theirs.into())
+    }
+
+    fn start_with(&self, output: OwnedFd, theirs: OwnedFd) -> Result<Child, SpawnError> {
+        let null = File::open("/dev/null").map_err(SpawnError::Descriptors)?;
         let pid = self.spawn(null.into(), theirs)?;
         let child = Child::adopt(pid.as_raw().unsigned_abs()).map_err(|error| {
             // Nobody could watch it. It is ours and not reaped, so the number means it.
@@ -118,6 +141,15 @@ impl Spawn<'_> {
         done(result).map_err(failed)?;
         Ok(Pid::from_raw(pid))
     }
+}
+
+/// The reading end of a worker's pipe that has a name; it does not block.
+///
+/// # Errors
+/// It is not there.
+pub fn listen_to(words: &Path) -> io::Result<OwnedFd> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(words);
+    opened.map(OwnedFd::from)
 }
 
 /// Strings as C passes them: pointers that end in a null, beside what they point into.

@@ -49,10 +49,15 @@ impl Ledger {
                 return Err(NoRoom { resource, needed, free, total });
             }
         }
+        Ok(self.take_over(demand))
+    }
+
+    /// Promises what runs already, also beyond what there is: nothing that runs is refused for lack of room.
+    pub fn take_over(&mut self, demand: Demand) -> Reservation {
         let reservation = self.next;
         self.next += 1;
         self.promised.insert(reservation, demand);
-        Ok(Reservation(reservation))
+        Reservation(reservation)
     }
 
     /// Takes a promise back.
@@ -93,6 +98,16 @@ mod tests {
         let refusal = ledger.admit(capacity(60, 0)).unwrap_err();
         assert_eq!(refusal.to_string(), "encode needs 60 but 40 of 100 are free");
         ledger.release(first);
+        assert!(ledger.admit(capacity(100, 1)).is_ok());
+    }
+
+    #[test]
+    fn what_runs_already_counts_even_beyond_the_capacity_and_nothing_new_comes_in_beside_it() {
+        let mut ledger = Ledger::new(capacity(100, 2));
+        let running = ledger.take_over(capacity(150, 1));
+        assert!(ledger.admit(capacity(1, 1)).is_err());
+        assert_eq!(ledger.free().amount(Resource::Encode), 0);
+        ledger.release(running);
         assert!(ledger.admit(capacity(100, 1)).is_ok());
     }
 

@@ -13,7 +13,7 @@ use crate::{
     frame::{self, Frame, FrameError},
     message::{
         Admitted, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message, OriginLost, Part,
-        PartAck, Published, Ready, Start,
+        PartAck, Published, Ready, Restarting, Start, Work,
     },
     proto,
 };
@@ -48,6 +48,7 @@ mod kind {
     pub const HEALTH: u8 = 16;
     pub const ORIGIN_LOST: u8 = 20;
     pub const CHANGE_ORIGIN: u8 = 21;
+    pub const RESTARTING: u8 = 17;
 }
 
 /// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
@@ -72,7 +73,8 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::Ready(ready) => (kind::READY, ready_to(ready).encode_to_vec(), none),
         Message::Admitted(admitted) => {
             let resume = admitted.resume.iter().map(convert::mark_to).collect();
-            let control = proto::Admitted { resume, worker_pid: admitted.worker_pid };
+            let Admitted { worker_pid, next_seq, .. } = *admitted;
+            let control = proto::Admitted { resume, worker_pid, next_seq };
             (kind::ADMITTED, control.encode_to_vec(), none)
         }
         Message::Refused(refused) => {
@@ -101,10 +103,10 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::End(end) => {
             (kind::END, proto::End { continues: end.continues }.encode_to_vec(), none)
         }
-        Message::PartAck(ack) => {
-            let control =
-                proto::PartAck { rung: ack.rung.to_string(), msn: ack.msn.0, part: ack.part.0 };
-            (kind::PART_ACK, control.encode_to_vec(), none)
+        Message::PartAck(ack) => (kind::PART_ACK, ack_to(ack).encode_to_vec(), none),
+        Message::Restarting(restarting) => {
+            let control = proto::Restarting { grace_ms: restarting.grace_ms };
+            (kind::RESTARTING, control.encode_to_vec(), none)
         }
     }
 }
@@ -138,6 +140,7 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         hold_back_ms: hello.hold_back_ms,
         source_pixels_per_second: hello.source_pixels_per_second,
         origin_intake: hello.origin_intake.map(|at| at.to_string()).unwrap_or_default(),
+        replay_from: hello.replay_from,
     }
 }
 
@@ -147,6 +150,7 @@ fn start_to(start: &Start) -> proto::Start {
         epoch: convert::epoch_to(start.epoch),
         ladder: convert::ladder_to(&start.ladder),
         resume: start.resume.iter().map(convert::mark_to).collect(),
+        hello: start.hello.as_ref().map(hello_to),
     }
 }
 
@@ -158,7 +162,22 @@ fn ready_to(ready: &Ready) -> proto::Ready {
     proto::Ready {
         version: ready.version.clone(),
         sandbox: ready.sandbox.iter().map(measure).collect(),
+        protocol: ready.protocol,
+        work: ready.work.as_ref().map(work_to),
     }
+}
+
+fn work_to(work: &Work) -> proto::Work {
+    proto::Work {
+        hello: Some(hello_to(&work.hello)),
+        next_seq: work.next_seq,
+        acked: work.acked.iter().map(ack_to).collect(),
+        ended: work.ended.map(|end| proto::End { continues: end.continues }),
+    }
+}
+
+fn ack_to(ack: &PartAck) -> proto::PartAck {
+    proto::PartAck { rung: ack.rung.to_string(), msn: ack.msn.0, part: ack.part.0 }
 }
 
 /// Bytes in, messages out.
@@ -212,7 +231,7 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
         }
         kind::HELLO => Message::Hello(hello_from(read(&frame)?)?),
         kind::START => Message::Start(start_from(read(&frame)?)?),
-        kind::READY => Message::Ready(ready_from(read(&frame)?)),
+        kind::READY => Message::Ready(ready_from(read(&frame)?)?),
         kind::ADMITTED => Message::Admitted(admitted_from(read(&frame)?)?),
         kind::REFUSED => Message::Refused(convert::refused_from(read(&frame)?)),
         kind::ENDED => Message::Ended(convert::ended_from(read(&frame)?)),
@@ -235,11 +254,10 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
             Message::ChangeOrigin(ChangeOrigin { epoch, intake })
         }
         kind::END => Message::End(End { continues: read::<proto::End>(&frame)?.continues }),
-        kind::PART_ACK => {
-            let ack: proto::PartAck = read(&frame)?;
-            let (msn, part) = (Msn(ack.msn), PartNo(ack.part));
-            Message::PartAck(PartAck { rung: ack.rung.parse()?, msn, part })
-        }
+        kind::PART_ACK => Message::PartAck(ack_from(read(&frame)?)?),
+        kind::RESTARTING => Message::Restarting(Restarting {
+            grace_ms: read::<proto::Restarting>(&frame)?.grace_ms,
+        }),
         _ => return Ok(None),
     }))
 }
@@ -253,6 +271,7 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
         hold_back_ms: hello.hold_back_ms,
         source_pixels_per_second: hello.source_pixels_per_second,
         origin_intake: hello.origin_intake.parse().ok(),
+        replay_from: hello.replay_from,
     })
 }
 
@@ -262,15 +281,35 @@ fn start_from(start: proto::Start) -> Result<Start, ConvertError> {
         epoch: convert::epoch_from(start.epoch)?,
         ladder: convert::ladder_from(start.ladder)?,
         resume: start.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?,
+        hello: start.hello.map(hello_from).transpose()?,
     })
 }
 
-fn ready_from(ready: proto::Ready) -> Ready {
+fn ready_from(ready: proto::Ready) -> Result<Ready, ConvertError> {
     let pair = |measure: proto::Measure| (measure.name, measure.state);
-    Ready { version: ready.version, sandbox: ready.sandbox.into_iter().map(pair).collect() }
+    Ok(Ready {
+        version: ready.version,
+        protocol: ready.protocol,
+        work: ready.work.map(work_from).transpose()?,
+        sandbox: ready.sandbox.into_iter().map(pair).collect(),
+    })
+}
+
+fn work_from(work: proto::Work) -> Result<Work, ConvertError> {
+    Ok(Work {
+        hello: hello_from(work.hello.ok_or(ConvertError::Field("hello"))?)?,
+        next_seq: work.next_seq,
+        acked: work.acked.into_iter().map(ack_from).collect::<Result<_, _>>()?,
+        ended: work.ended.map(|end| End { continues: end.continues }),
+    })
+}
+
+fn ack_from(ack: proto::PartAck) -> Result<PartAck, ConvertError> {
+    Ok(PartAck { rung: ack.rung.parse()?, msn: Msn(ack.msn), part: PartNo(ack.part) })
 }
 
 fn admitted_from(admitted: proto::Admitted) -> Result<Admitted, ConvertError> {
     let resume = admitted.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?;
-    Ok(Admitted { resume, worker_pid: admitted.worker_pid })
+    let proto::Admitted { worker_pid, next_seq, .. } = admitted;
+    Ok(Admitted { resume, worker_pid, next_seq })
 }

@@ -11,6 +11,7 @@ mod frame;
 mod message;
 #[allow(missing_docs, reason = "the messages are documented as values in `message`")]
 mod proto;
+mod protocol;
 
 pub use codec::{DecodeError, Decoder, encode};
 pub use connection::{MessageReader, MessageWriter};
@@ -18,5 +19,6 @@ pub use convert::ConvertError;
 pub use frame::FrameError;
 pub use message::{
     Admitted, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init, Message, OriginLost, Part,
-    PartAck, Published, Ready, Refused, Start,
+    PartAck, Published, Ready, Refused, Restarting, Start, Work,
 };
+pub use protocol::{ProtocolError, WORKER_PROTOCOL, check_worker_protocol};

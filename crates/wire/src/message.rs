@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! router → node    Hello, then Item…, Health, Heartbeat, ChangeOrigin, End
-//! node → router    Admitted | Refused, then Published…, Heartbeat, OriginLost, Ended
+//! node → router    Admitted | Refused, then Published…, Heartbeat, OriginLost, Ended | Restarting
 //! node → worker    Start, then Item…, PartAck…, End
-//! worker → node    Ready, then Init, Part…, Heartbeat
+//! worker → node    Ready, then Init, Part…, Heartbeat, Ended
 //! ```
 
 use std::net::SocketAddr;
@@ -29,8 +29,11 @@ pub enum Message {
     Item(Item),
     /// Node → router: this rung is published up to the mark.
     Published(Published),
-    /// Node → router: the worker is gone; the connection closes, and the router places the stream again.
+    /// Node → router: the worker is gone; the connection closes, and the router places the stream again. Worker → node: its
+    /// last word, for a daemon that is not its parent.
     Ended(Ended),
+    /// Node → router: the daemon goes and its successor comes; the worker stays. The connection closes.
+    Restarting(Restarting),
     /// Both ways, every 200 ms.
     Heartbeat(Heartbeat),
     /// Router → node: how the source does; for the origin's status.
@@ -49,7 +52,7 @@ pub enum Message {
     Init(Init),
     /// Worker → node: a part.
     Part(Part),
-    /// Node → worker: the part is safe in the node's window; forget it.
+    /// Node → worker: the part is safe; forget it.
     PartAck(PartAck),
 }
 
@@ -70,6 +73,9 @@ pub struct Hello {
     pub source_pixels_per_second: u64,
     /// Where the stream's origin takes media; `None` from a router that does not say.
     pub origin_intake: Option<SocketAddr>,
+    /// The oldest record that can still be fed: a worker that needs none before it may be gone on with. `None`: only a new
+    /// worker, fed from a keyframe.
+    pub replay_from: Option<u64>,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.
@@ -79,6 +85,8 @@ pub struct Admitted {
     pub resume: Vec<Mark>,
     /// Process id of the worker, for operators.
     pub worker_pid: u32,
+    /// The worker was there already, and needs no record before this one. `None`: it is new.
+    pub next_seq: Option<u64>,
 }
 
 /// A node does not take the stream.
@@ -104,6 +112,13 @@ pub struct Ended {
     pub reason: EndReason,
     /// For people: exit status, signal, last words.
     pub text: String,
+}
+
+/// The daemon of a node goes, and its workers stay for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restarting {
+    /// How long the router should try this node before it asks others, milliseconds.
+    pub grace_ms: u32,
 }
 
 /// I live.
@@ -145,13 +160,30 @@ pub struct End {
     pub continues: bool,
 }
 
-/// A worker waits for work.
+/// A worker waits for work, or for its next daemon to go on with the work it has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
     /// Build that speaks, for operators.
     pub version: String,
+    /// What it speaks ([`crate::WORKER_PROTOCOL`]); 0 from builds that did not say.
+    pub protocol: u32,
+    /// What it works on; `None` while it waits for work.
+    pub work: Option<Work>,
     /// Each measure of the sandbox: name, and `applied` or `unavailable: why`.
     pub sandbox: Vec<(String, String)>,
+}
+
+/// What a worker tells its next daemon, which knows nothing of it. Every part that is not acknowledged follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    /// What the router had asked for.
+    pub hello: Hello,
+    /// The first record it has not taken in.
+    pub next_seq: u64,
+    /// How far each rung was acknowledged.
+    pub acked: Vec<PartAck>,
+    /// It was told to end, and waits only for its last acknowledgements.
+    pub ended: Option<End>,
 }
 
 /// What a worker is to do.
@@ -165,6 +197,8 @@ pub struct Start {
     pub ladder: Ladder,
     /// What exists already; make only what lies past it, beginning each encoded rung with an IDR.
     pub resume: Vec<Mark>,
+    /// What the router asked for, kept for a daemon that comes later.
+    pub hello: Option<Hello>,
 }
 
 /// An init section.
@@ -185,7 +219,7 @@ pub struct Part {
     pub bytes: Bytes,
 }
 
-/// A part is safe.
+/// A part is on the origin, or its node will see to that and wants the worker to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartAck {
     /// Which rung.

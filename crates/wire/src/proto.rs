@@ -61,6 +61,8 @@ pub struct Hello {
     pub source_pixels_per_second: u64,
     #[prost(string, tag = "7")]
     pub origin_intake: String,
+    #[prost(uint64, optional, tag = "8")]
+    pub replay_from: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -73,6 +75,8 @@ pub struct Start {
     pub ladder: Vec<Rung>,
     #[prost(message, repeated, tag = "4")]
     pub resume: Vec<Mark>,
+    #[prost(message, optional, tag = "5")]
+    pub hello: Option<Hello>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -81,6 +85,8 @@ pub struct Admitted {
     pub resume: Vec<Mark>,
     #[prost(uint32, tag = "2")]
     pub worker_pid: u32,
+    #[prost(uint64, optional, tag = "3")]
+    pub next_seq: Option<u64>,
 }
 
 /// A closed reason and a sentence: `Refused` and `Ended`.
@@ -192,6 +198,12 @@ pub struct End {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub struct Restarting {
+    #[prost(uint32, tag = "1")]
+    pub grace_ms: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub struct Measure {
     #[prost(string, tag = "1")]
     pub name: String,
@@ -205,6 +217,22 @@ pub struct Ready {
     pub version: String,
     #[prost(message, repeated, tag = "2")]
     pub sandbox: Vec<Measure>,
+    #[prost(uint32, tag = "3")]
+    pub protocol: u32,
+    #[prost(message, optional, tag = "4")]
+    pub work: Option<Work>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Work {
+    #[prost(message, optional, tag = "1")]
+    pub hello: Option<Hello>,
+    #[prost(uint64, tag = "2")]
+    pub next_seq: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub acked: Vec<PartAck>,
+    #[prost(message, optional, tag = "4")]
+    pub ended: Option<End>,
 }
 
 /// `Init`: the section is the payload.

@@ -16,8 +16,8 @@ use millrace_types::{
 };
 use millrace_wire::{
     Admitted, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message,
-    MessageReader, MessageWriter, OriginLost, Part, PartAck, Published, Ready, Refused, Start,
-    blocking, encode,
+    MessageReader, MessageWriter, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting,
+    Start, Work, blocking, encode,
 };
 use proptest::prelude::*;
 
@@ -102,17 +102,24 @@ fn every_message() -> Vec<Message> {
         bytes: Bytes::from_static(b"init"),
     };
     let picture = RenditionKind::Video { width: 2, height: 4, frame_rate: RATE, transcoded: true };
+    let hello = Hello {
+        stream: "demo".parse().unwrap(),
+        epoch: EPOCH,
+        ladder: ladder(),
+        part_target_ms: 334,
+        hold_back_ms: 1500,
+        source_pixels_per_second: 62_208_000,
+        origin_intake: Some(([192, 0, 2, 1], 7002).into()),
+        replay_from: Some(0),
+    };
+    let ack = PartAck { rung: "audio".parse().unwrap(), msn: Msn(8), part: PartNo(3) };
+    let end = End { continues: true };
+    let work =
+        Work { hello: hello.clone(), next_seq: 77, acked: vec![ack.clone()], ended: Some(end) };
+    let sandbox = vec![("seccomp".into(), "applied".into())];
     vec![
-        Message::Hello(Hello {
-            stream: "demo".parse().unwrap(),
-            epoch: EPOCH,
-            ladder: ladder(),
-            part_target_ms: 334,
-            hold_back_ms: 1500,
-            source_pixels_per_second: 62_208_000,
-            origin_intake: Some(([192, 0, 2, 1], 7002).into()),
-        }),
-        Message::Admitted(Admitted { resume: vec![mark()], worker_pid: 42 }),
+        Message::Hello(hello.clone()),
+        Message::Admitted(Admitted { resume: vec![mark()], worker_pid: 42, next_seq: Some(77) }),
         Message::Refused(Refused { reason: RefusalReason::NoCapacity, text: "full".into() }),
         Message::Item(Item::Config(Config { seq: 0, track: TrackConfig::Video(video) })),
         Message::Item(Item::Config(Config { seq: 1, track: TrackConfig::Audio(audio) })),
@@ -126,21 +133,26 @@ fn every_message() -> Vec<Message> {
         Message::Health(Health { json: "{}".into() }),
         Message::OriginLost(OriginLost { intake: "127.0.0.1:7002".parse().unwrap() }),
         Message::ChangeOrigin(ChangeOrigin { epoch: EPOCH, intake: "[::1]:7002".parse().unwrap() }),
-        Message::End(End { continues: true }),
+        Message::End(end),
+        Message::Restarting(Restarting { grace_ms: 2_000 }),
         Message::Ready(Ready {
             version: "0.1.0".into(),
-            sandbox: vec![("seccomp".into(), "applied".into())],
+            protocol: 1,
+            work: Some(work),
+            sandbox: sandbox.clone(),
         }),
+        Message::Ready(Ready { version: "0.1.0".into(), protocol: 0, work: None, sandbox }),
         Message::Start(Start {
             stream: "demo".parse().unwrap(),
             epoch: EPOCH,
             ladder: ladder(),
             resume: vec![mark()],
+            hello: Some(hello),
         }),
         Message::Init(init(picture)),
         Message::Init(init(RenditionKind::Audio { channels: 2 })),
         Message::Part(part()),
-        Message::PartAck(PartAck { rung: "audio".parse().unwrap(), msn: Msn(8), part: PartNo(3) }),
+        Message::PartAck(ack),
     ]
 }
 

@@ -21,6 +21,7 @@ use nix::{
 };
 
 /// What came of listening to the daemon.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and looked at where it is returned")]
 pub(crate) enum Heard {
     /// A message.
     Message(Message),

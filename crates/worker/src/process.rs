@@ -1,9 +1,9 @@
 //! The life of a worker process: confine itself, accept its daemon, run one stream's pipeline, exit with a reason.
 //!
 //! ```text
-//! confine → accept → Ready → Start → Item* → End → flush → last acknowledgement → exit
+//! confine → accept → Ready → Start → Item* → End → flush → last acknowledgement → Ended → exit
 //!             ^                        |
-//!             +---- daemon is gone ----+   what is unacknowledged is said again to the next one
+//!             +---- daemon is gone ----+   the next one hears what the work is, and what is unacknowledged again
 //! ```
 //!
 //! One thread reads, works and writes: a worker that does not get on does not beat either.
@@ -17,7 +17,7 @@ use millrace_sandbox::{
 use millrace_telemetry::{Clock, LogFormat, SystemClock, init_logs, version_line};
 use millrace_transcode::{Backend, TranscodeError};
 use millrace_types::{Mono, WorkerExit};
-use millrace_wire::{Message, Ready, Start};
+use millrace_wire::{End, Ended, Hello, Message, Ready, Start, WORKER_PROTOCOL, Work};
 use nix::unistd::geteuid;
 use tracing::span::EnteredSpan;
 
@@ -101,6 +101,8 @@ fn live<B: Backend + Clone>(backend: B) -> Result<(), ProcessError> {
     let sandbox = report.lines().iter();
     let ready = Ready {
         version: version_line().to_owned(),
+        protocol: WORKER_PROTOCOL,
+        work: None,
         sandbox: sandbox.map(|(it, state)| (it.as_str().to_owned(), state.to_string())).collect(),
     };
     let mut worker = Worker {
@@ -109,6 +111,9 @@ fn live<B: Backend + Clone>(backend: B) -> Result<(), ProcessError> {
         daemon: Daemon::new(listener, owner),
         clock: SystemClock::new(),
         pipeline: None,
+        hello: None,
+        next_seq: None,
+        ended: None,
         waiting: VecDeque::new(),
         waiting_bytes: 0,
         unacked: Unacked::default(),
@@ -118,6 +123,9 @@ fn live<B: Backend + Clone>(backend: B) -> Result<(), ProcessError> {
         span: None,
     };
     let served = worker.serve();
+    let exit = served.as_ref().map_or_else(ProcessError::exit, |()| WorkerExit::Ended);
+    let text = served.as_ref().map_or_else(ToString::to_string, |()| String::new());
+    worker.daemon.say(&Message::Ended(Ended { reason: exit.reason(), text }));
     // The socket closes with the process and not before it: a node that sees it close kills the worker, and a death by that
     // signal would hide the exit code.
     std::mem::forget(worker);
@@ -131,6 +139,12 @@ struct Worker<B: Backend> {
     daemon: Daemon,
     clock: SystemClock,
     pipeline: Option<Pipeline<B>>,
+    /// What the router asked for, if this worker was told.
+    hello: Option<Hello>,
+    /// The first item that has not come yet, behind a unit or tick that has; `None` before there was one.
+    next_seq: Option<u64>,
+    /// It was told to end.
+    ended: Option<End>,
     /// Items that may not be worked on before parts are acknowledged.
     waiting: VecDeque<Item>,
     waiting_bytes: usize,
@@ -172,7 +186,8 @@ impl<B: Backend + Clone> Worker<B> {
         if !self.daemon.accept(ORPHAN)? {
             return Ok(false);
         }
-        self.daemon.say(&Message::Ready(self.ready.clone()));
+        let ready = Ready { work: self.work_at_hand(), ..self.ready.clone() };
+        self.daemon.say(&Message::Ready(ready));
         for message in self.unacked.repeat() {
             self.daemon.say(&message);
         }
@@ -180,20 +195,31 @@ impl<B: Backend + Clone> Worker<B> {
         Ok(true)
     }
 
+    /// What a daemon has to know that did not give the work; `None` when there is none that it could go on with.
+    fn work_at_hand(&self) -> Option<Work> {
+        let (hello, next_seq) = (self.hello.clone()?, self.next_seq?);
+        Some(Work { hello, next_seq, acked: self.unacked.acked(), ended: self.ended })
+    }
+
     fn handle(&mut self, message: Message) -> Result<(), ProcessError> {
         match message {
             Message::Start(start) if self.pipeline.is_none() => self.start(&start)?,
             Message::Item(item) => {
                 self.waiting_bytes += bytes_of(&item);
+                // A description is worth nothing without what it describes: it is fed again.
+                if !matches!(item, Item::Config(_)) {
+                    self.next_seq = Some(item.seq().saturating_add(1));
+                }
                 self.waiting.push_back(item);
                 self.last_item = self.now();
-                self.work()?;
+                self.work_off()?;
             }
             Message::PartAck(ack) => {
                 self.unacked.acknowledge(&ack);
-                self.work()?;
+                self.work_off()?;
             }
-            Message::End(_) => {
+            Message::End(end) => {
+                self.ended = Some(end);
                 let mut out = Vec::new();
                 while let Some(item) = self.waiting.pop_front() {
                     self.take(&item)?;
@@ -217,12 +243,13 @@ impl<B: Backend + Clone> Worker<B> {
             resumed = !start.resume.is_empty(),
             "started"
         );
+        self.hello = start.hello.clone();
         self.pipeline = Some(Pipeline::new(self.backend.clone(), start)?);
         Ok(())
     }
 
     /// Works off waiting items, as far as unacknowledged parts allow.
-    fn work(&mut self) -> Result<(), ProcessError> {
+    fn work_off(&mut self) -> Result<(), ProcessError> {
         while self.unacked.bytes() < UNACKED_LIMIT {
             let Some(item) = self.waiting.pop_front() else { return Ok(()) };
             self.take(&item)?;

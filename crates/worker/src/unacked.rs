@@ -1,4 +1,4 @@
-//! What the daemon does not have for certain: parts it has not acknowledged, and the init sections they need.
+//! What is not safe for certain: parts that the daemon has not acknowledged, and the init sections they need.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,6 +11,7 @@ pub(crate) struct Unacked {
     inits: BTreeMap<RungId, Init>,
     parts: VecDeque<Part>,
     bytes: usize,
+    acked: BTreeMap<RungId, PartAck>,
 }
 
 impl Unacked {
@@ -34,6 +35,15 @@ impl Unacked {
             record.rung != ack.rung || (record.msn, record.part) > (ack.msn, ack.part)
         });
         self.bytes = self.parts.iter().map(|part| part.bytes.len()).sum();
+        let further = |old: &PartAck| (ack.msn, ack.part) > (old.msn, old.part);
+        if self.acked.get(&ack.rung).is_none_or(further) {
+            self.acked.insert(ack.rung.clone(), ack.clone());
+        }
+    }
+
+    /// How far each rung was acknowledged.
+    pub(crate) fn acked(&self) -> Vec<PartAck> {
+        self.acked.values().cloned().collect()
     }
 
     /// What the next daemon must be told: every current init section, then the parts in the order they were made.

@@ -170,6 +170,7 @@ impl Session {
             hold_back_ms,
             source_pixels_per_second: self.tracks.pixels_per_second(),
             origin_intake: self.origin.now.as_ref().map(|origin| origin.intake),
+            replay_from: self.replay.oldest(),
         };
         self.link = None;
         let (fleet, last) = (self.context.fleet.clone(), self.last.clone());

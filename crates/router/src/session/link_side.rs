@@ -4,13 +4,13 @@ use std::{io, time::Duration};
 
 use millrace_lifecycle::{Lost, StreamInput};
 use millrace_types::{EndReason, Mark};
-use millrace_wire::{End, Health, Heartbeat, Message};
+use millrace_wire::{End, Health, Heartbeat, Message, Restarting};
 use tracing::{debug, info, warn};
 
 use super::{LinkState, Session, driver::BEAT_EVERY};
 use crate::{
     feed::Feed,
-    placement::{Last, Link},
+    placement::{Last, Link, SAME_NODE_PATIENCE},
 };
 
 /// Silence of the node after which the Link is lost.
@@ -21,6 +21,8 @@ const SILENT: &str = "silent";
 const LATE: Duration = Duration::from_millis(300);
 /// Heartbeats from one health report to the next: a second.
 const BEATS_PER_HEALTH: u64 = 5;
+/// The longest that a node's word is taken for: players do not wait longer.
+const LONGEST_GRACE: Duration = Duration::from_secs(5);
 /// Bytes that may wait in the Link's writer; the rest waits in the feed.
 const WRITER_BYTES: usize = 1 << 20;
 
@@ -32,16 +34,19 @@ impl Session {
         }
         let resume = self.published.resume_by(&self.ladder).unwrap_or_default();
         let mut feed = Feed::default();
-        let replayed =
-            self.replay.from(&resume).map(|item| feed.push(item)).collect::<Result<Vec<_>, _>>();
+        let replayed = match link.admitted.next_seq {
+            Some(next_seq) => feed.fill(self.replay.since(next_seq)),
+            None => feed.fill(self.replay.from(&resume)),
+        };
         let (node, pid) = (link.node.clone(), link.admitted.worker_pid);
         let replayed = match replayed {
-            Ok(replayed) => replayed.len(),
+            Ok(replayed) => replayed,
             Err(error) => return self.link_lost(&error.to_string()),
         };
         info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, pid, replayed, "stream placed");
-        self.event("placed", format!("on {node}, worker {pid}, {replayed} items replayed"));
-        self.last = Some(Last { node, broke: false });
+        let worker = if link.admitted.next_seq.is_some() { "its own worker" } else { "worker" };
+        self.event("placed", format!("on {node}, {worker} {pid}, {replayed} items replayed"));
+        self.last = Some(Last { node, patience: None });
         let heard_at = self.now();
         self.link = Some(LinkState {
             link,
@@ -94,9 +99,22 @@ impl Session {
                 }
                 self.lost(Lost::Worker(reason), reason.as_str(), &ended.text);
             }
+            Ok(Some(Message::Restarting(restarting))) => self.restarting(restarting),
             Ok(Some(other)) => debug!(?other, "node said"),
             Ok(None) => self.link_lost("closed by the node"),
             Err(error) => self.link_lost(&error.to_string()),
+        }
+    }
+
+    /// The node's daemon goes, and the worker waits for the next one.
+    fn restarting(&mut self, restarting: Restarting) {
+        if let Some(state) = self.link.take() {
+            let node = state.link.node;
+            let grace = Duration::from_millis(restarting.grace_ms.into()).min(LONGEST_GRACE);
+            info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, ?grace, "node restarts");
+            self.event("node_restarts", format!("{node} is given {grace:?}"));
+            self.last = Some(Last { node, patience: Some(grace) });
+            self.input(StreamInput::Lost(Lost::Restart));
         }
     }
 
@@ -125,13 +143,14 @@ impl Session {
             let node = state.link.node;
             let at_fault = match lost {
                 Lost::Link => text == SILENT,
-                Lost::Worker(EndReason::BadInput) => false,
+                Lost::Worker(EndReason::BadInput) | Lost::Restart => false,
                 Lost::Worker(_) => !state.progressed,
             };
             if at_fault {
                 self.context.fleet.failed(&node);
             }
-            self.last = Some(Last { node, broke: lost == Lost::Link });
+            let patience = (lost == Lost::Link && text != SILENT).then_some(SAME_NODE_PATIENCE);
+            self.last = Some(Last { node, patience });
         }
         self.restarts += 1;
         self.context.metrics.losses.with_label_values(&[reason]).inc();

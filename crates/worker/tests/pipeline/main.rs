@@ -38,7 +38,7 @@ fn ladder(encoded: Vec<Rung>) -> Ladder {
 
 fn start(ladder: Ladder, resume: Vec<Mark>) -> Start {
     let epoch = Epoch { generation: 1, placement: 1 };
-    Start { stream: "test".parse().unwrap(), epoch, ladder, resume }
+    Start { stream: "test".parse().unwrap(), epoch, ladder, resume, hello: None }
 }
 
 fn run(start: &Start, items: &[Item], finish: bool) -> Result<Vec<Message>> {

@@ -15,23 +15,32 @@ use anyhow::Result;
 use clip::Clip;
 use millrace_media::{Item, Track};
 use millrace_sandbox::Death;
-use millrace_types::{Epoch, Ladder, Rung, RungKind, WorkerExit};
-use millrace_wire::{End, Message, Start};
+use millrace_types::{EndReason, Epoch, Ladder, Rung, RungKind, WorkerExit};
+use millrace_wire::{End, Hello, Message, PartAck, Start, WORKER_PROTOCOL, Work};
 use node::Node;
 use rendition::Rendition;
 
 const CLIP: Clip = clip::SMALL;
 
-fn start() -> Message {
+fn hello() -> Hello {
     let rung = |id: &str, kind| Rung { id: id.parse().unwrap(), kind };
-    Message::Start(Start {
+    Hello {
         stream: "test".parse().unwrap(),
         epoch: Epoch { generation: 1, placement: 1 },
         ladder: Ladder {
             rungs: vec![rung("source", RungKind::Source), rung("audio", RungKind::Audio)],
         },
-        resume: vec![],
-    })
+        part_target_ms: 334,
+        hold_back_ms: 1_500,
+        source_pixels_per_second: 6_912_000,
+        origin_intake: Some(([127, 0, 0, 1], 7002).into()),
+        replay_from: Some(0),
+    }
+}
+
+fn start() -> Message {
+    let Hello { stream, epoch, ladder, .. } = hello();
+    Message::Start(Start { stream, epoch, ladder, resume: vec![], hello: Some(hello()) })
 }
 
 #[test]
@@ -65,22 +74,42 @@ fn a_worker_survives_its_daemon_and_tells_the_next_what_was_not_acknowledged() -
     let items = CLIP.items()?;
     let (before, after) = items.split_at(items.len() / 2);
     let mut node = Node::spawn(env!("CARGO_BIN_EXE_millrace-worker"), false)?;
-    node.hear()?;
+    let Message::Ready(ready) = node.hear()? else { panic!("a worker says Ready first") };
+    assert_eq!((ready.protocol, ready.work), (WORKER_PROTOCOL, None));
     node.say(&start())?;
     for item in before {
         node.say(&Message::Item(item.clone()))?;
     }
     let lost = node.parts_until_beat()?;
-    assert!(lost.iter().any(|message| matches!(message, Message::Part(_))));
+    let Some(Message::Part(first)) = lost.iter().find(|it| matches!(it, Message::Part(_))) else {
+        panic!("no part was made")
+    };
+    let ack =
+        PartAck { rung: first.record.rung.clone(), msn: first.record.msn, part: first.record.part };
+    node.say(&Message::PartAck(ack.clone()))?;
+    node.parts_until_beat()?;
     node.reconnect()?;
-    assert!(matches!(node.hear()?, Message::Ready(_)));
+    let Message::Ready(ready) = node.hear()? else { panic!("a worker says Ready first") };
+    let next_seq = before.last().map_or(0, |item| item.seq() + 1);
+    assert_eq!(ready.work, Some(Work { hello: hello(), next_seq, acked: vec![ack], ended: None }));
     for item in after {
         node.say(&Message::Item(item.clone()))?;
     }
     node.say(&Message::End(End { continues: false }))?;
-    let out = node.said_to_the_end(WorkerExit::Ended)?;
-    let source = Rendition::of(&out, "source");
-    assert_eq!((source.inits.len(), source.decoded_frames()?), (1, 180));
+    let said = node.said_to_the_end(WorkerExit::Ended)?;
+    let its_end = said.iter().find_map(|message| match message {
+        Message::Ended(ended) => Some(ended.reason),
+        _ => None,
+    });
+    assert_eq!(its_end, Some(EndReason::Stopped), "how it dies, only its parent could learn else");
+    let first = Message::Part(first.clone());
+    assert!(!said.contains(&first), "what was acknowledged is not said again");
+    let mut source = Rendition::of(&said, "source");
+    assert_eq!(source.inits.len(), 1);
+    if matches!(&first, Message::Part(part) if part.record.rung.as_str() == "source") {
+        source.parts.splice(0..0, Rendition::of(&[first], "source").parts);
+    }
+    assert_eq!(source.decoded_frames()?, 180);
     Ok(())
 }
 

@@ -1,0 +1,65 @@
+//! A node's daemon alone: ended and started again while its workers live on.
+
+use std::{fs, net::SocketAddr};
+
+use anyhow::Context as _;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+use super::ManyFarm;
+
+impl ManyFarm {
+    /// Sends a signal to a node's daemon and to none of its workers, and waits for its end. Where routers reached it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn end_daemon(&mut self, name: &str, signal: Signal) -> anyhow::Result<SocketAddr> {
+        let link = self.address(name, "link")?;
+        let mut gone = self.programs.remove(name).with_context(|| format!("no {name} runs"))?;
+        kill(Pid::from_raw(i32::try_from(gone.child.id())?), signal)?;
+        gone.child.wait()?;
+        Ok(link)
+    }
+
+    /// Starts the next daemon of a node where the one before listened, and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn next_daemon(&mut self, name: &str, link: SocketAddr) -> anyhow::Result<()> {
+        self.spawn_at(name, None, Some(link))
+    }
+
+    /// Waits until a program that was started can work.
+    ///
+    /// # Errors
+    /// When it cannot in time; its log is in the error.
+    pub async fn ready(&mut self, name: &str) -> anyhow::Result<()> {
+        self.await_ready(name).await
+    }
+
+    /// The workers that a node's daemon, also an earlier one, has written down and that live.
+    pub fn workers(&self, name: &str) -> Vec<i32> {
+        let entries = fs::read_dir(self.run_dir.join(name)).into_iter().flatten().flatten();
+        let identities = entries.filter(|entry| {
+            entry.path().extension().is_some_and(|ending| ending == "json")
+                && entry.file_name().to_string_lossy().starts_with("worker-")
+        });
+        let pids = identities.filter_map(|entry| {
+            let identity: Value = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+            i32::try_from(identity["pid"].as_i64()?).ok()
+        });
+        pids.filter(|pid| is_worker(*pid)).collect()
+    }
+}
+
+/// Whether the process lives and is a worker.
+fn is_worker(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .is_ok_and(|name| name.starts_with("millrace-worker"))
+        && fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+            !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"))
+        })
+}

@@ -1,0 +1,152 @@
+//! A node's daemon may be upgraded, or die alone, at any moment: its workers run on, the next daemon adopts them, and no frame
+//! is lost, repeated or moved. A daemon that comes back too late finds its streams made elsewhere, and its workers add nothing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use millrace_testkit::{
+    ClipSpec, Player, PlayerOptions, Publisher, Recording, RenditionRecording, check, until_some,
+};
+use millrace_tests::{Channel, ManyFarm, ManyOptions};
+use nix::sys::signal::Signal;
+
+const NODE: &str = "node-1";
+
+/// A stream under way on the first node.
+struct Live {
+    clip: ClipSpec,
+    publisher: Publisher,
+    player: Player,
+    channel: Channel,
+}
+
+impl Live {
+    async fn begin(farm: &ManyFarm, seconds: u32) -> Self {
+        let router = farm.address("router-1", "rtmp").unwrap();
+        let channel = farm.new_channel("live", router).await.unwrap();
+        let clip = ClipSpec { seconds, ..ClipSpec::default() };
+        let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
+        let player = Player::start(&channel.playback_url, PlayerOptions::default());
+        player.media(0.3, Duration::from_secs(15)).await.unwrap();
+        Self { clip, publisher, player, channel }
+    }
+
+    async fn play(&self, seconds: f64) {
+        self.player.media(seconds, Duration::from_secs(30)).await.unwrap();
+    }
+
+    /// Waits for the end of the clip and proves that nothing is missing, and that no player was told of a break.
+    async fn end(mut self) -> Recording {
+        let status = self.publisher.wait(Duration::from_secs(60)).await.unwrap();
+        assert!(status.success(), "the publisher was cut off: {}", self.publisher.log());
+        self.play(f64::from(self.clip.seconds) - 0.2).await;
+        let recording = self.player.stop().await.unwrap();
+        let last = self.clip.frames().last().unwrap() - 2;
+        let report = check(&recording, &self.clip.expected().at_least(0..=last)).unwrap();
+        println!("{report}");
+        report.assert_lossless();
+        for rung in &recording.renditions {
+            assert!(!rung.playlist.contains("EXT-X-DISCONTINUITY\n"), "{}: a break", rung.name);
+        }
+        recording
+    }
+}
+
+/// The longest time from one of the faults to the next part of any rung, or between two parts.
+fn longest_recovery(recording: &Recording, struck: &[Instant]) -> Duration {
+    let next = |at: &Instant| {
+        let rungs = recording.renditions.iter();
+        rungs.filter_map(|rung| rung.next_arrival_after(*at)).max().unwrap_or(Duration::MAX)
+    };
+    let gaps = recording.renditions.iter().map(RenditionRecording::longest_gap);
+    struck.iter().map(next).chain(gaps).max().unwrap_or_default()
+}
+
+/// How long a daemon takes until it takes Links again.
+async fn until_it_listens(link: SocketAddr) -> Duration {
+    let since = Instant::now();
+    let listens = until_some("links are taken again", Duration::from_secs(10), async || {
+        TcpStream::connect(link).is_ok().then_some(())
+    });
+    listens.await.unwrap();
+    since.elapsed()
+}
+
+/// Ends the daemon by `signal` and starts the next at once; when that was, and how long it took to listen again.
+async fn restart(farm: &mut ManyFarm, signal: Signal) -> (Instant, Duration) {
+    let struck = Instant::now();
+    let link = farm.end_daemon(NODE, signal).unwrap();
+    farm.next_daemon(NODE, link).unwrap();
+    let listens = until_it_listens(link).await;
+    farm.ready(NODE).await.unwrap();
+    (struck, listens)
+}
+
+/// Waits until the next daemon has the stream again, with the worker it had.
+async fn goes_on_with(farm: &ManyFarm, live: &Live, worker: i32) {
+    let adopted =
+        until_some("the stream goes on with its worker", Duration::from_secs(15), async || {
+            let view = farm.stream("router-1", &live.channel.stream).await.ok()?;
+            let adopted =
+                farm.metric(NODE, "millrace_node_adoptions_total{result=\"adopted\"}").await;
+            (view.state == "live" && adopted.ok()? == 1.0).then_some(view.worker_pid)
+        });
+    let pid = adopted
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{}\n{}", farm.log(NODE), farm.log("router-1")));
+    assert_eq!(pid, Some(worker), "the worker is the same");
+}
+
+/// Upgrades the daemon, then kills it alone; the longest gap, and the longest until it listened again.
+async fn survive_restarts(farm: &mut ManyFarm, live: &Live) -> (Vec<Instant>, Duration) {
+    live.play(3.1).await;
+    let (node, worker) = farm.made_by("router-1", &live.channel.stream, None).await.unwrap();
+    assert_eq!(node, NODE);
+    let (upgraded, first) = restart(farm, Signal::SIGTERM).await;
+    goes_on_with(farm, live, worker).await;
+    live.play(7.4).await;
+    let (killed, second) = restart(farm, Signal::SIGKILL).await;
+    goes_on_with(farm, live, worker).await;
+    (vec![upgraded, killed], first.max(second))
+}
+
+#[tokio::test]
+async fn an_upgraded_and_a_killed_daemon_lose_no_frame_and_one_that_is_late_adds_nothing() {
+    let options = ManyOptions { nodes: 1, ..ManyOptions::default() };
+    let mut farm = ManyFarm::start(options).await.unwrap();
+    let live = Live::begin(&farm, 24).await;
+    survive_restarts(&mut farm, &live).await;
+
+    // A second node comes, the daemon of the first dies and stays away: the stream moves, the worker waits.
+    farm.start_again("node-2").await.unwrap();
+    farm.nodes_known(2).await.unwrap();
+    live.play(12.0).await;
+    let (_, worker) = farm.made_by("router-1", &live.channel.stream, None).await.unwrap();
+    let link = farm.end_daemon(NODE, Signal::SIGKILL).unwrap();
+    let (node, _) = farm.made_by("router-1", &live.channel.stream, Some(worker)).await.unwrap();
+    assert_eq!(node, "node-2");
+    assert!(farm.workers(NODE).contains(&worker), "the worker waits for its next daemon");
+    farm.next_daemon(NODE, link).unwrap();
+    farm.ready(NODE).await.unwrap();
+    let ends = until_some("the late worker ends", Duration::from_secs(12), async || {
+        (!farm.workers(NODE).contains(&worker)).then_some(())
+    });
+    ends.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log(NODE)));
+    live.end().await;
+}
+
+#[tokio::test]
+async fn timing_the_next_part_comes_within_a_second_of_a_daemons_end() {
+    let options = ManyOptions { nodes: 1, ..ManyOptions::default() };
+    let mut farm = ManyFarm::start(options).await.unwrap();
+    let live = Live::begin(&farm, 12).await;
+    let (struck, listens) = survive_restarts(&mut farm, &live).await;
+    let recording = live.end().await;
+    let longest = longest_recovery(&recording, &struck);
+    println!("next part after a daemon's end: {longest:?} at most, links taken after {listens:?}");
+    assert!(longest <= Duration::from_millis(1_000), "{longest:?}");
+    assert!(listens <= Duration::from_millis(300), "{listens:?}");
+}
