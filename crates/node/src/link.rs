@@ -20,6 +20,7 @@ use crate::{
     assignment::{Assignment, Link},
     host::{Granted, Host},
     metrics::NodeMetrics,
+    origin_client::OriginClient,
     origins::Origins,
     output::{Command, Heard, Output},
     spares::Spares,
