@@ -1,9 +1,10 @@
-//! Asks every router and node that the registry names, all at once, and says who did not answer.
+//! Asks the programs that the registry names, all at once, and says who did not answer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use futures_util::future::join_all;
-use millrace_registry::{NodeRecord, Registry, RouterRecord};
+use millrace_registry::{NodeRecord, OriginRecord, Registry, RouterRecord};
+use millrace_telemetry::DecisionLog;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ use crate::{FetchError, HttpClient};
 #[derive(Clone, Debug)]
 pub(crate) struct Farm {
     pub(crate) registry: Registry,
+    /// The API's own.
+    pub(crate) decisions: DecisionLog,
     http: HttpClient,
 }
 
@@ -21,6 +24,9 @@ pub(crate) struct Farm {
 pub(crate) struct Missing {
     pub(crate) name: String,
     pub(crate) error: String,
+    /// It answered that there is no such page or thing.
+    #[serde(skip)]
+    pub(crate) has_nothing: bool,
 }
 
 /// What several programs answered to the same question.
@@ -31,22 +37,43 @@ pub(crate) struct Answers {
 }
 
 impl Farm {
-    pub(crate) fn new(registry: Registry) -> Self {
-        Self { registry, http: HttpClient::new() }
+    pub(crate) fn new(registry: Registry, decisions: DecisionLog) -> Self {
+        Self { registry, decisions, http: HttpClient::new() }
     }
 
     /// Asks all routers. One that answers 404 has nothing to say and is not missing.
     pub(crate) async fn ask_routers(&self, path: &str) -> Answers {
+        let mut answers = self.ask_each(self.routers(), path).await;
+        answers.missing.retain(|missing| !missing.has_nothing);
+        answers
+    }
+
+    /// Asks all routers, nodes and origins.
+    pub(crate) async fn ask_everybody(&self, path: &str) -> Answers {
+        let nodes = self.registry.list::<NodeRecord>();
+        let nodes = nodes.into_iter().map(|node| (node.node.to_string(), node.admin));
+        let origins = self.registry.list::<OriginRecord>();
+        let origins = origins.into_iter().map(|origin| (origin.origin.to_string(), origin.admin));
+        self.ask_each(self.routers().into_iter().chain(nodes).chain(origins).collect(), path).await
+    }
+
+    fn routers(&self) -> Vec<(String, SocketAddr)> {
         let routers = self.registry.list::<RouterRecord>();
-        let asked = routers.iter().map(|router| self.ask(router.admin, path));
+        routers.into_iter().map(|router| (router.router.to_string(), router.admin)).collect()
+    }
+
+    async fn ask_each(&self, programs: Vec<(String, SocketAddr)>, path: &str) -> Answers {
+        let asked = programs.iter().map(|(_, admin)| self.ask(*admin, path));
+        let given = join_all(asked).await;
         let mut answers = Answers::default();
-        for (router, answer) in routers.iter().zip(join_all(asked).await) {
+        for ((name, _), answer) in programs.into_iter().zip(given) {
             match answer {
                 Ok(value) => answers.found.push(value),
-                Err(FetchError::Refused { status, .. }) if status.as_u16() == 404 => {}
-                Err(error) => answers
-                    .missing
-                    .push(Missing { name: router.router.to_string(), error: error.to_string() }),
+                Err(error) => {
+                    let has_nothing =
+                        matches!(&error, FetchError::Refused { status, .. } if *status == 404);
+                    answers.missing.push(Missing { name, error: error.to_string(), has_nothing });
+                }
             }
         }
         answers

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use axum::Router;
 use millrace_registry::Registry;
-use millrace_telemetry::{Metrics, Readiness, admin_routes};
+use millrace_telemetry::{DecisionLog, Metrics, Readiness, admin_routes, decision_routes};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -76,8 +76,11 @@ pub async fn start(
     let door = Door { token: config.token, metrics: ApiMetrics::new(&metrics) };
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
-    tasks.spawn(serve(api, routes(Farm::new(registry), door), stop.clone()));
-    tasks.spawn(serve(admin, admin_routes(metrics, readiness.clone()), stop.clone()));
+    let decisions = DecisionLog::new(config.name);
+    let pages = admin_routes(metrics, readiness.clone());
+    let pages = pages.merge(decision_routes(decisions.clone()));
+    tasks.spawn(serve(api, routes(Farm::new(registry, decisions), door), stop.clone()));
+    tasks.spawn(serve(admin, pages, stop.clone()));
     readiness.set(true);
     Ok(Api { addresses, stop, readiness, tasks })
 }

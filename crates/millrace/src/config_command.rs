@@ -1,8 +1,10 @@
 //! `millrace config check|show`: whether a file can be used, and what holds with it.
 
-use std::{fmt, fs, path::Path, process::ExitCode};
+use std::{fmt, path::Path, process::ExitCode};
 
 use clap::ValueEnum as _;
+use millrace_registry::RegistryConfig;
+use millrace_telemetry::{SettingsError, SettingsFile};
 use serde_json::{Value, json};
 
 use crate::{
@@ -42,15 +44,18 @@ fn check(wanted: &CheckArguments) -> Result<String, Prerequisite> {
         });
     };
     let named = |error: &dyn fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| named(&error))?;
+    let wrong = |error: SettingsError| Prerequisite(error.to_string());
+    let mut file = SettingsFile::read(Some(path), "").map_err(wrong)?;
+    let registry: RegistryConfig = file.section("registry").map_err(wrong)?;
     let read = match program {
         Program::Standalone => Ok(()),
-        Program::Router => toml::from_str::<millrace_router::Config>(&text).map(drop),
-        Program::Node => toml::from_str::<millrace_node::Config>(&text).map(drop),
-        Program::Origin => toml::from_str::<millrace_origin::Config>(&text).map(drop),
-        Program::Api => toml::from_str::<millrace_api::Config>(&text).map(drop),
+        Program::Router => file.rest::<millrace_router::Config>().map(drop),
+        Program::Node => file.rest::<millrace_node::Config>().map(drop),
+        Program::Origin => file.rest::<millrace_origin::Config>().map(drop),
+        Program::Api => file.rest::<millrace_api::Config>().map(drop),
     };
-    read.map_err(|error| named(&error))?;
+    read.map_err(wrong)?;
+    registry.check().map_err(|error| named(&error))?;
     Ok(format!("{}: ok", path.display()))
 }
 
@@ -79,6 +84,33 @@ fn flatten(key: &str, value: &Value, into: &mut Vec<(String, String)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn checked(name: &str, text: &str) -> Result<String, Prerequisite> {
+        let path = std::env::temp_dir().join(format!("millrace-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let program = Program::from_str(name.split_once('.').unwrap().0, false).unwrap();
+        let wanted =
+            CheckArguments { file: Some(path.clone()), config: None, program: Some(program) };
+        let said = check(&wanted);
+        std::fs::remove_file(&path).unwrap();
+        said
+    }
+
+    #[test]
+    fn each_programs_file_is_read_with_its_registry_as_the_program_would() {
+        for (name, shipped) in [
+            ("router.toml", include_str!("../config/router.toml")),
+            ("node.toml", include_str!("../config/node.toml")),
+            ("origin.toml", include_str!("../config/origin.toml")),
+            ("api.toml", include_str!("../config/api.toml")),
+        ] {
+            assert!(checked(name, shipped).unwrap().ends_with("ok"));
+        }
+        let wrong = |text: &str| checked("router.toml", text).unwrap_err().to_string();
+        assert!(wrong("[registry]\nendpoint = []").contains("endpoint"));
+        assert!(wrong("[registry]\nendpoints = ['etcd-1']").contains("etcd-1"));
+        assert!(wrong("listen = 1").contains("listen"));
+    }
 
     #[test]
     fn every_value_is_shown_with_its_source() {

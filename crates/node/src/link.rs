@@ -4,8 +4,8 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use millrace_hls::StreamOpen;
 use millrace_sched::cost;
-use millrace_telemetry::{Clock, SystemClock};
-use millrace_types::{Mark, RefusalReason};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
+use millrace_types::{Decision, DecisionKind, Mark, RefusalReason};
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter, Refused, Start};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -43,6 +43,8 @@ pub struct Desk {
     pub spares: Spares,
     /// What is counted.
     pub metrics: NodeMetrics,
+    /// Where this node's decisions are kept.
+    pub decisions: DecisionLog,
     /// Real time.
     pub clock: SystemClock,
     /// Cancelled when the node goes down.
@@ -92,17 +94,24 @@ async fn connection(socket: TcpStream, peer: SocketAddr, desk: Desk) {
 
 async fn take(hello: Hello, mut link: Link, desk: Desk) {
     let start = desk.clock.mono();
+    let decision = |kind| Decision::of(kind).stream(&hello.stream).epoch(hello.epoch);
     match prepare(&hello, &desk).await {
         Ok((prepared, resume)) => {
             let worker_pid = prepared.worker.pid();
             let after_ms = desk.clock.mono().since(start).as_millis();
             info!(worker_pid, rungs = hello.ladder.rungs.len(), after_ms, "stream taken");
+            let admitted = decision(DecisionKind::Admitted).worker(worker_pid);
+            let (rungs, safe) = (hello.ladder.rungs.len(), resume.len());
+            let text = format!("{rungs} rungs, {safe} go on from a mark; after {after_ms} ms");
+            desk.decisions.record(admitted.saying(text));
             link.writer.push(&Message::Admitted(Admitted { resume, worker_pid }));
             prepared.with_link(link).run().await;
         }
         Err(No { reason, text }) => {
             debug!(reason = reason.as_str(), text, "stream refused");
             desk.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
+            let refused = decision(DecisionKind::Refused).because(reason);
+            desk.decisions.record(refused.saying(text.as_str()));
             if let Err(error) = refuse(&mut link, reason, text).await {
                 debug!(%error, "refusal not delivered");
             }
@@ -136,6 +145,7 @@ impl Prepared {
             superseded: self.granted.superseded,
             stopping: self.desk.stopping,
             host: self.desk.host,
+            decisions: self.desk.decisions,
             clock: self.desk.clock,
         }
     }

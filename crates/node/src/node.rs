@@ -10,7 +10,7 @@ use std::{
 use millrace_registry::{Kept, NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
-use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at, version_line};
+use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_at, version_line};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -124,12 +124,14 @@ pub async fn start(
     let node_metrics = NodeMetrics::new(&metrics);
     let host = Host::start(Ledger::new(capacity), node_metrics.clone());
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
-    let pages = admin::routes(metrics, readiness.clone(), host.clone());
+    let decisions = DecisionLog::new(config.name.clone());
+    let pages = admin::routes(metrics, readiness.clone(), host.clone(), decisions.clone());
     tokio::spawn(async move { axum::serve(admin_listener, pages).await });
     let spares = Spares::keep(&plan, &stop);
     let origins = Origins { only: config.origin_intake, registry: registry.clone() };
     let (clock, stopping) = (SystemClock::new(), stop.clone());
-    let desk = Desk { host: host.clone(), origins, spares, metrics: node_metrics, clock, stopping };
+    let (host_of_desk, metrics) = (host.clone(), node_metrics);
+    let desk = Desk { host: host_of_desk, origins, spares, metrics, decisions, clock, stopping };
     tokio::spawn(link::serve(link_listener, desk));
     let kept = registry.keep(&record(&config, addresses, capacity));
     readiness.set(true);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::StatusCode;
 use millrace_hls::Query;
-use millrace_telemetry::{Clock, SystemClock};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_types::StreamId;
 
 use crate::{
@@ -34,6 +34,7 @@ const NEVER: &str = "no-store";
 pub(crate) struct Player {
     pub(crate) streams: Arc<Streams>,
     pub(crate) metrics: OriginMetrics,
+    pub(crate) decisions: DecisionLog,
     pub(crate) clock: SystemClock,
 }
 

@@ -11,7 +11,9 @@ use std::{
 };
 
 use axum::serve::ListenerExt;
-use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, admin_routes};
+use millrace_telemetry::{
+    Clock, DecisionLog, Metrics, Readiness, SystemClock, admin_routes, decision_routes,
+};
 use millrace_tls::{Certificate, TlsError};
 use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
@@ -131,6 +133,7 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
     let player = Arc::new(Player {
         streams: Arc::new(Streams::default()),
         metrics: OriginMetrics::new(&metrics),
+        decisions: DecisionLog::new(config.name.clone()),
         clock: SystemClock::new(),
     });
     let (stop, readiness, mut tasks) =
@@ -143,7 +146,9 @@ pub async fn start(config: Config, metrics: Metrics) -> Result<Running, StartErr
         tasks.spawn(listener.run(stop.clone()));
     }
     tasks.spawn(serve(intake, intake::routes(player.clone()), stop.clone()));
-    tasks.spawn(serve(admin, admin_routes(metrics, readiness.clone()), stop.clone()));
+    let pages = admin_routes(metrics, readiness.clone());
+    let pages = pages.merge(decision_routes(player.decisions.clone()));
+    tasks.spawn(serve(admin, pages, stop.clone()));
     let retention = Retention {
         keep_ended: Duration::from_secs(config.keep_ended_s),
         idle_end: Duration::from_secs(config.idle_end_s),
@@ -180,7 +185,7 @@ async fn sweep(player: Arc<Player>, retention: Retention, stop: CancellationToke
     let mut tick = tokio::time::interval(SWEEP_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        player.streams.sweep(player.clock.mono(), retention);
+        player.streams.sweep(player.clock.mono(), retention, &player.decisions);
         let watchable = player.streams.watchable().len();
         player.metrics.streams.set(i64::try_from(watchable).unwrap_or(i64::MAX));
     }

@@ -7,9 +7,11 @@ use std::{io, time::Duration};
 
 use millrace_lifecycle::Breakers;
 use millrace_registry::{NodeRecord, NodeState, Registry};
-use millrace_sched::{Candidate, Capacity, cost, place};
-use millrace_telemetry::{Clock, SystemClock};
-use millrace_types::{Epoch, NodeId, RefusalReason};
+use millrace_sched::{Candidate, Capacity, Unfit, cost, place};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
+use millrace_types::{
+    Alternative, Because, Decision, DecisionKind, Epoch, NodeId, Reason, RefusalReason,
+};
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter};
 use tokio::{
     net::{
@@ -43,6 +45,17 @@ pub struct Link {
     pub reader: MessageReader<OwnedReadHalf>,
     /// To the node.
     pub writer: MessageWriter<OwnedWriteHalf>,
+    /// Why this node.
+    pub chosen: Chosen,
+}
+
+/// Why one node has the stream and the others have not.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Why it.
+    pub reason: Reason,
+    /// Why not the others.
+    pub others: Vec<Alternative>,
 }
 
 /// No node took the stream.
@@ -54,6 +67,8 @@ pub struct Unplaced {
     pub text: String,
     /// The last epoch that a node was asked under.
     pub epoch: Epoch,
+    /// Each node's reason.
+    pub others: Vec<Alternative>,
 }
 
 /// Where a stream was made before.
@@ -74,24 +89,35 @@ pub struct Fleet {
     pub breakers: watch::Sender<Breakers>,
     /// Real time.
     pub clock: SystemClock,
+    /// Where this router's decisions are kept.
+    pub decisions: DecisionLog,
 }
 
 impl Fleet {
-    /// The node failed: others are asked first for a while.
-    pub fn failed(&self, node: &NodeId) {
-        let now = self.clock.mono();
-        self.breakers.send_modify(|breakers| breakers.failed(now, node));
+    /// The node failed, in these words: others are asked first for a while.
+    pub fn failed(&self, node: &NodeId, text: &str) {
+        let (now, mut open) = (self.clock.mono(), None);
+        self.breakers.send_modify(|breakers| open = breakers.failed(now, node));
+        let Some(open) = open else { return };
+        let opened = Decision::of(DecisionKind::BreakerOpened).subject(node);
+        let opened = opened.because(RefusalReason::NodeUnavailable);
+        self.decisions
+            .record(opened.saying(format!("asked last for {} s: {text}", open.as_secs())));
     }
 
     /// The node has published something of a stream.
     pub fn worked(&self, node: &NodeId) {
-        self.breakers.send_if_modified(|breakers| {
+        let forgiven = self.breakers.send_if_modified(|breakers| {
             let known = breakers.is_known(node);
             if known {
                 breakers.worked(node);
             }
             known
         });
+        if forgiven {
+            let closed = Decision::of(DecisionKind::BreakerClosed).subject(node);
+            self.decisions.record(closed.because(Because::WorksAgain));
+        }
     }
 
     /// Places a stream, the node it was on first unless that one has just failed. `hello`'s epoch is the first node's; each
@@ -106,21 +132,24 @@ impl Fleet {
         let (mut order, unfit) = place(&candidates, &demand);
         let last_node = last.as_ref().map(|last| &last.node);
         order.sort_by_key(|node| self.rank(node, last_node));
-        let mut refusals: Vec<(NodeId, RefusalReason, String)> =
-            unfit.into_iter().map(|unfit| (unfit.node, unfit.reason, String::new())).collect();
+        let mut refusals: Vec<_> = unfit.into_iter().map(refusal).collect();
         let mut left = order.len();
-        for node in order {
+        for (at, node) in order.iter().enumerate() {
             left -= 1;
-            let Some(record) = nodes.iter().find(|record| record.node == node) else { continue };
-            let broke = last.as_ref().is_some_and(|last| last.node == node && last.broke);
+            let Some(record) = nodes.iter().find(|record| record.node == *node) else { continue };
+            let broke = last.as_ref().is_some_and(|last| last.node == *node && last.broke);
             match ask_within(record, &hello, limit(broke, left > 0)).await {
-                Ok(link) => return Ok(link),
+                Ok(mut link) => {
+                    link.chosen.reason = self.why(node, last_node, at > 0);
+                    link.chosen.others = others(&refusals, &order[at + 1..]);
+                    return Ok(link);
+                }
                 Err((reason, text)) => {
                     debug!(%node, reason = reason.as_str(), text, "node did not take the stream");
                     if reason == RefusalReason::NodeUnavailable {
-                        self.failed(&node);
+                        self.failed(node, &text);
                     }
-                    refusals.push((node, reason, text));
+                    refusals.push((node.clone(), reason, text));
                     if reason == RefusalReason::Fenced {
                         break;
                     }
@@ -131,6 +160,17 @@ impl Fleet {
             }
         }
         Err(unplaced(&refusals, hello.epoch))
+    }
+
+    /// Why a node has the stream: it was the first in the order, or those before it did not take the stream.
+    fn why(&self, node: &NodeId, last: Option<&NodeId>, after_others: bool) -> Reason {
+        match () {
+            () if after_others => Because::NextBest,
+            () if last == Some(node) => Because::WasHere,
+            () if self.breakers.borrow().is_open(self.clock.mono(), node) => Because::JustFailed,
+            () => Because::MostFree,
+        }
+        .into()
     }
 
     /// Nodes that have just failed come last, the one that the stream was on before all others.
@@ -175,7 +215,24 @@ fn unplaced(refusals: &[(NodeId, RefusalReason, String)], epoch: Epoch) -> Unpla
     let each = refusals.iter().map(|(node, reason, text)| {
         format!("{node}: {}{}{text}", reason.as_str(), if text.is_empty() { "" } else { ": " })
     });
-    Unplaced { reason, text: each.collect::<Vec<_>>().join("; "), epoch }
+    let text = each.collect::<Vec<_>>().join("; ");
+    Unplaced { reason, text, epoch, others: others(refusals, &[]) }
+}
+
+/// A node that cannot take the stream, with what it lacks.
+fn refusal(unfit: Unfit) -> (NodeId, RefusalReason, String) {
+    let text = unfit.resource.filter(|_| unfit.reason == RefusalReason::NoCapacity);
+    let text = text.map(|resource| format!("not enough {}", resource.as_str()));
+    (unfit.node, unfit.reason, text.unwrap_or_default())
+}
+
+/// The nodes that have not got the stream: those that refused, and those that were still to be asked.
+fn others(refusals: &[(NodeId, RefusalReason, String)], unasked: &[NodeId]) -> Vec<Alternative> {
+    let refused = refusals
+        .iter()
+        .map(|(node, reason, text)| Alternative::new(node.clone(), *reason, text.clone()));
+    let unasked = unasked.iter().map(|node| Alternative::new(node.clone(), Because::NotAsked, ""));
+    refused.chain(unasked).collect()
 }
 
 async fn ask_within(
@@ -203,7 +260,8 @@ async fn ask(record: &NodeRecord, hello: &Hello) -> Result<Link, (RefusalReason,
     match reader.next().await {
         Ok(Some(Message::Admitted(admitted))) => {
             let (node, epoch) = (record.node.clone(), hello.epoch);
-            Ok(Link { node, epoch, admitted, reader, writer })
+            let chosen = Chosen { reason: Because::MostFree.into(), others: Vec::new() };
+            Ok(Link { node, epoch, admitted, reader, writer, chosen })
         }
         Ok(Some(Message::Refused(refused))) => Err((refused.reason, refused.text)),
         Ok(Some(_)) => Err((RefusalReason::Internal, "answered something else".to_owned())),
@@ -240,7 +298,8 @@ mod tests {
     fn the_node_a_stream_was_on_comes_first_and_one_that_has_just_failed_last() {
         let registry = Registry::in_memory();
         let (breakers, clock) = (watch::Sender::default(), SystemClock::new());
-        let fleet = Fleet { registry, breakers, clock };
+        let decisions = DecisionLog::new("router-1".parse().unwrap());
+        let fleet = Fleet { registry, breakers, clock, decisions };
         let names: Vec<NodeId> = ["a", "b", "c"].map(|name| name.parse().unwrap()).to_vec();
         let order = |last: Option<&NodeId>| {
             let mut order: Vec<_> = names.iter().map(NodeId::as_str).collect();
@@ -248,9 +307,13 @@ mod tests {
             order
         };
         assert_eq!(order(Some(&names[1])), ["b", "a", "c"]);
-        fleet.failed(&names[1]);
+        fleet.failed(&names[1], "gone");
+        fleet.failed(&names[1], "still gone");
         assert_eq!(order(Some(&names[1])), ["a", "c", "b"]);
         fleet.worked(&names[1]);
         assert_eq!(order(Some(&names[1])), ["b", "a", "c"]);
+        let noted = fleet.decisions.list(&Default::default());
+        let kinds: Vec<_> = noted.iter().map(|noted| noted.decision().kind).collect();
+        assert_eq!(kinds, [DecisionKind::BreakerOpened, DecisionKind::BreakerClosed]);
     }
 }

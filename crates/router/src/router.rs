@@ -3,14 +3,9 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::{Kept, Registry, RouterRecord};
-use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at};
+use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_at};
 use millrace_tls::{Certificate, TlsError};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,8 +21,6 @@ use crate::{
 
 /// Seconds of input at the highest bitrate that may be kept for a successor.
 const REPLAY_SECONDS: u64 = 12;
-/// Events that wait for the list of all.
-const EVENTS: usize = 1024;
 /// How long publishers may take to leave when the router stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -124,9 +117,13 @@ pub async fn start(
     }
     let (admin_listener, admin) = listen("admin", config.listen_admin).await?;
     let addresses = Addresses { rtmp, rtmps, admin };
-    let (events, all_events) = mpsc::channel(EVENTS);
-    let clock = SystemClock::new();
-    let fleet = Fleet { registry: registry.clone(), breakers: watch::Sender::default(), clock };
+    let (clock, decisions) = (SystemClock::new(), DecisionLog::new(config.name.clone()));
+    let fleet = Fleet {
+        registry: registry.clone(),
+        breakers: watch::Sender::default(),
+        clock,
+        decisions: decisions.clone(),
+    };
     let context = SessionContext {
         registry: registry.clone(),
         fleet,
@@ -135,17 +132,17 @@ pub async fn start(
         ladder: config.ladder.clone(),
         replay_bytes: replay_bytes(&config),
         metrics: RouterMetrics::new(&metrics),
-        events,
+        decisions: decisions.clone(),
         clock,
     };
-    let sessions = Sessions::start(context, all_events);
+    let sessions = Sessions::start(context);
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
     let serve =
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();
-    let pages = admin::routes(metrics, readiness.clone(), sessions.clone());
+    let pages = admin::routes(metrics, readiness.clone(), sessions.clone(), decisions);
     tokio::spawn(async move { axum::serve(admin_listener, pages).await });
     let kept = registry.keep(&RouterRecord {
         router: config.name.clone(),

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use millrace_lifecycle::{Lost, StreamInput};
-use millrace_types::{EndReason, Mark};
+use millrace_types::{Because, DecisionKind, EndReason, Mark, Reason};
 use millrace_wire::{End, Health, Heartbeat, Message};
 use tracing::{debug, info, warn};
 
@@ -40,7 +40,9 @@ impl Session {
             Err(error) => return self.link_lost(&error.to_string()),
         };
         info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, pid, replayed, "stream placed");
-        self.event("placed", format!("on {node}, worker {pid}, {replayed} items replayed"));
+        let placed = self.decision(DecisionKind::Placed).subject(&node).worker(pid);
+        let placed = placed.because(link.chosen.reason).instead_of(link.chosen.others.clone());
+        self.note(placed.saying(format!("worker {pid} on {node}, {replayed} items replayed")));
         self.last = Some(Last { node, broke: false });
         let heard_at = self.now();
         self.link = Some(LinkState {
@@ -119,6 +121,17 @@ impl Session {
 
     /// A node that is silent, or loses a worker before it has published anything, is asked after all others for a while.
     fn lost(&mut self, lost: Lost, reason: &str, text: &str) {
+        let mut noted =
+            self.decision(DecisionKind::PlacementLost).saying(text).because(match lost {
+                Lost::Worker(reason) => Reason::from(reason),
+                Lost::Link if text == SILENT => Because::Silent.into(),
+                Lost::Link => Because::LinkBroke.into(),
+            });
+        if let Some(state) = &self.link {
+            let pid = state.link.admitted.worker_pid;
+            noted = noted.subject(&state.link.node).worker(pid);
+        }
+        self.note(noted);
         if let Some(state) = self.link.take() {
             let node = state.link.node;
             let at_fault = match lost {
@@ -127,14 +140,13 @@ impl Session {
                 Lost::Worker(_) => !state.progressed,
             };
             if at_fault {
-                self.context.fleet.failed(&node);
+                self.context.fleet.failed(&node, text);
             }
             self.last = Some(Last { node, broke: lost == Lost::Link });
         }
         self.restarts += 1;
         self.context.metrics.losses.with_label_values(&[reason]).inc();
         warn!(stream = %self.stream, epoch = %self.machine.epoch(), reason, text, "placement lost");
-        self.event("placement_lost", format!("{reason}: {text}"));
         self.input(StreamInput::Lost(lost));
     }
 
