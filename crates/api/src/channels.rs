@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use millrace_registry::{ChannelRecord, Priority, Registry};
-use millrace_types::ChannelId;
+use millrace_types::{Because, ChannelId, Decision, DecisionKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -69,6 +69,7 @@ pub(crate) async fn create(
         ));
     }
     tracing::info!(%channel, "channel created");
+    note(&farm, DecisionKind::ChannelCreated, &channel, "");
     let mut answer = shown(&new);
     answer["stream_key"] = json!(key.reveal());
     Ok((StatusCode::CREATED, Json(answer)))
@@ -88,6 +89,7 @@ pub(crate) async fn delete(State(farm): State<Farm>, Path(name): Path<String>) -
     }
     farm.registry.delete::<ChannelRecord>(&channel.to_string()).await?;
     tracing::info!(%channel, "channel deleted");
+    note(&farm, DecisionKind::ChannelDeleted, &channel, "");
     Ok(Json(json!({ "channel": channel, "deleted": true })))
 }
 
@@ -108,6 +110,8 @@ pub(crate) async fn rotate(
     });
     let mut answer = shown(&changed.await?);
     tracing::info!(%channel, keep_old, "stream key rotated");
+    let text = if keep_old { "the old keys stay valid" } else { "the old keys have ended" };
+    note(&farm, DecisionKind::KeyRotated, &channel, text);
     answer["stream_key"] = json!(key.reveal());
     Ok(Json(answer))
 }
@@ -117,7 +121,17 @@ pub(crate) async fn revoke(State(farm): State<Farm>, Path(name): Path<String>) -
     let channel = parsed(&name)?;
     let changed = change(&farm.registry, &channel, |record| record.key_hashes.clear()).await?;
     tracing::info!(%channel, "stream keys revoked");
+    note(&farm, DecisionKind::KeysRevoked, &channel, "");
     Ok(Json(shown(&changed)))
+}
+
+/// Keeps what was ordered, for operators.
+pub(crate) fn note(farm: &Farm, kind: DecisionKind, channel: &ChannelId, text: &str) {
+    let decision = Decision::of(kind).because(Because::Ordered).saying(text);
+    farm.decisions.record(match channel.as_str().parse() {
+        Ok(stream) => decision.stream(&stream),
+        Err(_) => decision,
+    });
 }
 
 /// Whatever its content type says, so that `curl -d` works as it is.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use millrace_tls::FarmTlsConfig;
+use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::Token;
@@ -11,6 +12,8 @@ use crate::Token;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// This API's name, under which its decisions are kept.
+    pub name: NodeId,
     /// Where `/v1/…` and the console are. Port 0 takes a free one.
     pub listen_api: SocketAddr,
     /// Where `/metrics`, `/healthz` and `/readyz` are.
@@ -24,7 +27,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { listen_api: here(8090), listen_admin: here(9104), farm_tls: None, token: None }
+        let name = "api-1".parse().expect("invariant: the default name is a name");
+        Self { name, listen_api: here(8090), listen_admin: here(9104), farm_tls: None, token: None }
     }
 }
 

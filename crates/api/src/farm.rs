@@ -1,4 +1,4 @@
-//! Asks every router and node that the registry names, all at once, and says who did not answer.
+//! Asks the programs that the registry names, all at once, and says who did not answer.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -6,7 +6,8 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use millrace_registry::{NodeRecord, Registry, RouterRecord};
+use millrace_registry::{NodeRecord, OriginRecord, Registry, RouterRecord};
+use millrace_telemetry::DecisionLog;
 use millrace_tls::{FarmTls, Role};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,8 +18,11 @@ use crate::{FetchError, HttpClient};
 #[derive(Clone, Debug)]
 pub(crate) struct Farm {
     pub(crate) registry: Registry,
+    /// The API's own.
+    pub(crate) decisions: DecisionLog,
     routers: HttpClient,
     nodes: HttpClient,
+    origins: HttpClient,
 }
 
 /// A program that gave no answer: what it knows is missing.
@@ -26,6 +30,9 @@ pub(crate) struct Farm {
 pub(crate) struct Missing {
     pub(crate) name: String,
     pub(crate) error: String,
+    /// It answered that there is no such page or thing.
+    #[serde(skip)]
+    pub(crate) has_nothing: bool,
 }
 
 /// What several programs answered to the same question.
@@ -35,24 +42,54 @@ pub(crate) struct Answers {
     pub(crate) missing: Vec<Missing>,
 }
 
+/// A program to ask: by which client, its name, where.
+type Asked<'a> = (&'a HttpClient, String, SocketAddr);
+
 impl Farm {
-    pub(crate) fn new(registry: Registry, tls: Option<Arc<FarmTls>>) -> Self {
+    pub(crate) fn new(
+        registry: Registry,
+        decisions: DecisionLog,
+        tls: Option<Arc<FarmTls>>,
+    ) -> Self {
         let of = |role| HttpClient::in_farm(tls.clone(), role);
-        Self { registry, routers: of(Role::Router), nodes: of(Role::Node) }
+        let (routers, nodes) = (of(Role::Router), of(Role::Node));
+        Self { registry, decisions, routers, nodes, origins: of(Role::Origin) }
     }
 
     /// Asks all routers. One that answers 404 has nothing to say and is not missing.
     pub(crate) async fn ask_routers(&self, path: &str) -> Answers {
+        let mut answers = self.ask_each(self.routers(), path).await;
+        answers.missing.retain(|missing| !missing.has_nothing);
+        answers
+    }
+
+    /// Asks all routers, nodes and origins.
+    pub(crate) async fn ask_everybody(&self, path: &str) -> Answers {
+        let nodes = self.registry.list::<NodeRecord>().into_iter();
+        let nodes = nodes.map(|node| (&self.nodes, node.node.to_string(), node.admin));
+        let origins = self.registry.list::<OriginRecord>().into_iter();
+        let origins = origins.map(|it| (&self.origins, it.origin.to_string(), it.admin));
+        self.ask_each(self.routers().into_iter().chain(nodes).chain(origins).collect(), path).await
+    }
+
+    fn routers(&self) -> Vec<Asked<'_>> {
         let routers = self.registry.list::<RouterRecord>();
-        let asked = routers.iter().map(|router| ask(&self.routers, router.admin, path));
+        let routers = routers.into_iter();
+        routers.map(|router| (&self.routers, router.router.to_string(), router.admin)).collect()
+    }
+
+    async fn ask_each(&self, programs: Vec<Asked<'_>>, path: &str) -> Answers {
+        let asked = programs.iter().map(|(http, _, admin)| ask(http, *admin, path));
+        let given = join_all(asked).await;
         let mut answers = Answers::default();
-        for (router, answer) in routers.iter().zip(join_all(asked).await) {
+        for ((_, name, _), answer) in programs.into_iter().zip(given) {
             match answer {
                 Ok(value) => answers.found.push(value),
-                Err(FetchError::Refused { status, .. }) if status.as_u16() == 404 => {}
-                Err(error) => answers
-                    .missing
-                    .push(Missing { name: router.router.to_string(), error: error.to_string() }),
+                Err(error) => {
+                    let has_nothing =
+                        matches!(&error, FetchError::Refused { status, .. } if *status == 404);
+                    answers.missing.push(Missing { name, error: error.to_string(), has_nothing });
+                }
             }
         }
         answers

@@ -7,6 +7,7 @@ mod access;
 mod assets;
 mod channels;
 mod config;
+mod decisions;
 mod farm;
 mod http_client;
 mod metrics;

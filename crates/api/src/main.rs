@@ -1,13 +1,14 @@
 //! `millrace-api`: arguments, configuration, logs, run until a signal, stop.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
 use millrace_api::Config;
 use millrace_registry::{Registry, RegistryConfig};
 use millrace_telemetry::{
-    LogFilter, Metrics, Program, ProgramArguments, SettingsFile, reloaded, version_line,
+    LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
+    version_line,
 };
 use serde_json::json;
 
@@ -46,14 +47,23 @@ impl Arguments {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    let Err(error) = run().await else { return ExitCode::SUCCESS };
+    eprintln!("millrace-api: {error:#}");
+    // 2: a person must change something first, so a supervisor does not start it again.
+    if error.is::<SettingsError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let (log, (registry, config)) = arguments.settings()?;
     let mut program = Program::begin(&arguments.program, &log)?;
-    let registry = Registry::connect(&registry)?;
+    let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
+    let metrics = Metrics::new();
+    registry.show(&metrics);
     let starting = async {
         registry.synced(SYNC_PATIENCE).await;
-        millrace_api::start(config, registry.clone(), Metrics::new()).await
+        millrace_api::start(config, registry.clone(), metrics).await
     };
     let Some(api) = program.start(starting).await else { return Ok(()) };
     let api = api.context("api")?;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    farm::{Answers, Farm},
+    farm::{Answers, Farm, Missing},
     problem::Problem,
 };
 
@@ -30,11 +30,9 @@ pub(crate) async fn streams(State(farm): State<Farm>) -> Answer {
 
 /// One live stream, with what its node says of its worker.
 pub(crate) async fn stream(State(farm): State<Farm>, Path(id): Path<String>) -> Answer {
-    let id: StreamId = id.parse().map_err(|error: millrace_types::IdError| {
-        Problem::new(StatusCode::BAD_REQUEST, error.to_string(), "see /v1/streams for the names")
-    })?;
-    let Answers { found, missing } = farm.ask_routers(&format!("/v1/streams/{id}")).await;
-    let Some(mut report) = found.into_iter().next() else {
+    let id = stream_id(&id)?;
+    let Newest { found, missing } = newest_report(&farm, &id).await;
+    let Some(mut report) = found else {
         return Err(match missing.first() {
             Some(router) => Problem::new(
                 StatusCode::BAD_GATEWAY,
@@ -53,6 +51,26 @@ pub(crate) async fn stream(State(farm): State<Farm>, Path(id): Path<String>) -> 
         fields.insert("worker".to_owned(), worker);
     }
     Ok(Json(report))
+}
+
+/// The name of a stream as it stands in a path.
+pub(crate) fn stream_id(text: &str) -> Result<StreamId, Problem> {
+    text.parse().map_err(|error: millrace_types::IdError| {
+        Problem::new(StatusCode::BAD_REQUEST, error.to_string(), "see /v1/streams for the names")
+    })
+}
+
+/// What the router with the newest right to a stream says of it.
+pub(crate) struct Newest {
+    pub(crate) found: Option<Value>,
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// Asks all routers: one that has lost the stream to another may not know it yet.
+pub(crate) async fn newest_report(farm: &Farm, id: &StreamId) -> Newest {
+    let Answers { found, missing } = farm.ask_routers(&format!("/v1/streams/{id}")).await;
+    let epoch = |report: &Value| report["epoch"].as_str()?.parse::<Epoch>().ok();
+    Newest { found: found.into_iter().max_by_key(epoch), missing }
 }
 
 /// What the node that makes the stream says of its worker; null before there is one.

@@ -14,7 +14,7 @@ use axum::{
 use crate::{
     Token, access,
     assets::{CONSOLE, OPENAPI, SCRIPT, STYLE, asset},
-    channels,
+    channels, decisions,
     farm::Farm,
     metrics::ApiMetrics,
     problem::Problem,
@@ -33,6 +33,8 @@ pub(crate) fn described() -> Vec<(&'static str, MethodRouter<Farm>)> {
     vec![
         ("/v1/streams", get(reports::streams)),
         ("/v1/streams/{id}", get(reports::stream)),
+        ("/v1/streams/{id}/explain", get(decisions::explain)),
+        ("/v1/decisions", get(decisions::list)),
         ("/v1/events", get(reports::events)),
         ("/v1/nodes", get(reports::nodes)),
         ("/v1/origins", get(reports::origins)),

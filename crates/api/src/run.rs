@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::Registry;
-use millrace_telemetry::{Metrics, Readiness, admin_routes};
+use millrace_telemetry::{DecisionLog, Metrics, Readiness, admin_routes, decision_routes};
 use millrace_tls::{Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -90,13 +90,15 @@ pub async fn start(
     let door = Door { token: config.token, metrics: ApiMetrics::new(&metrics) };
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
-    let farm = Farm::new(registry, farm_tls.clone());
+    let decisions = DecisionLog::new(config.name);
+    let farm = Farm::new(registry, decisions.clone(), farm_tls.clone());
     let service = routes(farm, door).into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(api, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(graceful(serving, stop.clone()));
-    let pages = admin_service(admin_routes(metrics, readiness.clone()));
+    let pages = admin_routes(metrics, readiness.clone()).merge(decision_routes(decisions));
     let admin = admin_listener(admin, farm_tls.clone());
-    let serving = axum::serve(admin, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = axum::serve(admin, admin_service(pages))
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(graceful(serving, stop.clone()));
     readiness.set(true);
     Ok(Api { addresses, stop, readiness, tasks, farm_tls })

@@ -6,7 +6,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{Json, Router, routing::get};
 use millrace_api::{Addresses, Api, Config, start};
-use millrace_registry::{ChannelRecord, NodeRecord, NodeState, Registry, RouterRecord};
+use millrace_registry::{
+    ChannelRecord, NodeRecord, NodeState, OriginRecord, Registry, RouterRecord,
+};
 use millrace_telemetry::Metrics;
 use millrace_testkit::{HttpClient, free_port};
 use millrace_types::StreamKey;
@@ -147,6 +149,63 @@ async fn reports_of_all_routers_are_merged_and_a_silent_router_is_named() {
     assert_eq!(newest["events"], json!([events["events"][1]]));
     let (status, unknown) = bench.ask("GET", "/v1/streams/c", "").await;
     assert!(status == 502 && is_problem(&unknown), "a silent router may have it: {unknown}");
+}
+
+#[tokio::test]
+async fn of_two_routers_that_report_a_stream_the_one_with_the_newest_right_to_it_counts() {
+    let bench = Bench::new().await;
+    for (name, epoch) in [("router-1", "2.9"), ("router-2", "2.10"), ("router-3", "1.11")] {
+        let report = json!({ "stream": "b", "epoch": epoch, "node": name });
+        bench.add_router(name, scripted(&[("/v1/streams/b", report)]).await).await;
+    }
+    let (_, stream) = bench.ask("GET", "/v1/streams/b", "").await;
+    assert_eq!(stream["epoch"], "2.10");
+}
+
+#[tokio::test]
+async fn decisions_of_all_programs_are_merged_by_time_and_who_is_gone_is_named() {
+    let bench = Bench::new().await;
+    let at = |second: u32| format!("2026-01-01T00:00:{second:02}.000000Z");
+    let decision = |program: &str, second: u32, kind: &str, subject: &str| {
+        json!({ "at": at(second), "program": program, "seq": second, "kind": kind, "stream": "b",
+            "epoch": "1.1", "subject": subject, "text": "" })
+    };
+    let page = |program: &str, decisions: &[Value]| {
+        let page = json!({ "program": program, "since": at(0), "decisions": decisions });
+        [("/v1/decisions", page)]
+    };
+    let router =
+        [decision("router-1", 1, "placed", "node-0"), decision("router-1", 3, "placed", "node-1")];
+    bench.add_router("router-1", scripted(&page("router-1", &router)).await).await;
+    let origin = page("origin-1", &[decision("origin-1", 2, "fenced", "origin-1")]);
+    let origin = scripted(&origin).await;
+    let record = OriginRecord {
+        origin: "origin-1".parse().unwrap(),
+        intake: origin,
+        playback: origin,
+        admin: origin,
+    };
+    bench.registry.put(&record).await.unwrap();
+    let gone = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
+    bench.add_router("router-2", gone).await;
+
+    let (status, all) = bench.ask("GET", "/v1/decisions?stream=b", "").await;
+    let order = |answer: &Value, list: &str| -> Vec<String> {
+        answer[list].as_array().unwrap().iter().map(|it| it["at"].to_string()).collect()
+    };
+    assert_eq!(status, 200, "{all}");
+    assert_eq!(order(&all, "decisions"), [1, 2, 3].map(|second| json!(at(second)).to_string()));
+    assert_eq!(all["missing"][0]["name"], "router-2");
+    let (_, newest) = bench.ask("GET", "/v1/decisions?stream=b&limit=1", "").await;
+    assert_eq!(newest["decisions"], json!([all["decisions"][2]]));
+    let (_, why) = bench.ask("GET", "/v1/streams/b/explain", "").await;
+    assert_eq!((&why["state"], order(&why, "timeline").len()), (&Value::Null, 3));
+    let missing = why["missing"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+    assert_eq!(missing.collect::<Vec<_>>(), ["router-2", "node-0", "node-1"]);
+    for path in ["/v1/decisions?kind=nonsense", "/v1/decisions?since=1%262", "/v1/decisions?a=1"] {
+        let (status, answer) = bench.ask("GET", path, "").await;
+        assert!(status == 400 && is_problem(&answer), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -27,15 +27,16 @@ pub struct Breakers(BTreeMap<NodeId, Breaker>);
 
 impl Breakers {
     /// The node could not be reached, did not answer, or lost a stream before it published anything. What fails while it is
-    /// open belongs to the same failure.
-    pub fn failed(&mut self, now: Mono, node: &NodeId) {
+    /// open belongs to the same failure. For how long it opened, when it did.
+    pub fn failed(&mut self, now: Mono, node: &NodeId) -> Option<Duration> {
         let failures = match self.0.get(node) {
-            Some(breaker) if now < breaker.open_until => return,
+            Some(breaker) if now < breaker.open_until => return None,
             Some(breaker) => breaker.failures + 1,
             None => 1,
         };
         let open = (FIRST * 2_u32.pow((failures - 1).min(10))).min(LONGEST);
         self.0.insert(node.clone(), Breaker { failures, open_until: now + open });
+        Some(open)
     }
 
     /// The node has published something: forgiven.
@@ -83,7 +84,8 @@ mod tests {
     fn failures_of_many_streams_at_once_count_as_one_and_work_forgives_them() {
         let (node, other) = ("node-1".parse().unwrap(), "node-2".parse().unwrap());
         let mut breakers = Breakers::default();
-        (0..100).for_each(|millis| breakers.failed(at(millis), &node));
+        let opened = (0..100).filter_map(|millis| breakers.failed(at(millis), &node));
+        assert_eq!(opened.collect::<Vec<_>>(), [FIRST]);
         assert!(breakers.is_open(at(999), &node) && !breakers.is_open(at(1_000), &node));
         assert!(!breakers.is_open(at(0), &other));
         breakers.failed(at(2_000), &node);

@@ -30,6 +30,12 @@ pub enum Command {
     Streams(StreamsArguments),
     /// Show the nodes of the farm.
     Nodes(NodesArguments),
+    /// Say why a stream is where it is, and what happened to it.
+    ///
+    /// WHO is the program that was chosen, lost or is meant, and its worker's process id. docs/reference/decisions.md says what
+    /// each word under WHAT and REASON means. Programs keep their decisions in memory: what one that is gone knew is missing,
+    /// and said to be.
+    Explain(ExplainArguments),
     /// Check or show the configuration of `millrace standalone`, or check that of a program of its own.
     Config(ConfigArguments),
     /// Make and show the certificates by which the programs of a farm know each other.
@@ -130,6 +136,16 @@ pub struct FarmArguments {
 pub struct StreamsArguments {
     /// One stream.
     pub id: Option<String>,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// `millrace explain ID`
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// Which stream.
+    pub id: String,
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,

@@ -89,6 +89,33 @@ fn flatten(key: &str, value: &Value, into: &mut Vec<(String, String)>) {
 mod tests {
     use super::*;
 
+    fn checked(name: &str, text: &str) -> Result<String, Prerequisite> {
+        let path = std::env::temp_dir().join(format!("millrace-{}-{name}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let program = Program::from_str(name.split_once('.').unwrap().0, false).unwrap();
+        let wanted =
+            CheckArguments { file: Some(path.clone()), config: None, program: Some(program) };
+        let said = check(&wanted);
+        std::fs::remove_file(&path).unwrap();
+        said
+    }
+
+    #[test]
+    fn each_programs_file_is_read_with_its_registry_as_the_program_would() {
+        for (name, shipped) in [
+            ("router.toml", include_str!("../config/router.toml")),
+            ("node.toml", include_str!("../config/node.toml")),
+            ("origin.toml", include_str!("../config/origin.toml")),
+            ("api.toml", include_str!("../config/api.toml")),
+        ] {
+            assert!(checked(name, shipped).unwrap().ends_with("ok"));
+        }
+        let wrong = |text: &str| checked("router.toml", text).unwrap_err().to_string();
+        assert!(wrong("[registry]\nendpoint = []").contains("endpoint"));
+        assert!(wrong("[registry]\nendpoints = ['etcd-1']").contains("etcd-1"));
+        assert!(wrong("listen = 1").contains("listen"));
+    }
+
     #[test]
     fn every_value_is_shown_with_its_source() {
         let text = shown(&Settings::default());

@@ -33,7 +33,11 @@ pub async fn nodes(arguments: &NodesArguments) -> anyhow::Result<ExitCode> {
     show(&arguments.farm, &ask(&arguments.farm, "/v1/nodes").await?, all_nodes)
 }
 
-async fn ask(farm: &FarmArguments, path: &str) -> anyhow::Result<Value> {
+/// Asks the farm's API.
+///
+/// # Errors
+/// The API does not answer, or says no; the text says what to do.
+pub async fn ask(farm: &FarmArguments, path: &str) -> anyhow::Result<Value> {
     let url = format!("{}{path}", farm.api.trim_end_matches('/'));
     match HttpClient::new().get_json(&url).await {
         Ok(value) => Ok(value),
@@ -47,7 +51,11 @@ async fn ask(farm: &FarmArguments, path: &str) -> anyhow::Result<Value> {
     }
 }
 
-fn show(
+/// Prints an answer: as JSON where that is wanted, else as text.
+///
+/// # Errors
+/// None but serde's, which plain JSON does not have.
+pub fn show(
     farm: &FarmArguments,
     answer: &Value,
     as_text: fn(&Value) -> String,
@@ -181,7 +189,8 @@ fn all_nodes(answer: &Value) -> String {
     table(["NODE", "STATE", "STREAMS", "DECODE MPX/S", "ENCODE MPX/S", "LINK", "BUILD"], &rows)
 }
 
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
+/// The items of a list; none of anything else.
+pub fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
@@ -195,7 +204,7 @@ fn rounded(value: &Value) -> String {
 }
 
 /// A value as people read it; what is not there is a dash.
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

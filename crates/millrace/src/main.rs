@@ -10,6 +10,7 @@ mod commands_page;
 mod config_command;
 mod demo;
 mod doctor;
+mod explain;
 mod live;
 mod prerequisite;
 mod ready_file;
@@ -37,6 +38,7 @@ async fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Streams(arguments) => live::streams(&arguments).await,
         Command::Nodes(arguments) => live::nodes(&arguments).await,
+        Command::Explain(arguments) => explain::run(&arguments).await,
         Command::Config(arguments) => config_command::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
     };

@@ -332,7 +332,8 @@ fn a_programs_own_file_is_checked_by_its_name_or_as_told() {
     };
     for (program, key) in keys {
         let file = scratch.path().join(format!("{program}.toml"));
-        fs::write(&file, key).unwrap();
+        let registry = "[registry]\nendpoints = ['http://127.0.0.1:1']";
+        fs::write(&file, format!("{key}\n{registry}\n")).unwrap();
         let output = check(&[], &file);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         let other = if program == "api" { "node" } else { "api" };

@@ -1,12 +1,18 @@
 //! The node's admin pages: metrics, health, and what it is working on.
 
 use axum::{Json, Router, routing::get};
-use millrace_telemetry::{Metrics, Readiness, admin_routes};
+use millrace_telemetry::{DecisionLog, Metrics, Readiness, admin_routes, decision_routes};
 
 use crate::host::Host;
 
-/// `/metrics`, `/healthz`, `/readyz`, `/v1/streams`.
-pub fn routes(metrics: Metrics, readiness: Readiness, host: Host) -> Router {
+/// `/metrics`, `/healthz`, `/readyz`, `/v1/streams`, `/v1/decisions`.
+pub fn routes(
+    metrics: Metrics,
+    readiness: Readiness,
+    host: Host,
+    decisions: DecisionLog,
+) -> Router {
     let streams = get(move || async move { Json(host.streams().await) });
-    admin_routes(metrics, readiness).route("/v1/streams", streams)
+    let routes = admin_routes(metrics, readiness).merge(decision_routes(decisions));
+    routes.route("/v1/streams", streams)
 }

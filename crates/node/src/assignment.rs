@@ -15,9 +15,11 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use millrace_hls::intake;
 use millrace_lifecycle::{Worker, WorkerInput, WorkerOutput};
-use millrace_telemetry::{Clock, SystemClock};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{FarmReader, FarmWriter};
-use millrace_types::{EndReason, Epoch, Mark, Mono, StreamId};
+use millrace_types::{
+    Because, Decision, DecisionKind, EndReason, Epoch, Mark, Mono, Reason, RefusalReason, StreamId,
+};
 use millrace_wire::{
     End, Ended, Heartbeat, Message, MessageReader, MessageWriter, OriginLost, Published, Restarting,
 };
@@ -43,6 +45,8 @@ use crate::{
 const BEAT_EVERY: Duration = Duration::from_millis(200);
 /// Silence of the router after which the Link is lost.
 const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// Why a Link is lost that says nothing any more.
+const SILENT: &str = "silent";
 /// A beat that comes later than this says that this node is slow; the silence starts anew.
 const LATE: Duration = Duration::from_millis(300);
 /// Input for the worker that may wait in the node, bytes; beyond it the Link is not read.
@@ -82,6 +86,8 @@ pub struct Assignment {
     pub stopping: Stopping,
     /// The node's books.
     pub host: Host,
+    /// Where the node's decisions are kept.
+    pub decisions: DecisionLog,
     /// Real time.
     pub clock: SystemClock,
 }
@@ -395,7 +401,7 @@ impl Loop {
             self.input(WorkerInput::Beat);
         }
         if self.it.link.is_some() && now.since(self.router_heard_at) > LINK_SILENCE {
-            self.link_lost("silent");
+            self.link_lost(SILENT);
         }
         self.tell_router(&Message::Heartbeat(Heartbeat { seq: self.worker_seq, lag_ms: 0 }));
     }
@@ -405,11 +411,20 @@ impl Loop {
         self.input(WorkerInput::Stop);
     }
 
+    /// Keeps a decision about this assignment, for operators.
+    fn note(&self, kind: DecisionKind, reason: impl Into<Reason>, text: &str) {
+        let decision = Decision::of(kind).stream(&self.it.stream).epoch(self.it.epoch);
+        let decision = decision.worker(self.it.worker.pid()).because(reason).saying(text);
+        self.it.decisions.record(decision);
+    }
+
     /// The router is gone: what it sent is flushed and closed short; its successor begins anew.
     fn link_lost(&mut self, why: &str) {
         self.it.link = None;
         if self.ending == Ending::No {
             info!(why, "link lost: flushing");
+            let reason = if why == SILENT { Because::Silent } else { Because::LinkBroke };
+            self.note(DecisionKind::LetGo, reason, &format!("link to the router: {why}"));
             self.stop(End { continues: true });
         }
     }
@@ -438,6 +453,9 @@ impl Loop {
             Outcome::Superseded | Outcome::NodeStops => {
                 let stops = matches!(outcome, Outcome::NodeStops);
                 info!(stops, "stream left to another assignment");
+                let reason =
+                    if stops { RefusalReason::ShuttingDown } else { RefusalReason::Fenced };
+                self.note(DecisionKind::LetGo, reason, "left to another assignment");
                 self.it.worker.kill();
                 let _ = self.it.worker.died().await;
                 return self.it.host.left(stream, epoch, None, false).await;
@@ -451,10 +469,13 @@ impl Loop {
                     let _ = settled.await;
                 }
                 info!("stream ended");
+                let text = if end.continues { "flushed for a successor" } else { "flushed" };
+                self.note(DecisionKind::WorkerEnded, reason, text);
                 true
             }
             _ => {
                 warn!(reason = reason.as_str(), pid = self.it.worker.pid(), "worker ended");
+                self.note(DecisionKind::WorkerEnded, reason, "");
                 false
             }
         };

@@ -294,8 +294,7 @@ impl Books {
         };
         let superseded = CancellationToken::new();
         let (origin, output_of) = (self.origin(intake), output.clone());
-        let granted =
-            Granted { output: output_of, origin, superseded: superseded.clone(), orphan };
+        let granted = Granted { output: output_of, origin, superseded: superseded.clone(), orphan };
         let idle_since = reservation.is_none().then(Instant::now);
         let held = Held { epoch, output, reservation, superseded, status: None, idle_since };
         self.streams.insert(stream, held);

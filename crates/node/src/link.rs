@@ -4,9 +4,9 @@ use std::{io, time::Duration};
 
 use millrace_hls::StreamOpen;
 use millrace_sched::cost;
-use millrace_telemetry::{Clock, SystemClock};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{FarmListener, FarmStream, Peer};
-use millrace_types::{Mark, RefusalReason};
+use millrace_types::{Decision, DecisionKind, Mark, RefusalReason};
 use millrace_wire::{Admitted, End, Hello, Message, MessageReader, MessageWriter, Refused, Start};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -48,6 +48,8 @@ pub struct Desk {
     pub spares: Spares,
     /// What is counted.
     pub metrics: NodeMetrics,
+    /// Where this node's decisions are kept.
+    pub decisions: DecisionLog,
     /// Real time.
     pub clock: SystemClock,
     /// Said when the node goes down.
@@ -95,18 +97,27 @@ async fn connection(stream: FarmStream, peer: Peer, desk: Desk) {
 
 async fn take(hello: Hello, mut link: Link, desk: Desk) {
     let start = desk.clock.mono();
+    let decision = |kind| Decision::of(kind).stream(&hello.stream).epoch(hello.epoch);
     match prepare(&hello, &desk).await {
         Ok((prepared, resume)) => {
             let worker_pid = prepared.worker.pid();
             let after_ms = desk.clock.mono().since(start).as_millis();
             let (rungs, next_seq) = (hello.ladder.rungs.len(), prepared.next_seq);
             info!(worker_pid, rungs, next_seq, after_ms, "stream taken");
+            let admitted = decision(DecisionKind::Admitted).worker(worker_pid);
+            let worker = if next_seq.is_some() { "with its own worker" } else { "with a spare" };
+            let safe = resume.len();
+            let text =
+                format!("{rungs} rungs, {safe} go on from a mark, {worker}; after {after_ms} ms");
+            desk.decisions.record(admitted.saying(text));
             link.writer.push(&Message::Admitted(Admitted { resume, worker_pid, next_seq }));
             prepared.assignment(Some(link), None).run().await;
         }
         Err(No { reason, text }) => {
             debug!(reason = reason.as_str(), text, "stream refused");
             desk.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
+            let refused = decision(DecisionKind::Refused).because(reason);
+            desk.decisions.record(refused.saying(text.as_str()));
             if let Err(error) = refuse(&mut link, reason, text).await {
                 debug!(%error, "refusal not delivered");
             }
@@ -144,6 +155,7 @@ impl Prepared {
             superseded: self.superseded,
             stopping: self.desk.stopping,
             host: self.desk.host,
+            decisions: self.desk.decisions,
             clock: self.desk.clock,
         }
     }

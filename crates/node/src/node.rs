@@ -11,7 +11,7 @@ use std::{
 use millrace_registry::{Kept, NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
-use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at, version_line};
+use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_at, version_line};
 use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
 };
@@ -162,7 +162,8 @@ pub async fn start(
     let node_metrics = NodeMetrics::new(&metrics);
     let host = Host::start(Ledger::new(capacity), tls.clone(), node_metrics.clone(), orphans);
     let (stopping, readiness) = (Stopping::default(), Readiness::default());
-    let pages = admin::routes(metrics, readiness.clone(), host.clone());
+    let decisions = DecisionLog::new(config.name.clone());
+    let pages = admin::routes(metrics, readiness.clone(), host.clone(), decisions.clone());
     let admin = admin_listener(admin_tcp, tls.clone());
     tokio::spawn(async move { axum::serve(admin, admin_service(pages)).await });
     let spares = Spares::keep(&plan, &stopping.token());
@@ -173,6 +174,7 @@ pub async fn start(
         origins,
         spares,
         metrics: node_metrics,
+        decisions,
         clock: SystemClock::new(),
         stopping: stopping.clone(),
         connections: connections.clone(),

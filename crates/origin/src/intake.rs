@@ -23,7 +23,7 @@ use millrace_hls::{
 };
 use millrace_telemetry::Clock;
 use millrace_tls::{FarmListener, FarmTls, Gate, Peer, Role};
-use millrace_types::{Epoch, MediaTime, StreamId};
+use millrace_types::{Because, Decision, DecisionKind, Epoch, MediaTime, RefusalReason, StreamId};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 
@@ -129,6 +129,8 @@ async fn open(
     shared.writers.take(&stream, epoch, &peer)?;
     let marks = shared.streams.open(shared.clock.mono(), &stream, open)?;
     tracing::info!(%stream, %epoch, "stream opened");
+    let opened = Decision::of(DecisionKind::Opened).stream(&stream).epoch(epoch);
+    shared.decisions.record(opened.saying(format!("{} rungs are known", marks.len())));
     Ok(Json(Marks { epoch, marks, discontinuity: 0, part_target_ms }))
 }
 
@@ -146,6 +148,9 @@ async fn fence(
     let now = shared.clock.mono();
     let marks = if claims { known.claim(now, epoch)? } else { known.fence(now, epoch)? };
     tracing::info!(%stream, %epoch, claims, "stream fenced");
+    let fenced = Decision::of(DecisionKind::Fenced).stream(&stream).epoch(epoch);
+    let by = if claims { "a router claims the session" } else { "a newer writer goes on" };
+    shared.decisions.record(fenced.saying(by));
     let (discontinuity, part_target_ms) = known.look(|window, _| {
         (window.discontinuity().unwrap_or_default(), window.announced().part_target_ms)
     });
@@ -171,6 +176,7 @@ async fn init(
         Err(IntakeError::Mismatch)
     };
     count(&shared, &result);
+    note_fenced(&shared, &stream.id, writer, &result);
     result.map(|_| StatusCode::OK)
 }
 
@@ -195,6 +201,7 @@ async fn part(
         Err(IntakeError::Mismatch)
     };
     count(&shared, &result);
+    note_fenced(&shared, &stream.id, writer, &result);
     if matches!(result, Ok(Accepted::Added)) {
         shared.metrics.intake_bytes.inc_by(length);
         let delay = MediaTime(MediaTime::from_wall(shared.clock.wall()) - end).seconds();
@@ -225,6 +232,8 @@ async fn end(
     } else {
         known.end(shared.clock.mono(), epoch)?;
         tracing::info!(stream = %known.id, %epoch, "stream ended");
+        let ended = Decision::of(DecisionKind::Ended).stream(&known.id).epoch(epoch);
+        shared.decisions.record(ended.because(Because::Finished));
     }
     Ok(StatusCode::OK)
 }
@@ -260,6 +269,20 @@ fn writer(headers: &HeaderMap) -> Result<Option<Epoch>, IntakeError> {
 /// Bytes that do not hold on to a receive buffer larger than themselves.
 fn compact(body: Bytes) -> Bytes {
     Bytes::from(body.to_vec())
+}
+
+/// Keeps that an older writer still sends, for operators.
+fn note_fenced(
+    shared: &Player,
+    stream: &StreamId,
+    writer: Epoch,
+    result: &Result<Accepted, IntakeError>,
+) {
+    if let Err(IntakeError::Refused(refusal @ Refusal::Fenced { .. })) = result {
+        let refused = Decision::of(DecisionKind::WriterRefused).stream(stream).epoch(writer);
+        let refused = refused.because(RefusalReason::Fenced);
+        shared.decisions.record(refused.saying(refusal.to_string()));
+    }
 }
 
 fn count(shared: &Player, result: &Result<Accepted, IntakeError>) {

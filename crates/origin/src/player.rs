@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use hyper::StatusCode;
 use millrace_hls::Query;
-use millrace_telemetry::{Clock, SystemClock};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_types::StreamId;
 
 use crate::{
@@ -47,6 +47,7 @@ pub(crate) struct Player {
     pub(crate) streams: Arc<Streams>,
     pub(crate) writers: Writers,
     pub(crate) metrics: OriginMetrics,
+    pub(crate) decisions: DecisionLog,
     pub(crate) clock: SystemClock,
     pub(crate) owners: Owners,
     pub(crate) relay: Arc<Relay>,

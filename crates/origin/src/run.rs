@@ -12,7 +12,9 @@ use std::{
 
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use millrace_registry::Registry;
-use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, admin_routes};
+use millrace_telemetry::{
+    Clock, DecisionLog, Metrics, Readiness, SystemClock, admin_routes, decision_routes,
+};
 use millrace_tls::{
     Certificate, Expected, FarmListener, FarmTls, Peer, Role, TlsError, admin_listener,
     admin_service,
@@ -168,7 +170,8 @@ pub async fn start(
     let intake = intake::listener(intake, farm_tls.clone());
     tasks.spawn(serve(intake, intake::service(player.clone()), stop.clone()));
     let admin = admin_listener(admin, farm_tls.clone());
-    let pages = admin_service(admin_routes(metrics, readiness.clone()));
+    let pages = admin_routes(metrics, readiness.clone());
+    let pages = admin_service(pages.merge(decision_routes(player.decisions.clone())));
     tasks.spawn(serve(admin, pages, stop.clone()));
     let retention = Retention {
         keep_ended: Duration::from_secs(config.keep_ended_s),
@@ -190,7 +193,8 @@ fn player(
     let owners = Owners::new(config.name.clone(), registry, streams.clone());
     let relay = Arc::new(Relay::new(owners.clone(), Peers::new(tls), clock, metrics.clone()));
     let (writers, awake) = (Writers::default(), Arc::new(Awake::new(clock)));
-    Player { streams, writers, metrics, clock, owners, relay, awake }
+    let decisions = DecisionLog::new(config.name.clone());
+    Player { streams, writers, metrics, decisions, clock, owners, relay, awake }
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -221,7 +225,7 @@ async fn sweep(player: Arc<Player>, retention: Retention, stop: CancellationToke
     let mut tick = tokio::time::interval(SWEEP_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        player.streams.sweep(player.clock.mono(), retention);
+        player.streams.sweep(player.clock.mono(), retention, &player.decisions);
         player.writers.retain(|stream| player.streams.get(stream).is_some());
         let watchable = player.streams.watchable().len();
         player.metrics.streams.set(i64::try_from(watchable).unwrap_or(i64::MAX));

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use millrace_hls::{Refusal, StreamOpen};
-use millrace_types::{Mark, Mono, StreamId};
+use millrace_telemetry::DecisionLog;
+use millrace_types::{Because, Decision, DecisionKind, Mark, Mono, StreamId};
 use tokio::sync::watch;
 
 use crate::stream::Stream;
@@ -63,13 +64,16 @@ impl Streams {
     }
 
     /// Ends idle streams, releases those that ended long enough ago, forgets those whose fence no longer matters.
-    pub(crate) fn sweep(&self, now: Mono, retention: Retention) {
+    pub(crate) fn sweep(&self, now: Mono, retention: Retention, decisions: &DecisionLog) {
         let streams: Vec<Arc<Stream>> = self.by_id.borrow().values().cloned().collect();
         let mut forget = Vec::new();
         for stream in streams {
             match stream.ages() {
                 (None, touched) if now.since(touched) >= retention.idle_end => {
                     tracing::warn!(stream = %stream.id, "stream ended: no node writes it");
+                    let ended = Decision::of(DecisionKind::Ended).stream(&stream.id);
+                    let ended = ended.epoch(stream.fenced_at()).because(Because::Idle);
+                    decisions.record(ended.saying("no node writes it"));
                     let _ = stream.end(now, stream.fenced_at());
                 }
                 (Some(ended), _) if now.since(ended) >= FENCE_KEPT => {

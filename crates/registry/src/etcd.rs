@@ -35,6 +35,9 @@ pub struct Shared {
     wishes: watch::Sender<Wishes>,
     /// When a heartbeat was last answered.
     heard: Mutex<Option<Instant>>,
+    /// When the store last told of a change.
+    told: Mutex<Option<Instant>>,
+    began: Instant,
     /// What last went wrong, for errors that people read.
     trouble: Mutex<String>,
 }
@@ -65,6 +68,8 @@ impl EtcdStore {
             client: watch::Sender::new(None),
             wishes: watch::Sender::default(),
             heard: Mutex::default(),
+            told: Mutex::default(),
+            began: Instant::now(),
             trouble: Mutex::new("no connection was made yet".to_owned()),
         });
         let session = tokio::spawn(session::run(config.clone(), shared.clone())).abort_handle();
@@ -86,6 +91,15 @@ impl EtcdStore {
     pub fn is_reachable(&self) -> bool {
         let heard = *self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.is_some_and(|heard| heard.elapsed() < self.shared.lease)
+    }
+
+    /// How long ago a heartbeat was last answered, and the store last told of a change; since the start when it never did.
+    pub fn ages(&self) -> (Duration, Duration) {
+        let age = |moment: &Mutex<Option<Instant>>| {
+            let moment = *moment.lock().unwrap_or_else(PoisonError::into_inner);
+            moment.unwrap_or(self.shared.began).elapsed()
+        };
+        (age(&self.shared.heard), age(&self.shared.told))
     }
 
     pub async fn synced(&self, patience: Duration) -> bool {
@@ -150,6 +164,10 @@ impl Shared {
         if news {
             self.changes.send_modify(|changes| *changes += 1);
         }
+    }
+
+    fn told(&self) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     fn hear(&self) {

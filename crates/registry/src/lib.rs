@@ -9,6 +9,7 @@
 mod etcd;
 mod kept;
 mod memory;
+mod metrics;
 mod record;
 mod registry;
 mod settings;
@@ -20,5 +21,5 @@ pub use record::{
     ChannelRecord, NodeRecord, NodeState, OriginRecord, Priority, Record, RouterRecord,
     StreamRecord,
 };
-pub use registry::{Registry, RegistryError};
+pub use registry::{Changes, Follower, Registry, RegistryError};
 pub use settings::{RegistryConfig, SettingsError};

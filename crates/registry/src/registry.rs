@@ -1,11 +1,13 @@
 //! The handle by which programs read, write and watch records.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use millrace_telemetry::prometheus::IntCounter;
 use tokio::sync::watch;
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     etcd::{EtcdStore, Outcome},
     memory::MemoryStore,
     store::Store,
-    view::Entry,
+    view::{Changed, Entry},
 };
 
 /// A record could not be read or written.
@@ -40,7 +42,9 @@ pub enum RegistryError {
 /// The farm's memory. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    store: Store,
+    pub(crate) store: Store,
+    /// Counts writes that were not answered.
+    pub(crate) failed_writes: IntCounter,
     /// Records that could not be read, by key, with the revision that was logged.
     unreadable: Arc<Mutex<BTreeMap<String, i64>>>,
 }
@@ -61,7 +65,8 @@ impl Registry {
     }
 
     fn of(store: Store) -> Self {
-        Self { store, unreadable: Arc::default() }
+        let failed_writes = crate::metrics::failed_writes();
+        Self { store, failed_writes, unreadable: Arc::default() }
     }
 
     /// Whether the view has come once; waits for that, `patience` at most. Before, the registry looks empty.
@@ -169,14 +174,73 @@ impl Registry {
         self.store.changes()
     }
 
+    /// Tells which records of a type change from now on.
+    pub fn follow<T: Record>(&self) -> Follower<T> {
+        let news = self.store.changes();
+        let seen = self.store.read(|view| view.changes());
+        Follower { store: self.store.clone(), news, seen, record: PhantomData }
+    }
+
     async fn write(
         &self,
         key: &str,
         revision: Option<i64>,
         text: Option<&str>,
     ) -> Result<Outcome, RegistryError> {
-        let unavailable = |reason| RegistryError::Unavailable { key: key.to_owned(), reason };
-        self.store.write(key, revision, text).await.map_err(unavailable)
+        self.store.write(key, revision, text).await.map_err(|reason| {
+            self.failed_writes.inc();
+            RegistryError::Unavailable { key: key.to_owned(), reason }
+        })
+    }
+}
+
+/// Which records have changed, by the last element of their keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changes {
+    /// These.
+    Keys(BTreeSet<String>),
+    /// More than is remembered: look at all.
+    Anything,
+}
+
+impl Changes {
+    /// Whether the record of that key is to be looked at again.
+    pub fn concerns(&self, key: &str) -> bool {
+        match self {
+            Self::Keys(keys) => keys.contains(key),
+            Self::Anything => true,
+        }
+    }
+}
+
+/// Follows the records of one type.
+#[derive(Debug)]
+pub struct Follower<T: Record> {
+    store: Store,
+    news: watch::Receiver<u64>,
+    seen: u64,
+    record: PhantomData<fn(T)>,
+}
+
+impl<T: Record> Follower<T> {
+    /// Waits until records of this type have changed; what other records do wakes nobody. Cancel-safe. Ends with the
+    /// registry: then it never does.
+    pub async fn changed(&mut self) -> Changes {
+        let folder = path::<T>(&self.store, "");
+        loop {
+            if self.news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let (changed, now) =
+                self.store.read(|view| (view.changed_since(self.seen), view.changes()));
+            self.seen = now;
+            let Changed::Keys(keys) = changed else { return Changes::Anything };
+            let own = keys.iter().filter_map(|key| key.strip_prefix(&folder).map(str::to_owned));
+            let own: BTreeSet<String> = own.collect();
+            if !own.is_empty() {
+                return Changes::Keys(own);
+            }
+        }
     }
 }
 
@@ -218,6 +282,24 @@ mod tests {
         registry.delete::<ChannelRecord>("a").await.unwrap();
         assert_eq!(registry.get::<ChannelRecord>("a").unwrap(), None);
         assert_eq!(registry.list::<crate::NodeRecord>(), []);
+    }
+
+    #[tokio::test]
+    async fn who_follows_channels_hears_which_have_changed_and_of_nothing_else() {
+        let registry = Registry::in_memory();
+        registry.put(&channel("before")).await.unwrap();
+        let mut follower = registry.follow::<ChannelRecord>();
+        let origin: crate::OriginRecord = serde_json::from_str(
+            r#"{"origin":"o","intake":"127.0.0.1:1","playback":"127.0.0.1:1","admin":"127.0.0.1:1"}"#,
+        )
+        .unwrap();
+        registry.put(&origin).await.unwrap();
+        let hears = tokio::time::timeout(Duration::from_millis(50), follower.changed());
+        assert!(hears.await.is_err(), "an origin is no channel");
+        registry.put(&channel("a")).await.unwrap();
+        registry.delete::<ChannelRecord>("before").await.unwrap();
+        let keys = ["a", "before"].map(str::to_owned).into();
+        assert_eq!(follower.changed().await, Changes::Keys(keys));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -70,6 +70,14 @@ impl Store {
         }
     }
 
+    /// How long ago the store was last heard, and last told of a change.
+    pub fn ages(&self) -> (Duration, Duration) {
+        match self {
+            Self::Memory(_) => (Duration::ZERO, Duration::ZERO),
+            Self::Etcd(etcd) => etcd.ages(),
+        }
+    }
+
     /// Replaces what was written at `revision` (0: nothing; `None`: whatever is there) by `text` (`None`: deletes it).
     /// An error says what was last seen of the store.
     pub async fn write(

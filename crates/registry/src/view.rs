@@ -7,7 +7,10 @@
 //! used before. The [`Mark`], the newest write that the store itself told of, shows it: a store that has another write
 //! at that revision, or none yet, has another history, and only a whole reading counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Changes whose keys are remembered; who has missed more looks at everything.
+const JOURNAL: usize = 4096;
 
 /// One record as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +45,19 @@ pub struct View {
     /// The newest revision that anything was known of.
     newest: i64,
     mark: Option<Mark>,
+    /// The keys of the newest changes, oldest first.
+    journal: VecDeque<String>,
+    /// Changes so far, those of the journal the last of them.
+    changes: u64,
+}
+
+/// What has changed since somebody looked last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// These, by key.
+    Keys(BTreeSet<String>),
+    /// More than is remembered: anything may have.
+    Anything,
 }
 
 impl View {
@@ -59,6 +75,28 @@ impl View {
     /// Whether the record vanished with what the store remembers, and not because somebody deleted it.
     pub fn is_lost(&self, key: &str) -> bool {
         self.lost.contains(key)
+    }
+
+    /// Changes so far: where a later [`Self::changed_since`] begins.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The keys that have changed since there were so many changes.
+    pub fn changed_since(&self, changes: u64) -> Changed {
+        let new = usize::try_from(self.changes.saturating_sub(changes)).unwrap_or(usize::MAX);
+        match self.journal.len().checked_sub(new) {
+            Some(known) => Changed::Keys(self.journal.range(known..).cloned().collect()),
+            None => Changed::Anything,
+        }
+    }
+
+    fn note(&mut self, key: &str) {
+        if self.journal.len() == JOURNAL {
+            self.journal.pop_front();
+        }
+        self.journal.push_back(key.to_owned());
+        self.changes += 1;
     }
 
     /// The newest revision that anything was known of.
@@ -82,6 +120,7 @@ impl View {
         self.gone.remove(key);
         self.lost.remove(key);
         self.entries.insert(key.to_owned(), entry);
+        self.note(key);
         true
     }
 
@@ -94,7 +133,11 @@ impl View {
         let gone = self.gone.entry(key.to_owned()).or_default();
         *gone = revision.max(*gone);
         self.lost.remove(key);
-        self.entries.remove(key).is_some()
+        let was_known = self.entries.remove(key).is_some();
+        if was_known {
+            self.note(key);
+        }
+        was_known
     }
 
     /// The store told of a write, after all earlier ones; whether it was news.
@@ -135,7 +178,11 @@ impl View {
         let gone = &self.gone;
         let missing = before.keys().filter(|key| !entries.contains_key(*key));
         self.lost.extend(missing.filter(|key| !gone.contains_key(*key)).cloned());
-        self.entries != before
+        let both: BTreeSet<&String> = before.keys().chain(self.entries.keys()).collect();
+        let changed = |key: &&String| before.get(*key) != self.entries.get(*key);
+        let changed: Vec<String> = both.into_iter().filter(changed).cloned().collect();
+        changed.iter().for_each(|key| self.note(key));
+        !changed.is_empty()
     }
 }
 
@@ -165,6 +212,26 @@ mod tests {
         assert_eq!(["kept", "deleted", "never"].map(|key| view.is_lost(key)), [true, false, false]);
         view.put("kept", entry("again", 2));
         assert!(!view.is_lost("kept"));
+    }
+
+    #[test]
+    fn who_looks_again_hears_of_what_has_changed_only_and_of_anything_after_too_much() {
+        let mut view = View::default();
+        let keys =
+            |names: &[&str]| Changed::Keys(names.iter().map(|&key| key.to_owned()).collect());
+        view.tell(told("a", "1", 1));
+        let looked = view.changes();
+        assert_eq!(view.changed_since(looked), keys(&[]));
+        view.tell(told("b", "1", 2));
+        view.tell(told("b", "1", 2));
+        view.tell(Mark { key: "c".to_owned(), revision: 3, entry: None });
+        assert_eq!(view.changed_since(looked), keys(&["b"]), "no news is no change");
+        view.load(3, 4, [("b".to_owned(), entry("1", 2)), ("d".to_owned(), entry("1", 4))].into());
+        assert_eq!(view.changed_since(looked), keys(&["a", "b", "d"]));
+        for revision in 5..5 + JOURNAL as i64 {
+            view.tell(told("e", "1", revision));
+        }
+        assert_eq!(view.changed_since(looked), Changed::Anything);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use millrace_media::Resume;
 use millrace_registry::{OriginRecord, StreamRecord};
 use millrace_sched::choose_origin;
 use millrace_telemetry::Clock;
-use millrace_types::{Epoch, MediaTime, StreamId};
+use millrace_types::{
+    Alternative, Because, Decision, DecisionKind, Epoch, MediaTime, RefusalReason, StreamId,
+};
 use tracing::{info, warn};
 
 use crate::{origin_fence::FenceError, session::SessionContext};
@@ -32,24 +34,39 @@ pub struct Claimed {
     pub origin: Option<OriginRecord>,
     /// Where the stream stands; `None` when it begins.
     pub resume: Option<Resume>,
+    /// What was decided on the way.
+    pub decisions: Vec<Decision>,
 }
 
 /// Claims the session. Without registry and origin the view must do, and the node's fence is the last word.
 pub async fn claim(context: &SessionContext, stream: &StreamId) -> Claimed {
     let known = context.registry.get::<StreamRecord>(stream.as_str()).ok().flatten();
-    let origin = origin_of(context, stream, known.as_ref());
+    let (origin, chosen) = origin_of(context, stream, known.as_ref());
+    let before = known.as_ref().map(|old| old.router.clone());
+    let claimed = |epoch, resume: Option<Resume>, reason: Because| {
+        let claim = Decision::of(DecisionKind::Claimed).stream(stream).epoch(epoch);
+        let claim = match &before {
+            Some(router) => claim.subject(router).saying(format!("{router} had it before")),
+            None => claim.saying("nobody had it before"),
+        };
+        let claim = claim.because(reason);
+        let chosen = chosen.clone().map(|chosen| chosen.epoch(epoch));
+        let decisions = chosen.into_iter().chain([claim]).collect();
+        Claimed { epoch, origin: origin.clone(), resume, decisions }
+    };
     let least =
         known.map_or(Epoch { generation: 1, placement: 0 }, |old| old.epoch.next_generation());
     let mut epoch = record(context, stream, least, origin.as_ref()).await;
     let Some(at) = origin.as_ref().map(|origin| origin.intake) else {
-        return Claimed { epoch, origin, resume: None };
+        return claimed(epoch, None, Because::OriginSilent);
     };
     for _ in 0..ATTEMPTS {
         match context.fence.claim(at, stream, epoch).await {
             Ok(marks) => {
                 let resume = resume_of(&marks);
                 info!(%stream, %epoch, resumes = resume.is_some(), "session claimed");
-                return Claimed { epoch, origin, resume };
+                let reason = if resume.is_some() { Because::Resumes } else { Because::Begins };
+                return claimed(epoch, resume, reason);
             }
             Err(FenceError::Behind(fence)) => {
                 epoch = record(context, stream, fence.next_generation(), origin.as_ref()).await;
@@ -60,21 +77,31 @@ pub async fn claim(context: &SessionContext, stream: &StreamId) -> Claimed {
             }
         }
     }
-    Claimed { epoch, origin, resume: None }
+    claimed(epoch, None, Because::OriginSilent)
 }
 
-/// Its recorded origin while that lives, else the one that everybody chooses alike.
+/// Its recorded origin while that lives, else the one that everybody chooses alike; and the decision for it.
 fn origin_of(
     context: &SessionContext,
     stream: &StreamId,
     known: Option<&StreamRecord>,
-) -> Option<OriginRecord> {
+) -> (Option<OriginRecord>, Option<Decision>) {
     let origins = context.registry.list::<OriginRecord>();
     let recorded = known.and_then(|record| record.origin.as_ref());
-    let recorded = recorded.filter(|name| origins.iter().any(|origin| origin.origin == **name));
+    let living = recorded.filter(|name| origins.iter().any(|origin| origin.origin == **name));
     let names = origins.iter().map(|origin| &origin.origin);
-    let chosen = recorded.or_else(|| choose_origin(stream, names))?;
-    origins.iter().find(|origin| origin.origin == *chosen).cloned()
+    let Some(chosen) = living.or_else(|| choose_origin(stream, names.clone())) else {
+        return (None, None);
+    };
+    let reason = if living.is_some() { Because::WasHere } else { Because::ByName };
+    let gone = recorded.filter(|name| living != Some(*name)).map(|name| {
+        Alternative::new(name.clone(), RefusalReason::NodeUnavailable, "not registered any more")
+    });
+    let others = names.filter(|name| *name != chosen);
+    let others = others.map(|name| Alternative::new(name.clone(), Because::NotAsked, ""));
+    let decision = Decision::of(DecisionKind::OriginChosen).stream(stream).subject(chosen);
+    let decision = decision.because(reason).instead_of(gone.into_iter().chain(others));
+    (origins.iter().find(|origin| origin.origin == *chosen).cloned(), Some(decision))
 }
 
 /// Writes the claim, at least under `least`; what was written, or `least` when the registry does not answer.

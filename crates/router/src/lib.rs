@@ -19,5 +19,5 @@ mod session;
 mod sessions;
 
 pub use config::Config;
-pub use report::{Event, HealthReport, PublisherReport, RungReport, StreamReport};
+pub use report::{HealthReport, PublisherReport, RungReport, StreamReport};
 pub use router::{Addresses, Router, RouterError, start};

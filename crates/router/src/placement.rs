@@ -7,10 +7,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use millrace_lifecycle::Breakers;
 use millrace_registry::{NodeRecord, NodeState, Registry};
-use millrace_sched::{Candidate, Capacity, cost, place};
-use millrace_telemetry::{Clock, SystemClock};
+use millrace_sched::{Candidate, Capacity, Unfit, cost, place};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{Expected, FarmReader, FarmTls, FarmWriter, Role, connect};
-use millrace_types::{Epoch, NodeId, RefusalReason};
+use millrace_types::{
+    Alternative, Because, Decision, DecisionKind, Epoch, NodeId, Reason, RefusalReason,
+};
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter};
 use tokio::{sync::watch, time::timeout};
 use tracing::debug;
@@ -39,6 +41,17 @@ pub struct Link {
     pub reader: MessageReader<FarmReader>,
     /// To the node.
     pub writer: MessageWriter<FarmWriter>,
+    /// Why this node.
+    pub chosen: Chosen,
+}
+
+/// Why one node has the stream and the others have not.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Why it.
+    pub reason: Reason,
+    /// Why not the others.
+    pub others: Vec<Alternative>,
 }
 
 /// No node took the stream.
@@ -50,6 +63,8 @@ pub struct Unplaced {
     pub text: String,
     /// The last epoch that a node was asked under.
     pub epoch: Epoch,
+    /// Each node's reason.
+    pub others: Vec<Alternative>,
 }
 
 /// Where a stream was made before.
@@ -72,24 +87,35 @@ pub struct Fleet {
     pub breakers: watch::Sender<Breakers>,
     /// Real time.
     pub clock: SystemClock,
+    /// Where this router's decisions are kept.
+    pub decisions: DecisionLog,
 }
 
 impl Fleet {
-    /// The node failed: others are asked first for a while.
-    pub fn failed(&self, node: &NodeId) {
-        let now = self.clock.mono();
-        self.breakers.send_modify(|breakers| breakers.failed(now, node));
+    /// The node failed, in these words: others are asked first for a while.
+    pub fn failed(&self, node: &NodeId, text: &str) {
+        let (now, mut open) = (self.clock.mono(), None);
+        self.breakers.send_modify(|breakers| open = breakers.failed(now, node));
+        let Some(open) = open else { return };
+        let opened = Decision::of(DecisionKind::BreakerOpened).subject(node);
+        let opened = opened.because(RefusalReason::NodeUnavailable);
+        self.decisions
+            .record(opened.saying(format!("asked last for {} s: {text}", open.as_secs())));
     }
 
     /// The node has published something of a stream.
     pub fn worked(&self, node: &NodeId) {
-        self.breakers.send_if_modified(|breakers| {
+        let forgiven = self.breakers.send_if_modified(|breakers| {
             let known = breakers.is_known(node);
             if known {
                 breakers.worked(node);
             }
             known
         });
+        if forgiven {
+            let closed = Decision::of(DecisionKind::BreakerClosed).subject(node);
+            self.decisions.record(closed.because(Because::WorksAgain));
+        }
     }
 
     /// Places a stream, the node it was on first unless that one has just failed. `hello`'s epoch is the first node's; each
@@ -104,25 +130,28 @@ impl Fleet {
         let (mut order, unfit) = place(&candidates, &demand);
         let last_node = last.as_ref().map(|last| &last.node);
         order.sort_by_key(|node| self.rank(node, last_node));
-        let mut refusals: Vec<(NodeId, RefusalReason, String)> =
-            unfit.into_iter().map(|unfit| (unfit.node, unfit.reason, String::new())).collect();
+        let mut refusals: Vec<_> = unfit.into_iter().map(refusal).collect();
         let mut left = order.len();
-        for node in order {
+        for (at, node) in order.iter().enumerate() {
             left -= 1;
-            let Some(record) = nodes.iter().find(|record| record.node == node) else { continue };
-            let patience = last.as_ref().filter(|last| last.node == node);
+            let Some(record) = nodes.iter().find(|record| record.node == *node) else { continue };
+            let patience = last.as_ref().filter(|last| last.node == *node);
             let answer = match patience.and_then(|last| last.patience) {
                 Some(patience) => self.ask_again(record, &mut hello, patience, left > 0).await,
                 None => self.ask_within(record, &hello, limit(left > 0)).await,
             };
             match answer {
-                Ok(link) => return Ok(link),
+                Ok(mut link) => {
+                    link.chosen.reason = self.why(node, last_node, at > 0);
+                    link.chosen.others = others(&refusals, &order[at + 1..]);
+                    return Ok(link);
+                }
                 Err((reason, text)) => {
                     debug!(%node, reason = reason.as_str(), text, "node did not take the stream");
                     if reason == RefusalReason::NodeUnavailable {
-                        self.failed(&node);
+                        self.failed(node, &text);
                     }
-                    refusals.push((node, reason, text));
+                    refusals.push((node.clone(), reason, text));
                     if reason == RefusalReason::Fenced {
                         break;
                     }
@@ -172,6 +201,17 @@ impl Fleet {
         }
     }
 
+    /// Why a node has the stream: it was the first in the order, or those before it did not take the stream.
+    fn why(&self, node: &NodeId, last: Option<&NodeId>, after_others: bool) -> Reason {
+        match () {
+            () if after_others => Because::NextBest,
+            () if last == Some(node) => Because::WasHere,
+            () if self.breakers.borrow().is_open(self.clock.mono(), node) => Because::JustFailed,
+            () => Because::MostFree,
+        }
+        .into()
+    }
+
     /// Nodes that have just failed come last, the one that the stream was on before all others.
     fn rank(&self, node: &NodeId, last: Option<&NodeId>) -> u8 {
         match self.breakers.borrow().is_open(self.clock.mono(), node) {
@@ -210,7 +250,24 @@ fn unplaced(refusals: &[(NodeId, RefusalReason, String)], epoch: Epoch) -> Unpla
     let each = refusals.iter().map(|(node, reason, text)| {
         format!("{node}: {}{}{text}", reason.as_str(), if text.is_empty() { "" } else { ": " })
     });
-    Unplaced { reason, text: each.collect::<Vec<_>>().join("; "), epoch }
+    let text = each.collect::<Vec<_>>().join("; ");
+    Unplaced { reason, text, epoch, others: others(refusals, &[]) }
+}
+
+/// A node that cannot take the stream, with what it lacks.
+fn refusal(unfit: Unfit) -> (NodeId, RefusalReason, String) {
+    let text = unfit.resource.filter(|_| unfit.reason == RefusalReason::NoCapacity);
+    let text = text.map(|resource| format!("not enough {}", resource.as_str()));
+    (unfit.node, unfit.reason, text.unwrap_or_default())
+}
+
+/// The nodes that have not got the stream: those that refused, and those that were still to be asked.
+fn others(refusals: &[(NodeId, RefusalReason, String)], unasked: &[NodeId]) -> Vec<Alternative> {
+    let refused = refusals
+        .iter()
+        .map(|(node, reason, text)| Alternative::new(node.clone(), *reason, text.clone()));
+    let unasked = unasked.iter().map(|node| Alternative::new(node.clone(), Because::NotAsked, ""));
+    refused.chain(unasked).collect()
 }
 
 async fn ask(
@@ -231,7 +288,8 @@ async fn ask(
     match reader.next().await {
         Ok(Some(Message::Admitted(admitted))) => {
             let (node, epoch) = (record.node.clone(), hello.epoch);
-            Ok(Link { node, epoch, admitted, reader, writer })
+            let chosen = Chosen { reason: Because::MostFree.into(), others: Vec::new() };
+            Ok(Link { node, epoch, admitted, reader, writer, chosen })
         }
         Ok(Some(Message::Refused(refused))) => Err((refused.reason, refused.text)),
         Ok(Some(_)) => Err((RefusalReason::Internal, "answered something else".to_owned())),
@@ -262,7 +320,8 @@ mod tests {
 
     fn fleet() -> Fleet {
         let (breakers, clock) = (watch::Sender::default(), SystemClock::new());
-        Fleet { registry: Registry::in_memory(), tls: None, breakers, clock }
+        let decisions = DecisionLog::new("router-1".parse().unwrap());
+        Fleet { registry: Registry::in_memory(), tls: None, breakers, decisions, clock }
     }
 
     fn node(name: &str, link: std::net::SocketAddr) -> NodeRecord {
@@ -354,9 +413,13 @@ mod tests {
             order
         };
         assert_eq!(order(Some(&names[1])), ["b", "a", "c"]);
-        fleet.failed(&names[1]);
+        fleet.failed(&names[1], "gone");
+        fleet.failed(&names[1], "still gone");
         assert_eq!(order(Some(&names[1])), ["a", "c", "b"]);
         fleet.worked(&names[1]);
         assert_eq!(order(Some(&names[1])), ["b", "a", "c"]);
+        let noted = fleet.decisions.list(&Default::default());
+        let kinds: Vec<_> = noted.iter().map(|noted| noted.decision().kind).collect();
+        assert_eq!(kinds, [DecisionKind::BreakerOpened, DecisionKind::BreakerClosed]);
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr};
 
 use millrace_media::Stats;
+use millrace_telemetry::Recorded;
 use millrace_types::{Ladder, Mark, NodeId, Rung, StreamId, Wall};
 use serde::Serialize;
 
@@ -17,26 +18,17 @@ const MANY_DROPPED: u64 = 100;
 /// Above this segments must be cut where a passthrough player cannot join.
 const LONG_KEYFRAMES_S: f64 = 2.4;
 
-/// Something that happened to a stream.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Event {
-    /// When, RFC 3339 in UTC.
-    pub at: String,
-    /// Which stream.
-    pub stream: StreamId,
-    /// A closed word such as `live` or `worker_lost`.
-    pub kind: &'static str,
-    /// For people.
-    pub text: String,
-}
-
-/// The newest events of one stream, oldest first.
+/// The newest decisions about one stream, oldest first.
 #[derive(Clone, Debug, Default)]
-pub struct Events(VecDeque<Event>);
+pub struct Events(VecDeque<Recorded>);
 
 impl Events {
-    /// Adds one, forgetting the oldest beyond [`KEPT_EVENTS`].
-    pub fn push(&mut self, event: Event) {
+    /// Adds one, forgetting the oldest beyond [`KEPT_EVENTS`]. One that was only said again takes its own place.
+    pub fn push(&mut self, event: Recorded) {
+        if let Some(last) = self.0.back_mut().filter(|last| last.seq() == event.seq()) {
+            *last = event;
+            return;
+        }
         if self.0.len() == KEPT_EVENTS {
             self.0.pop_front();
         }
@@ -44,7 +36,7 @@ impl Events {
     }
 
     /// All that are kept.
-    pub fn to_vec(&self) -> Vec<Event> {
+    pub fn to_vec(&self) -> Vec<Recorded> {
         self.0.iter().cloned().collect()
     }
 }
@@ -160,8 +152,8 @@ pub struct StreamReport {
     pub rungs: Vec<RungReport>,
     /// The source.
     pub health: HealthReport,
-    /// What happened, oldest first.
-    pub events: Vec<Event>,
+    /// What was decided about it, oldest first.
+    pub events: Vec<Recorded>,
 }
 
 impl StreamReport {

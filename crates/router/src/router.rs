@@ -3,14 +3,9 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::{Kept, Registry, RouterRecord};
-use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at};
+use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_at};
 use millrace_tls::{Certificate, Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,8 +21,6 @@ use crate::{
 
 /// Seconds of input at the highest bitrate that may be kept for a successor.
 const REPLAY_SECONDS: u64 = 12;
-/// Events that wait for the list of all.
-const EVENTS: usize = 1024;
 /// How long publishers may take to leave when the router stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -140,14 +133,15 @@ pub async fn start(
     }
     let (admin_tcp, admin) = listen("admin", config.listen_admin).await?;
     let addresses = Addresses { rtmp, rtmps, admin };
-    let sessions = sessions(&config, &registry, &metrics, farm_tls.clone());
+    let decisions = DecisionLog::new(config.name.clone());
+    let sessions = sessions(&config, &registry, &metrics, &decisions, farm_tls.clone());
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
     let (stop, readiness) = (CancellationToken::new(), Readiness::default());
     let serve =
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();
-    let pages = admin::routes(metrics, readiness.clone(), sessions.clone());
+    let pages = admin::routes(metrics, readiness.clone(), sessions.clone(), decisions);
     let admin_pages = admin_listener(admin_tcp, farm_tls.clone());
     tokio::spawn(async move { axum::serve(admin_pages, admin_service(pages)).await });
     let kept = registry.keep(&RouterRecord {
@@ -167,23 +161,25 @@ fn sessions(
     config: &Config,
     registry: &Registry,
     metrics: &Metrics,
+    decisions: &DecisionLog,
     tls: Option<Arc<FarmTls>>,
 ) -> Sessions {
-    let (events, all_events) = mpsc::channel(EVENTS);
     let (clock, breakers) = (SystemClock::new(), watch::Sender::default());
+    let (registry, decisions) = (registry.clone(), decisions.clone());
     let fence = OriginFence::new(tls.clone());
-    let context = SessionContext {
-        registry: registry.clone(),
-        fleet: Fleet { registry: registry.clone(), tls, breakers, clock },
+    let fleet =
+        Fleet { registry: registry.clone(), tls, breakers, decisions: decisions.clone(), clock };
+    Sessions::start(SessionContext {
+        registry,
+        fleet,
         fence,
         router: config.name.clone(),
         ladder: config.ladder.clone(),
         replay_bytes: replay_bytes(config),
         metrics: RouterMetrics::new(metrics),
-        events,
+        decisions,
         clock,
-    };
-    Sessions::start(context, all_events)
+    })
 }
 
 fn limits(config: &Config) -> Limits {

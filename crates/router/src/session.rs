@@ -20,12 +20,9 @@ use millrace_lifecycle::{Stream, StreamInput};
 use millrace_media::{Replay, Resume, Timeline, TrackConfig};
 use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
-use millrace_telemetry::{Clock, SystemClock};
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 
 use self::origin_side::OriginSide;
 use crate::{
@@ -35,7 +32,7 @@ use crate::{
     origin_fence::OriginFence,
     placement::{Fleet, Last, Link, Unplaced},
     published::PublishedMarks,
-    report::{Event, Events, StreamReport},
+    report::{Events, StreamReport},
 };
 
 /// What a session is told.
@@ -69,8 +66,8 @@ pub struct SessionContext {
     pub replay_bytes: usize,
     /// What is counted.
     pub metrics: RouterMetrics,
-    /// Where events go besides the stream's own list; full, it drops them.
-    pub events: mpsc::Sender<Event>,
+    /// Where this router's decisions are kept.
+    pub decisions: DecisionLog,
     /// Real time.
     pub clock: SystemClock,
 }

@@ -1,14 +1,11 @@
 //! Every session of this router. One task owns them; ingest asks it whether a publisher may come in, operators what there is.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use millrace_lifecycle::{Takeover, Takeovers};
-use millrace_registry::ChannelRecord;
-use millrace_telemetry::Clock;
-use millrace_types::{ChannelId, RefusalReason, StreamId};
+use millrace_registry::{Changes, ChannelRecord};
+use millrace_telemetry::{Clock, DecisionLog};
+use millrace_types::{ChannelId, Decision, DecisionKind, RefusalReason, StreamId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -17,7 +14,7 @@ use tracing::{Instrument, error, info_span};
 
 use crate::{
     ingest::{Gate, Granted, Publication, PublishRequest, Refusal},
-    report::{Event, StreamReport},
+    report::StreamReport,
     session::{Command, Session, SessionContext},
 };
 
@@ -27,8 +24,6 @@ const QUEUE: usize = 256;
 const PUBLICATION_MESSAGES: usize = 256;
 /// Commands that wait for a session.
 const COMMANDS: usize = 8;
-/// Events of all streams that are kept.
-const KEPT_EVENTS: usize = 10_000;
 
 #[derive(Debug)]
 enum Question {
@@ -39,7 +34,6 @@ enum Question {
         reply: oneshot::Sender<Result<Granted, Refusal>>,
     },
     Reports(oneshot::Sender<Vec<StreamReport>>),
-    Events(oneshot::Sender<Vec<Event>>),
     SetReplayBytes(usize),
     Stop(oneshot::Sender<()>),
 }
@@ -49,31 +43,22 @@ enum Question {
 pub struct Sessions {
     questions: mpsc::Sender<Question>,
     registry: millrace_registry::Registry,
+    decisions: DecisionLog,
 }
 
 impl Sessions {
-    /// Starts without any. `events` is the other end of [`SessionContext::events`].
-    pub fn start(context: SessionContext, events: mpsc::Receiver<Event>) -> Self {
+    /// Starts without any.
+    pub fn start(context: SessionContext) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
-        let registry = context.registry.clone();
-        let task = Task {
-            context,
-            sessions: BTreeMap::new(),
-            running: JoinSet::new(),
-            recent: VecDeque::new(),
-        };
-        tokio::spawn(task.run(inbox, events));
-        Self { questions, registry }
+        let (registry, decisions) = (context.registry.clone(), context.decisions.clone());
+        let task = Task { context, sessions: BTreeMap::new(), running: JoinSet::new() };
+        tokio::spawn(task.run(inbox));
+        Self { questions, registry, decisions }
     }
 
     /// Every stream's report.
     pub async fn reports(&self) -> Vec<StreamReport> {
         self.ask(Question::Reports).await.unwrap_or_default()
-    }
-
-    /// What happened lately, oldest first.
-    pub async fn events(&self) -> Vec<Event> {
-        self.ask(Question::Events).await.unwrap_or_default()
     }
 
     /// Tells every publisher to connect again.
@@ -108,12 +93,33 @@ impl Sessions {
     }
 }
 
+impl Sessions {
+    /// Keeps a refusal, for operators. Strangers can cause it.
+    fn note(&self, request: &PublishRequest, refusal: &Refusal) {
+        let refused = Decision::of(DecisionKind::PublisherRefused).because(refusal.reason);
+        let refused = match request.key.channel().as_str().parse::<StreamId>() {
+            Ok(stream) => refused.stream(&stream),
+            Err(_) => refused,
+        };
+        self.decisions.record_of_stranger(refused.saying(format!("from {}", request.peer)));
+    }
+}
+
 impl Gate for Sessions {
     async fn authorize(&self, request: PublishRequest) -> Result<Granted, Refusal> {
-        let channel = self.channel_of(&request)?;
-        let (key_hash, peer) = (request.key.hash(), request.peer);
-        let joined = self.ask(|reply| Question::Join { channel, key_hash, peer, reply }).await;
-        joined.unwrap_or_else(|| Err(RefusalReason::ShuttingDown.into()))
+        let granted = match self.channel_of(&request) {
+            Ok(channel) => {
+                let (key_hash, peer) = (request.key.hash(), request.peer);
+                let join = |reply| Question::Join { channel, key_hash, peer, reply };
+                let joined = self.ask(join).await;
+                joined.unwrap_or_else(|| Err(RefusalReason::ShuttingDown.into()))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = &granted {
+            self.note(&request, refusal);
+        }
+        granted
     }
 }
 
@@ -129,25 +135,18 @@ struct Task {
     context: SessionContext,
     sessions: BTreeMap<StreamId, Handle>,
     running: JoinSet<StreamId>,
-    recent: VecDeque<Event>,
 }
 
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Question>, mut events: mpsc::Receiver<Event>) {
-        let mut changes = self.context.registry.changes();
+    async fn run(mut self, mut inbox: mpsc::Receiver<Question>) {
+        let mut channels = self.context.registry.follow::<ChannelRecord>();
         loop {
             tokio::select! {
-                Ok(()) = changes.changed() => self.turn_revoked_away(),
+                changed = channels.changed() => self.turn_revoked_away(&changed),
                 question = inbox.recv() => match question {
                     Some(question) => self.answer(question).await,
                     None => return,
                 },
-                Some(event) = events.recv() => {
-                    if self.recent.len() == KEPT_EVENTS {
-                        self.recent.pop_front();
-                    }
-                    self.recent.push_back(event);
-                }
                 Some(ended) = self.running.join_next() => self.forget(ended),
             }
             let sessions = i64::try_from(self.sessions.len()).unwrap_or(i64::MAX);
@@ -156,18 +155,24 @@ impl Task {
     }
 
     /// Publishers whose key is not their channel's any more are turned away. A registry that has lost its memory revokes nothing.
-    fn turn_revoked_away(&mut self) {
-        for (stream, held) in &self.sessions {
-            let registry = &self.context.registry;
-            let valid = match registry.get::<ChannelRecord>(stream.as_str()) {
-                Ok(Some(channel)) => channel.key_hashes.contains(&held.key_hash),
-                Ok(None) => registry.is_lost::<ChannelRecord>(stream.as_str()),
-                // What cannot be read revokes nothing.
-                Err(_) => true,
-            };
-            if !valid {
+    fn turn_revoked_away(&mut self, changed: &Changes) {
+        let concerned =
+            self.sessions.iter().filter(|(stream, _)| changed.concerns(stream.as_str()));
+        for (stream, held) in concerned {
+            if self.is_revoked(stream, &held.key_hash) {
                 let _ = held.commands.try_send(Command::Refuse(RefusalReason::BadKey));
             }
+        }
+    }
+
+    /// Whether the key is not its channel's any more.
+    fn is_revoked(&self, stream: &StreamId, key_hash: &String) -> bool {
+        let registry = &self.context.registry;
+        match registry.get::<ChannelRecord>(stream.as_str()) {
+            Ok(Some(channel)) => !channel.key_hashes.contains(key_hash),
+            Ok(None) => !registry.is_lost::<ChannelRecord>(stream.as_str()),
+            // What cannot be read revokes nothing.
+            Err(_) => false,
         }
     }
 
@@ -194,9 +199,6 @@ impl Task {
                 let reports = self.sessions.values().map(|held| held.report.borrow().clone());
                 let _ = reply.send(reports.collect());
             }
-            Question::Events(reply) => {
-                let _ = reply.send(self.recent.iter().cloned().collect());
-            }
             Question::SetReplayBytes(bytes) => self.context.replay_bytes = bytes,
             Question::Stop(reply) => {
                 for held in self.sessions.values() {
@@ -218,6 +220,10 @@ impl Task {
             .as_str()
             .parse()
             .map_err(|error| Refusal::with_detail(RefusalReason::Internal, error))?;
+        // Since it was looked up, and before this task hears of it.
+        if self.is_revoked(&stream, &key_hash) {
+            return Err(RefusalReason::BadKey.into());
+        }
         if self.sessions.get(&stream).is_none_or(|held| held.commands.is_closed()) {
             let held = self.open(stream.clone(), channel.low_latency);
             self.sessions.insert(stream.clone(), held);

@@ -1,9 +1,10 @@
-//! What every program needs to be seen: logs, metrics, health pages, words to the supervisor, and the only place that reads the real clocks.
+//! What every program needs to be seen: logs, metrics, its decision log, health pages, words to the supervisor, and the only place that reads the real clocks.
 
 mod address;
 mod admin;
 mod build;
 mod clock;
+mod decisions;
 mod line_limit;
 mod logs;
 mod metrics;
@@ -16,6 +17,7 @@ pub use address::reached_at;
 pub use admin::{Readiness, admin_routes};
 pub use build::{COMMIT, VERSION, version_line};
 pub use clock::{Clock, SystemClock};
+pub use decisions::{DecisionLog, DecisionPage, DecisionQuery, Moment, Recorded, decision_routes};
 pub use line_limit::LineLimit;
 pub use logs::{LogFilter, LogFormat, LogsError, init_logs, set_log_filter};
 pub use metrics::Metrics;

@@ -8,12 +8,16 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-/// The file cannot be used.
+/// The settings cannot be used: a person must change them first.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {why}")]
-pub struct SettingsError {
-    file: String,
-    why: String,
+#[error("{0}")]
+pub struct SettingsError(String);
+
+impl SettingsError {
+    /// Settings that a part of the program refused, in its words.
+    pub fn of(why: impl fmt::Display) -> Self {
+        Self(why.to_string())
+    }
 }
 
 /// What a file says, section by section.
@@ -63,7 +67,7 @@ impl SettingsFile {
 }
 
 fn wrong(path: &Path, why: &dyn fmt::Display) -> SettingsError {
-    SettingsError { file: path.display().to_string(), why: why.to_string() }
+    SettingsError(format!("{}: {why}", path.display()))
 }
 
 #[cfg(test)]

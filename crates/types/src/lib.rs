@@ -4,6 +4,7 @@
 //! ([`MediaTime`], [`Mono`], [`Wall`]) or at the end of a name (`_ms`, `_kbps`, `_bytes`).
 
 mod clock;
+mod decision;
 mod epoch;
 mod id;
 mod ladder;
@@ -13,6 +14,7 @@ mod stream_key;
 mod worker_exit;
 
 pub use clock::{MEDIA_TIMESCALE, MediaTime, Mono, Wall};
+pub use decision::{Alternative, Because, Decision, DecisionKind, Reason};
 pub use epoch::Epoch;
 pub use id::{ChannelId, IdError, NodeId, RungId, StreamId};
 pub use ladder::{FrameRate, Ladder, Rung, RungKind, VideoRung};

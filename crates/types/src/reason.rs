@@ -38,6 +38,8 @@ macro_rules! reasons {
     };
 }
 
+pub(crate) use reasons;
+
 reasons!(
     /// Why a publisher or a stream was refused.
     RefusalReason {

@@ -1,4 +1,5 @@
-//! `docs/reference/configuration.md` is written from every program's `config.rs`: each key with its type and meaning.
+//! `docs/reference/configuration.md` is written from every program's `config.rs` and the registry's settings: each key with its
+//! type and meaning.
 //!
 //! The test compares, or writes: see [`crate::tree::assert_page`].
 
@@ -49,8 +50,11 @@ fn page<'a>(sources: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut page = HEAD.to_owned();
     for (program, source) in sources {
         for (name, keys) in tables(source) {
-            let title =
-                if name == "Config" { program.to_owned() } else { format!("{program}: {name}") };
+            let title = match name.as_str() {
+                "Config" => program.to_owned(),
+                "RegistryConfig" => "registry: `[registry]` of every program".to_owned(),
+                _ => format!("{program}: {name}"),
+            };
             let _ = write!(page, "\n## {title}\n\n| key | type | means |\n|---|---|---|\n");
             for [key, kind, meaning] in keys {
                 let _ = writeln!(page, "| `{key}` | `{kind}` | {meaning} |");
@@ -62,12 +66,14 @@ fn page<'a>(sources: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 
 #[test]
 fn the_reference_lists_exactly_the_keys_of_every_configuration() {
-    let texts = tree::texts(&["/src/config.rs"]);
+    let texts = tree::texts(&["/src/config.rs", "registry/src/settings.rs"]);
     let sources = texts.iter().filter_map(|(path, source)| {
-        Some((path.strip_prefix("crates/")?.strip_suffix("/src/config.rs")?, source.as_str()))
+        let (program, _) = path.strip_prefix("crates/")?.split_once('/')?;
+        Some((program, source.as_str()))
     });
     let page = page(sources);
     assert!(page.contains("listen_playback"), "the sources are not where they were");
+    assert!(page.contains("lease_seconds"), "the registry's settings are not where they were");
     tree::assert_page("docs/reference/configuration.md", &page);
 }
 

@@ -1,8 +1,9 @@
-//! `docs/reference/reasons.md` lists every reason and exit code that the programs can say, and no other.
+//! `docs/reference/reasons.md` lists every reason and exit code that the programs can say, and no other;
+//! `docs/reference/decisions.md` every kind of decision.
 
 use std::{collections::BTreeSet, fs};
 
-use millrace_types::{EndReason, RefusalReason, WorkerExit};
+use millrace_types::{Because, DecisionKind, EndReason, RefusalReason, WorkerExit};
 
 use crate::{assert_clean, tree};
 
@@ -34,6 +35,16 @@ fn the_reference_lists_exactly_the_reasons_that_programs_say() {
     let mut findings = differences(&text, "## Why a publisher is refused", refusals);
     findings.extend(differences(&text, "## Why a worker ended", ends));
     findings.extend(differences(&text, "## Exit codes of a worker", codes.map(|c| c.to_string())));
+    assert_clean(&findings);
+}
+
+#[test]
+fn the_reference_lists_exactly_the_decisions_that_programs_keep() {
+    let text = fs::read_to_string(tree::root().join("docs/reference/decisions.md")).unwrap();
+    let kinds = DecisionKind::ALL.iter().map(|kind| kind.as_str().to_owned());
+    let reasons = Because::ALL.iter().map(|reason| reason.as_str().to_owned());
+    let mut findings = differences(&text, "## What is decided", kinds);
+    findings.extend(differences(&text, "## Why", reasons));
     assert_clean(&findings);
 }
 

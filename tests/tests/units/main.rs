@@ -2,6 +2,7 @@
 //! started by its unit's own command line speaks with its supervisor as `Type=notify` and `WatchdogSec=` need it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod exit_codes;
 mod files;
 mod supervised;
 mod unit;

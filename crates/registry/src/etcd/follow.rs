@@ -86,6 +86,7 @@ async fn read_all(shared: &Shared, client: &Client) -> Result<WatchStream, Error
         }
     }
     let records = entries.len();
+    shared.told();
     shared.fold(|view| view.load(asked_at, revision, entries));
     tracing::info!(records, revision, "registry read");
     Ok(watch_from(shared, client, revision + 1).await?.0)
@@ -110,6 +111,7 @@ async fn answer(watch: &mut WatchStream) -> Result<WatchResponse, Error> {
 }
 
 fn tell(shared: &Shared, events: &[Event]) {
+    shared.told();
     shared.fold(|view| {
         let news = events.iter().filter_map(told).filter(|event| view.tell(event.clone()));
         news.count() > 0

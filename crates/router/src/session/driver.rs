@@ -7,7 +7,7 @@ use millrace_media::Input;
 use millrace_registry::StreamRecord;
 use millrace_sched::{full_ladder, passthrough_ladder, unencoded_ladder};
 use millrace_telemetry::Clock;
-use millrace_types::{Epoch, Mono, RefusalReason};
+use millrace_types::{Because, DecisionKind, Epoch, Mono, Reason, RefusalReason};
 use millrace_wire::{Hello, Message};
 use tokio::{
     sync::mpsc,
@@ -55,7 +55,11 @@ impl Session {
                 Happened::Told(Some(Command::Join { publication, peer })) => {
                     self.join(publication, peer);
                 }
-                Happened::Told(Some(Command::Refuse(reason))) => self.refuse(reason, "operator"),
+                Happened::Told(Some(Command::Refuse(reason))) => {
+                    let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
+                    self.note(refused.saying("turned away while it was live"));
+                    self.refuse(reason, "operator");
+                }
                 Happened::Told(None) => self.refuse(RefusalReason::ShuttingDown, "router"),
                 Happened::Published(event) => self.publisher_said(event),
                 Happened::Placed(placed) => self.placed(placed),
@@ -74,8 +78,9 @@ impl Session {
         self.machine = Stream::new(self.now(), claimed.epoch);
         self.origin.now = claimed.origin;
         self.resume = claimed.resume;
-        let from = if self.resume.is_some() { "where it stood" } else { "its beginning" };
-        self.event("claimed", format!("as {} from {from}", claimed.epoch));
+        for decision in claimed.decisions {
+            self.note(decision);
+        }
         self.show();
     }
 
@@ -93,7 +98,7 @@ impl Session {
             match &mut self.placing {
                 Some(placing) => placing.await.unwrap_or_else(|error| {
                     let (reason, text) = (RefusalReason::Internal, error.to_string());
-                    Err(Unplaced { reason, text, epoch: Epoch::default() })
+                    Err(Unplaced { reason, text, epoch: Epoch::default(), others: Vec::new() })
                 }),
                 None => std::future::pending().await,
             }
@@ -141,6 +146,8 @@ impl Session {
                         RefusalReason::Undecodable => "no worker can decode the pictures",
                         _ => "no node takes the stream",
                     };
+                    let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
+                    self.note(refused.saying(detail));
                     self.refuse(reason, detail);
                 }
                 StreamOutput::Finish => self.finish_link(),
@@ -153,11 +160,19 @@ impl Session {
     fn place(&mut self, epoch: Epoch, choice: LadderChoice) {
         self.replace_lost_origin();
         let source = self.tracks.source();
+        let was_encoded = self.ladder.is_transcoded();
         self.ladder = match choice {
             LadderChoice::Full => full_ladder(&source, &self.context.ladder),
             LadderChoice::Passthrough if self.published.is_empty() => passthrough_ladder(&source),
             LadderChoice::Passthrough => unencoded_ladder(&self.ladder),
         };
+        if choice == LadderChoice::Passthrough && was_encoded {
+            let unencoded = self.decision(DecisionKind::Unencoded).because(match self.last {
+                Some(_) => Reason::from(Because::Poison),
+                None => RefusalReason::NoCapacity.into(),
+            });
+            self.note(unencoded.saying("every rung is the source, passed through"));
+        }
         let ticks = self.timeline.as_ref().and_then(|timeline| timeline.part_target());
         let part_target_ms = ticks
             .map_or(PART_TARGET_MS, |ticks| u32::try_from(ticks / 90).unwrap_or(PART_TARGET_MS));
@@ -195,7 +210,8 @@ impl Session {
                 if !std::mem::replace(&mut self.is_unplaced, true) {
                     let reason = unplaced.reason.as_str();
                     warn!(stream = %self.stream, reason, unplaced.text, "not placed");
-                    self.event("unplaced", unplaced.text);
+                    let noted = self.decision(DecisionKind::Unplaced).because(unplaced.reason);
+                    self.note(noted.instead_of(unplaced.others));
                 }
                 self.input(StreamInput::Refused(unplaced.reason));
             }

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use millrace_lifecycle::{Lost, StreamInput};
-use millrace_types::{EndReason, Mark};
+use millrace_types::{Because, DecisionKind, EndReason, Mark, Reason};
 use millrace_wire::{End, Health, Heartbeat, Message, Restarting};
 use tracing::{debug, info, warn};
 
@@ -44,8 +44,10 @@ impl Session {
             Err(error) => return self.link_lost(&error.to_string()),
         };
         info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, pid, replayed, "stream placed");
-        let worker = if link.admitted.next_seq.is_some() { "its own worker" } else { "worker" };
-        self.event("placed", format!("on {node}, {worker} {pid}, {replayed} items replayed"));
+        let whose = if link.admitted.next_seq.is_some() { "its own worker" } else { "worker" };
+        let placed = self.decision(DecisionKind::Placed).subject(&node).worker(pid);
+        let placed = placed.because(link.chosen.reason).instead_of(link.chosen.others.clone());
+        self.note(placed.saying(format!("{whose} {pid} on {node}, {replayed} items replayed")));
         self.last = Some(Last { node, patience: None });
         let heard_at = self.now();
         self.link = Some(LinkState {
@@ -112,7 +114,8 @@ impl Session {
             let node = state.link.node;
             let grace = Duration::from_millis(restarting.grace_ms.into()).min(LONGEST_GRACE);
             info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, ?grace, "node restarts");
-            self.event("node_restarts", format!("{node} is given {grace:?}"));
+            let restarts = self.decision(DecisionKind::NodeRestarts).subject(&node);
+            self.note(restarts.saying(format!("it is given {grace:?}")));
             self.last = Some(Last { node, patience: Some(grace) });
             self.input(StreamInput::Lost(Lost::Restart));
         }
@@ -139,6 +142,17 @@ impl Session {
 
     /// A node that is silent, or loses a worker before it has published anything, is asked after all others for a while.
     fn lost(&mut self, lost: Lost, reason: &str, text: &str) {
+        let mut noted =
+            self.decision(DecisionKind::PlacementLost).saying(text).because(match lost {
+                Lost::Worker(reason) => Reason::from(reason),
+                Lost::Link if text == SILENT => Because::Silent.into(),
+                Lost::Link => Because::LinkBroke.into(),
+            });
+        if let Some(state) = &self.link {
+            let pid = state.link.admitted.worker_pid;
+            noted = noted.subject(&state.link.node).worker(pid);
+        }
+        self.note(noted);
         if let Some(state) = self.link.take() {
             let node = state.link.node;
             let at_fault = match lost {
@@ -147,7 +161,7 @@ impl Session {
                 Lost::Worker(_) => !state.progressed,
             };
             if at_fault {
-                self.context.fleet.failed(&node);
+                self.context.fleet.failed(&node, text);
             }
             let patience = (lost == Lost::Link && text != SILENT).then_some(SAME_NODE_PATIENCE);
             self.last = Some(Last { node, patience });
@@ -155,7 +169,6 @@ impl Session {
         self.restarts += 1;
         self.context.metrics.losses.with_label_values(&[reason]).inc();
         warn!(stream = %self.stream, epoch = %self.machine.epoch(), reason, text, "placement lost");
-        self.event("placement_lost", format!("{reason}: {text}"));
         self.input(StreamInput::Lost(lost));
     }
 

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use millrace_registry::OriginRecord;
 use millrace_sched::next_origin;
-use millrace_types::{Mono, NodeId};
+use millrace_types::{Because, DecisionKind, Mono, NodeId};
 use millrace_wire::{ChangeOrigin, Message};
 use tracing::{info, warn};
 
@@ -39,7 +39,7 @@ impl Session {
         };
         let (lost, now) = (lost.origin.clone(), self.now());
         warn!(stream = %self.stream, origin = %lost, "origin lost");
-        self.event("origin_lost", format!("{lost} does not answer the node"));
+        self.note(self.decision(DecisionKind::OriginLost).subject(&lost).because(Because::Silent));
         let of_late = |(name, at): &(NodeId, Mono)| *name != lost && now.since(*at) < LOST_FOR;
         self.origin.lost.retain(of_late);
         self.origin.lost.push((lost, now));
@@ -86,7 +86,8 @@ impl Session {
         });
         let Some(next) = other.or(same).cloned() else { return false };
         info!(stream = %self.stream, origin = %next.origin, "origin changed");
-        self.event("origin_changed", format!("to {}", next.origin));
+        let changed = self.decision(DecisionKind::OriginChanged).subject(&next.origin);
+        self.note(changed.because(Because::ByName));
         self.context.metrics.origin_changes.inc();
         self.origin.now = Some(next);
         (self.origin.is_lost, self.origin.changed_at) = (false, Some(now));

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use millrace_lifecycle::StreamInput;
 use millrace_media::{Input, Item, SourceHints, SourceLimits, Timeline, TimelineStart};
 use millrace_telemetry::Clock;
-use millrace_types::RefusalReason;
+use millrace_types::{DecisionKind, RefusalReason};
 use tracing::{info, warn};
 
 use super::Session;
@@ -19,11 +19,12 @@ impl Session {
         if let Some(mut old) = self.publisher.take() {
             old.refuse(Refusal::from(RefusalReason::TakenOver));
             self.timeline_input(Input::PublisherLeft);
-            self.event("taken_over", format!("a publisher at {peer} has taken over"));
+            let taken = self.decision(DecisionKind::TakenOver).because(RefusalReason::TakenOver);
+            self.note(taken.saying(format!("a publisher at {peer} has taken over")));
         }
         self.silent_so_far = true;
         info!(stream = %self.stream, %peer, "publisher joined");
-        self.event("publisher_joined", format!("from {peer}"));
+        self.note(self.decision(DecisionKind::PublisherJoined).saying(format!("from {peer}")));
         self.context.metrics.publishers.inc();
         (self.publisher, self.peer, self.left_at) = (Some(publication), Some(peer), None);
         self.input(StreamInput::PublisherJoined);
@@ -45,7 +46,7 @@ impl Session {
     fn publisher_left(&mut self, why: String) {
         (self.publisher, self.left_at) = (None, Some(self.now()));
         info!(stream = %self.stream, why, "publisher left");
-        self.event("publisher_left", why);
+        self.note(self.decision(DecisionKind::PublisherLeft).saying(why));
         self.timeline_input(Input::PublisherLeft);
         self.input(StreamInput::PublisherLeft);
         self.show();
@@ -101,7 +102,8 @@ impl Session {
             warn!(stream = %self.stream, %error, reason = reason.as_str(), "source refused");
             self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
             self.refuse(reason, &error);
-            self.event("source_refused", error.to_string());
+            let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
+            self.note(refused.saying(error.to_string()));
         }
         while let Some(item) = self.timeline.as_mut().and_then(Timeline::poll) {
             self.item(item);
@@ -122,7 +124,8 @@ impl Session {
             self.was_lossless = false;
             self.context.metrics.lossy.inc();
             warn!(stream = %self.stream, "replay buffer full: a failure now would lose frames");
-            self.event("lossy", "input was dropped before it was published".to_owned());
+            let lossy = self.decision(DecisionKind::Lossy);
+            self.note(lossy.saying("input was dropped before it was published"));
         }
         let pushed = self.link.as_mut().map(|state| state.feed.push(item));
         if let Some(Err(error)) = pushed {

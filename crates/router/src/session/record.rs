@@ -3,6 +3,7 @@
 
 use millrace_lifecycle::StreamInput;
 use millrace_registry::StreamRecord;
+use millrace_types::DecisionKind;
 use tracing::{debug, info};
 
 use super::Session;
@@ -42,7 +43,8 @@ impl Session {
             && seen.epoch.generation > epoch.generation
         {
             info!(stream = %self.stream, router = %seen.router, "another router owns the stream");
-            self.event("taken_over", format!("router {} has claimed the stream", seen.router));
+            let taken = self.decision(DecisionKind::TakenOver).subject(&seen.router);
+            self.note(taken.saying(format!("router {} has claimed the stream", seen.router)));
             return self.input(StreamInput::TakenOver);
         }
         let Some(state) = &self.link else { return };

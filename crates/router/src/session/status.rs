@@ -1,18 +1,19 @@
 //! What the session shows of itself.
 
-use millrace_telemetry::Clock;
+use millrace_types::{Decision, DecisionKind};
 
 use super::Session;
-use crate::report::{Event, HealthReport, PublisherReport};
+use crate::report::{HealthReport, PublisherReport};
 
 impl Session {
-    /// Notes something that happened, for operators.
-    pub(super) fn event(&mut self, kind: &'static str, text: String) {
-        let at = self.context.clock.wall().to_string();
-        let event = Event { at, stream: self.stream.clone(), kind, text };
-        // Full: the farm-wide list misses one; the stream's own has it.
-        let _ = self.context.events.try_send(event.clone());
-        self.events.push(event);
+    /// A decision about this stream as it stands.
+    pub(super) fn decision(&self, kind: DecisionKind) -> Decision {
+        Decision::of(kind).stream(&self.stream).epoch(self.machine.epoch())
+    }
+
+    /// Keeps a decision about this stream, for operators.
+    pub(super) fn note(&mut self, decision: Decision) {
+        self.events.push(self.context.decisions.record(decision));
     }
 
     /// Publishes the report.

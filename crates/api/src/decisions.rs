@@ -1,0 +1,184 @@
+//! Why things are as they are: `/v1/decisions` and `/v1/streams/{id}/explain`. Merges the decision logs of all programs by time.
+//!
+//! Each program keeps its own and nobody keeps the whole: what a dead program knew is gone. The answer therefore says who
+//! could not be asked, and since when each of the others remembers.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::StatusCode,
+};
+use millrace_registry::StreamRecord;
+use millrace_telemetry::DecisionQuery;
+use millrace_types::{DecisionKind, Epoch, StreamId};
+use serde_json::{Value, json};
+
+use crate::{
+    farm::{Farm, Missing},
+    problem::Problem,
+    reports,
+};
+
+type Answer = Result<Json<Value>, Problem>;
+
+/// What all programs decided, oldest first.
+#[derive(Debug, Default)]
+struct Merged {
+    decisions: Vec<Value>,
+    /// Who answered: name, and since when it remembers.
+    sources: Vec<Value>,
+    missing: Vec<Missing>,
+}
+
+/// All decisions that fit, oldest first.
+pub(crate) async fn list(
+    State(farm): State<Farm>,
+    query: Result<Query<DecisionQuery>, QueryRejection>,
+) -> Answer {
+    let Query(query) = query?;
+    let Merged { decisions, sources, missing } = merged(&farm, &query).await;
+    Ok(Json(json!({ "decisions": decisions, "sources": sources, "missing": missing })))
+}
+
+/// Why a stream is where it is, and what happened to it.
+pub(crate) async fn explain(State(farm): State<Farm>, Path(id): Path<String>) -> Answer {
+    let stream = reports::stream_id(&id)?;
+    let query = DecisionQuery { stream: Some(stream.clone()), ..DecisionQuery::default() };
+    let report = reports::newest_report(&farm, &stream);
+    let (report, mut merged) = tokio::join!(report, merged(&farm, &query));
+    let report = report.found;
+    if report.is_none() && merged.decisions.is_empty() {
+        return Err(match merged.missing.first() {
+            Some(missing) => Problem::new(
+                StatusCode::BAD_GATEWAY,
+                format!("no program that answers knows stream {id}; {} does not", missing.name),
+                format!("look at that program: {}", missing.error),
+            ),
+            None => Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("nothing is known of stream {id}"),
+                "see /v1/streams for what is live",
+            ),
+        });
+    }
+    let gone = gone(&merged);
+    merged.missing.extend(gone);
+    let record = farm.registry.get::<StreamRecord>(stream.as_str())?;
+    Ok(Json(explained(&stream, report, record.as_ref(), merged)))
+}
+
+/// Puts it together: where the stream is, the newest decision for it, and the time line.
+fn explained(
+    stream: &StreamId,
+    report: Option<Value>,
+    record: Option<&StreamRecord>,
+    merged: Merged,
+) -> Value {
+    let Merged { decisions, sources, missing } = merged;
+    let newest = |kind: DecisionKind| {
+        let of_kind = decisions.iter().filter(|decision| decision["kind"] == kind.as_str());
+        of_kind.max_by_key(|decision| epoch(decision)).cloned()
+    };
+    let (why_node, why_origin) = (newest(DecisionKind::Placed), newest(DecisionKind::OriginChosen));
+    let live = report.unwrap_or_default();
+    json!({
+        "stream": stream,
+        "state": live["state"],
+        "node": live["node"],
+        "worker_pid": live["worker_pid"],
+        "epoch": live["epoch"],
+        "router": record.map(|record| &record.router),
+        "origin": record.and_then(|record| record.origin.as_ref()),
+        "why_node": why_node,
+        "why_origin": why_origin,
+        "timeline": decisions,
+        "sources": sources,
+        "missing": missing,
+    })
+}
+
+/// Asks everybody, the API itself included.
+async fn merged(farm: &Farm, query: &DecisionQuery) -> Merged {
+    let mut answers = farm.ask_everybody(&format!("/v1/decisions?{}", query.to_url())).await;
+    answers.found.push(json!(farm.decisions.page(query)));
+    let mut merged = Merged { missing: answers.missing, ..Merged::default() };
+    for mut page in answers.found {
+        merged.sources.push(json!({ "name": page["program"], "since": page["since"] }));
+        if let Value::Array(decisions) = page["decisions"].take() {
+            merged.decisions.extend(decisions);
+        }
+    }
+    merged.decisions.sort_by(|a, b| order(a).cmp(&order(b)));
+    let limit = query.limit();
+    merged.decisions.drain(..merged.decisions.len().saturating_sub(limit));
+    merged
+}
+
+/// By time; what one program decided stays in its own order.
+fn order(decision: &Value) -> (Option<&str>, Option<&str>, Option<u64>) {
+    (decision["at"].as_str(), decision["program"].as_str(), decision["seq"].as_u64())
+}
+
+fn epoch(decision: &Value) -> Option<Epoch> {
+    decision["epoch"].as_str()?.parse().ok()
+}
+
+/// Programs that the decisions name, and that nobody could ask because they are not registered any more.
+fn gone(merged: &Merged) -> Vec<Missing> {
+    let asked = merged.sources.iter().filter_map(|source| source["name"].as_str());
+    let silent = merged.missing.iter().map(|missing| missing.name.as_str());
+    let known: BTreeSet<&str> = asked.chain(silent).collect();
+    let subjects = merged.decisions.iter().filter_map(|decision| decision["subject"].as_str());
+    let named: BTreeSet<&str> = subjects.filter(|name| !known.contains(name)).collect();
+    let error = "not registered any more: what it decided is lost with it";
+    let missing = |name: &&str| Missing {
+        name: (*name).to_owned(),
+        error: error.to_owned(),
+        has_nothing: false,
+    };
+    named.iter().map(missing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(program: &str, decisions: &[(&str, &str, &str, &str)]) -> Vec<Value> {
+        let numbered = decisions.iter().enumerate();
+        let decision = |(seq, (at, kind, epoch, subject)): (usize, &(&str, &str, &str, &str))| {
+            json!({ "at": at, "seq": seq, "program": program, "kind": kind, "epoch": epoch,
+                "subject": subject })
+        };
+        numbered.map(decision).collect()
+    }
+
+    #[test]
+    fn the_newest_placement_by_epoch_says_why_the_stream_is_there() {
+        let mut decisions = page(
+            "router-1",
+            &[("1", "placed", "1.9", "node-1"), ("2", "placed", "1.10", "node-2")],
+        );
+        // A host whose clock is behind.
+        decisions.extend(page("router-2", &[("0", "placed", "1.2", "node-3")]));
+        let merged = Merged { decisions, ..Merged::default() };
+        let shown = explained(&"live".parse().unwrap(), None, None, merged);
+        assert_eq!(shown["why_node"]["subject"], "node-2");
+        assert_eq!(shown["state"], Value::Null);
+    }
+
+    #[test]
+    fn a_program_that_is_named_but_was_not_asked_is_missing() {
+        let merged = Merged {
+            decisions: page(
+                "router-1",
+                &[("1", "placed", "1.1", "a"), ("2", "placed", "1.2", "b")],
+            ),
+            sources: vec![json!({ "name": "router-1" }), json!({ "name": "b" })],
+            missing: Vec::new(),
+        };
+        let names: Vec<String> = gone(&merged).into_iter().map(|missing| missing.name).collect();
+        assert_eq!(names, ["a"]);
+    }
+}
