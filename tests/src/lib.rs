@@ -9,6 +9,7 @@ mod farm;
 mod farm_certs;
 mod live_clip;
 mod many;
+mod operator;
 mod player_page;
 mod presented;
 mod shaka;

@@ -1,4 +1,5 @@
-//! Who may change something: this host, or whoever has the token. Reading is free to all who reach the listener.
+//! Who may do what: this host everything, others what their token says. Reading is free to all who reach the listener, unless the
+//! settings say otherwise.
 //!
 //! "This host" means a connection from loopback that no proxy and no foreign web page stands behind: a browser on this
 //! host sends requests for any page it shows, so its `Origin` must be ours, and `Host` must be an address or
@@ -12,6 +13,8 @@ use std::{
 use axum::http::{HeaderMap, header};
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
+
+use crate::{Role, TokenFile};
 
 /// Shortest token that is taken.
 const MIN_CHARS: usize = 16;
@@ -50,21 +53,44 @@ impl Serialize for Token {
     }
 }
 
-/// Whether a request from `peer` with these headers may change something.
-pub(crate) fn may_change(token: Option<&Token>, peer: SocketAddr, headers: &HeaderMap) -> bool {
-    has_token(token, headers) || (peer.ip().to_canonical().is_loopback() && is_direct(headers))
+/// What lets others in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Access {
+    /// The one in the settings, for everything.
+    pub(crate) token: Option<Token>,
+    /// Those in a file, each for its role.
+    pub(crate) tokens: Option<TokenFile>,
+    /// Reading is not free.
+    pub(crate) read_needs_token: bool,
 }
 
-/// Compares digests, so that the time it takes says nothing about the token.
-fn has_token(token: Option<&Token>, headers: &HeaderMap) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.strip_prefix("Bearer "));
-    match (token, given) {
-        (Some(token), Some(given)) => {
-            Sha256::digest(given.trim()) == Sha256::digest(token.0.as_bytes())
+impl Access {
+    /// What a request from `peer` with these headers may do.
+    pub(crate) fn role(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Role> {
+        if peer.ip().to_canonical().is_loopback() && is_direct(headers) {
+            return Some(Role::Write);
         }
-        _ => false,
+        let shown = shown_token(headers).and_then(|token| self.role_of(token));
+        shown.or_else(|| (!self.read_needs_token).then_some(Role::Read))
     }
+
+    /// Compares digests, so that the time it takes says nothing about the tokens.
+    fn role_of(&self, shown: &str) -> Option<Role> {
+        let is_it = |token: &Token| Sha256::digest(shown) == Sha256::digest(token.0.as_bytes());
+        if self.token.as_ref().is_some_and(is_it) {
+            return Some(Role::Write);
+        }
+        self.tokens.as_ref()?.role_of(shown).unwrap_or_else(|error| {
+            tracing::warn!(%error, "tokens not read: nobody is let in by one");
+            None
+        })
+    }
+}
+
+/// The token that a request shows.
+pub(crate) fn shown_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(str::trim)
 }
 
 fn is_direct(headers: &HeaderMap) -> bool {
@@ -92,12 +118,37 @@ fn is_unspoofable(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn allowed(peer: &str, headers: &[(&'static str, &str)]) -> bool {
-        let token = Token::try_from("correct-horse-battery".to_owned()).unwrap();
+    fn role(access: &Access, peer: &str, headers: &[(&'static str, &str)]) -> Option<Role> {
         let headers = headers
             .iter()
             .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()));
-        may_change(Some(&token), peer.parse().unwrap(), &headers.collect())
+        access.role(peer.parse().unwrap(), &headers.collect())
+    }
+
+    fn access() -> Access {
+        let token = Token::try_from("correct-horse-battery".to_owned()).unwrap();
+        Access { token: Some(token), ..Access::default() }
+    }
+
+    fn allowed(peer: &str, headers: &[(&'static str, &str)]) -> bool {
+        role(&access(), peer, headers) == Some(Role::Write)
+    }
+
+    #[test]
+    fn reading_is_free_unless_it_needs_a_token() {
+        let right = ("authorization", "Bearer correct-horse-battery");
+        let wrong = ("authorization", "Bearer wrong");
+        let closed = Access { read_needs_token: true, ..access() };
+        for (headers, open_role, closed_role) in [
+            (&[][..], Some(Role::Read), None),
+            (&[wrong][..], Some(Role::Read), None),
+            (&[right][..], Some(Role::Write), Some(Role::Write)),
+        ] {
+            assert_eq!(role(&access(), "10.0.0.1:5", headers), open_role);
+            assert_eq!(role(&closed, "10.0.0.1:5", headers), closed_role);
+        }
+        let unreadable = Access { tokens: Some(TokenFile::at("/nowhere")), ..closed };
+        assert_eq!(role(&unreadable, "10.0.0.1:5", &[wrong]), None);
     }
 
     #[test]

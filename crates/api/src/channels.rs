@@ -1,5 +1,7 @@
 //! Channels and their stream keys: `/v1/channels…`. A key is in an answer once, when it is made; the registry has its hash.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{
@@ -9,7 +11,7 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use millrace_registry::{ChannelRecord, Priority, Registry};
+use millrace_registry::{ChannelRecord, EndingKey, Priority, Registry};
 use millrace_types::{Because, ChannelId, Decision, DecisionKind};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,6 +20,8 @@ use crate::{farm::Farm, new_stream_key, problem::Problem};
 
 type Answer = Result<Json<Value>, Problem>;
 
+/// The longest that an old key may go on by itself.
+const MAX_OVERLAP: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Leading characters of a key's hash by which people tell keys apart.
 const KEY_ID_CHARS: usize = 12;
 
@@ -32,12 +36,22 @@ pub(crate) struct NewChannel {
     low_latency: bool,
 }
 
-/// `?keep_old=true`: the old keys go on working until they are revoked.
+/// What becomes of the old keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rotation {
+    /// They go on until they are revoked.
     #[serde(default)]
     keep_old: bool,
+    /// They go on for so long; without it for as long as the settings say.
+    overlap_s: Option<u64>,
+}
+
+/// `?key=`: only the key of that id.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Revocation {
+    key: Option<String>,
 }
 
 /// All channels, by name.
@@ -56,6 +70,7 @@ pub(crate) async fn create(
     let new = ChannelRecord {
         channel: channel.clone(),
         key_hashes: vec![key.hash()],
+        ending_keys: Vec::new(),
         priority,
         low_latency,
     };
@@ -99,29 +114,70 @@ pub(crate) async fn rotate(
     Path(name): Path<String>,
     query: Result<Query<Rotation>, QueryRejection>,
 ) -> Answer {
-    let keep_old = query?.keep_old;
+    let Query(Rotation { keep_old, overlap_s }) = query?;
+    let overlap = overlap_s.map_or(farm.overlap, Duration::from_secs);
+    if overlap > MAX_OVERLAP || (keep_old && overlap_s.is_some()) {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "either keep_old or overlap_s, and that at most a year",
+            "keep_old=true keeps the old keys until they are revoked",
+        ));
+    }
     let channel = parsed(&name)?;
     let key = new_stream_key(channel.clone());
+    let now = farm.now();
+    let until = now + overlap;
     let changed = change(&farm.registry, &channel, |record| {
+        record.ending_keys.retain(|key| now < key.until);
         if !keep_old {
-            record.key_hashes.clear();
+            let old = record.key_hashes.drain(..).map(|hash| EndingKey { hash, until });
+            record.ending_keys.extend(old);
+        }
+        if !keep_old && overlap.is_zero() {
+            record.ending_keys.clear();
         }
         record.key_hashes.push(key.hash());
     });
     let mut answer = shown(&changed.await?);
-    tracing::info!(%channel, keep_old, "stream key rotated");
-    let text = if keep_old { "the old keys stay valid" } else { "the old keys have ended" };
-    note(&farm, DecisionKind::KeyRotated, &channel, text);
+    let text = match (keep_old, overlap.as_secs()) {
+        (true, _) => "the old keys go on until they are revoked".to_owned(),
+        (false, 0) => "the old keys have ended".to_owned(),
+        (false, seconds) => format!("the old keys go on for {seconds} s"),
+    };
+    tracing::info!(%channel, text, "stream key rotated");
+    note(&farm, DecisionKind::KeyRotated, &channel, &text);
     answer["stream_key"] = json!(key.reveal());
     Ok(Json(answer))
 }
 
-/// Ends all keys of a channel: nobody can publish on it until it gets a new one.
-pub(crate) async fn revoke(State(farm): State<Farm>, Path(name): Path<String>) -> Answer {
+/// Ends keys of a channel: without any, nobody can publish on it until it gets a new one.
+pub(crate) async fn revoke(
+    State(farm): State<Farm>,
+    Path(name): Path<String>,
+    query: Result<Query<Revocation>, QueryRejection>,
+) -> Answer {
+    let Query(Revocation { key }) = query?;
     let channel = parsed(&name)?;
-    let changed = change(&farm.registry, &channel, |record| record.key_hashes.clear()).await?;
-    tracing::info!(%channel, "stream keys revoked");
-    note(&farm, DecisionKind::KeysRevoked, &channel, "");
+    let ends = |hash: &str| key.as_ref().is_none_or(|id| hash.starts_with(id.as_str()));
+    if let (Some(id), Some(record)) = (&key, farm.registry.get::<ChannelRecord>(&name)?) {
+        let ending = record.ending_keys.iter().map(|key| &key.hash);
+        if id.len() < KEY_ID_CHARS || !record.key_hashes.iter().chain(ending).any(|hash| ends(hash))
+        {
+            return Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("channel {channel} has no key {id}"),
+                format!("GET /v1/channels/{channel} shows the ids of its keys"),
+            ));
+        }
+    }
+    let changed = change(&farm.registry, &channel, |record| {
+        record.key_hashes.retain(|hash| !ends(hash));
+        record.ending_keys.retain(|key| !ends(&key.hash));
+    });
+    let changed = changed.await?;
+    tracing::info!(%channel, key, "stream keys revoked");
+    let text = key.map_or_else(|| "all of them".to_owned(), |id| format!("the key {id}"));
+    note(&farm, DecisionKind::KeysRevoked, &channel, &text);
     Ok(Json(shown(&changed)))
 }
 
@@ -158,10 +214,13 @@ async fn change(
 }
 
 fn shown(record: &ChannelRecord) -> Value {
-    let ids = record.key_hashes.iter().map(|hash| hash.chars().take(KEY_ID_CHARS).collect());
+    let id = |hash: &String| hash.chars().take(KEY_ID_CHARS).collect::<String>();
+    let ending = record.ending_keys.iter();
+    let ending = ending.map(|key| json!({ "key": id(&key.hash), "until": key.until.to_string() }));
     json!({
         "channel": record.channel,
-        "keys": ids.collect::<Vec<String>>(),
+        "keys": record.key_hashes.iter().map(id).collect::<Vec<_>>(),
+        "ending_keys": ending.collect::<Vec<_>>(),
         "priority": record.priority,
         "low_latency": record.low_latency,
     })

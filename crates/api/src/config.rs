@@ -6,7 +6,7 @@ use millrace_tls::FarmTlsConfig;
 use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::Token;
+use crate::{Token, TokenFile};
 
 /// Settings of the API; every key is optional.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,13 +22,28 @@ pub struct Config {
     pub farm_tls: Option<FarmTlsConfig>,
     /// Bearer token for changes that come from other hosts; without it only this host may change anything.
     pub token: Option<Token>,
+    /// File of hashed tokens, each with a role, made by `millrace tokens add`; for more than one token.
+    pub tokens: Option<TokenFile>,
+    /// Whether other hosts need a token to read as well.
+    pub read_needs_token: bool,
+    /// For how long the old keys go on after a rotation that does not say, in seconds; 0: they end at once.
+    pub rotation_overlap_s: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let here = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let name = "api-1".parse().expect("invariant: the default name is a name");
-        Self { name, listen_api: here(8090), listen_admin: here(9104), farm_tls: None, token: None }
+        Self {
+            name,
+            listen_api: here(8090),
+            listen_admin: here(9104),
+            farm_tls: None,
+            token: None,
+            tokens: None,
+            read_needs_token: false,
+            rotation_overlap_s: 0,
+        }
     }
 }
 

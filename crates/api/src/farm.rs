@@ -3,12 +3,14 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future::join_all;
 use millrace_registry::{NodeRecord, OriginRecord, Registry, RouterRecord};
-use millrace_telemetry::DecisionLog;
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{FarmTls, Role};
+use millrace_types::Wall;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,6 +22,8 @@ pub(crate) struct Farm {
     pub(crate) registry: Registry,
     /// The API's own.
     pub(crate) decisions: DecisionLog,
+    /// For how long old keys go on where a rotation does not say.
+    pub(crate) overlap: Duration,
     routers: HttpClient,
     nodes: HttpClient,
     origins: HttpClient,
@@ -49,11 +53,17 @@ impl Farm {
     pub(crate) fn new(
         registry: Registry,
         decisions: DecisionLog,
+        overlap: Duration,
         tls: Option<Arc<FarmTls>>,
     ) -> Self {
         let of = |role| HttpClient::in_farm(tls.clone(), role);
         let (routers, nodes) = (of(Role::Router), of(Role::Node));
-        Self { registry, decisions, routers, nodes, origins: of(Role::Origin) }
+        Self { registry, decisions, overlap, routers, nodes, origins: of(Role::Origin) }
+    }
+
+    /// UTC.
+    pub(crate) fn now(&self) -> Wall {
+        SystemClock::new().wall()
     }
 
     /// Asks all routers. One that answers 404 has nothing to say and is not missing.

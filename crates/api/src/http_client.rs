@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
 use serde_json::Value;
@@ -14,7 +14,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest answer.
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// A program gave no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +50,47 @@ pub enum FetchError {
     },
 }
 
+/// One question.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// HTTP's word for it.
+    pub method: Method,
+    /// Behind the address, with its query.
+    pub path: &'a str,
+    /// JSON to send.
+    pub body: Option<Value>,
+    /// Bearer token to show.
+    pub token: Option<String>,
+    /// Longest wait for the answer.
+    pub patience: Duration,
+}
+
+impl<'a> Ask<'a> {
+    /// Asks for what is there.
+    pub const fn get(path: &'a str) -> Self {
+        Self::with(Method::GET, path, None)
+    }
+
+    /// Has something done.
+    pub const fn post(path: &'a str, body: Option<Value>) -> Self {
+        Self::with(Method::POST, path, body)
+    }
+
+    /// Has something forgotten.
+    pub const fn delete(path: &'a str) -> Self {
+        Self::with(Method::DELETE, path, None)
+    }
+
+    const fn with(method: Method, path: &'a str, body: Option<Value>) -> Self {
+        Self { method, path, body, token: None, patience: TIMEOUT }
+    }
+}
+
 /// A client; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     scheme: &'static str,
-    http: Client<FarmConnector, Empty<Bytes>>,
+    http: Client<FarmConnector, Full<Bytes>>,
 }
 
 impl HttpClient {
@@ -81,20 +117,38 @@ impl HttpClient {
     /// # Errors
     /// [`FetchError`]
     pub async fn get_json(&self, url: &str) -> Result<Value, FetchError> {
-        let uri: Uri = url.parse().map_err(|_| FetchError::Url(url.to_owned()))?;
+        self.ask(url, Ask::get("")).await
+    }
+
+    /// What the program at `base` answers.
+    ///
+    /// # Errors
+    /// [`FetchError`]
+    pub async fn ask(&self, base: &str, question: Ask<'_>) -> Result<Value, FetchError> {
+        let Ask { method, path, body, token, patience } = question;
+        let url = &format!("{base}{path}");
+        let no_url = || FetchError::Url(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| no_url())?;
         if uri.host().is_none() {
-            return Err(FetchError::Url(url.to_owned()));
+            return Err(no_url());
         }
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let request = request.body(Full::from(body)).map_err(|_| no_url())?;
         let unreachable = |text: String| FetchError::Unreachable { url: url.to_owned(), text };
         let answer = async {
-            let answer = self.http.get(uri).await.map_err(|error| unreachable(chain(&error)))?;
+            let answer =
+                self.http.request(request).await.map_err(|error| unreachable(chain(&error)))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
             Ok((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))
         };
-        let (status, body) = tokio::time::timeout(TIMEOUT, answer)
+        let (status, body) = tokio::time::timeout(patience, answer)
             .await
-            .map_err(|_| unreachable(format!("nothing within {} s", TIMEOUT.as_secs())))??;
+            .map_err(|_| unreachable(format!("nothing within {} s", patience.as_secs())))??;
         if !status.is_success() {
             let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
             let body = serde_json::from_slice(&body).unwrap_or_else(|_| text());

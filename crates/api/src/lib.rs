@@ -5,6 +5,7 @@
 
 mod access;
 mod assets;
+mod backup;
 mod channels;
 mod config;
 mod decisions;
@@ -16,10 +17,12 @@ mod reports;
 mod routes;
 mod run;
 mod stream_keys;
+mod tokens;
 
 pub use access::{Token, TokenError};
 pub use config::Config;
 pub use farm::reachable;
-pub use http_client::{FetchError, HttpClient};
+pub use http_client::{Ask, FetchError, HttpClient};
 pub use run::{Addresses, Api, StartError, start};
 pub use stream_keys::new_stream_key;
+pub use tokens::{Role, TokenFile, TokensError};

@@ -42,6 +42,9 @@ impl Arguments {
         }
         config.listen_api = self.listen_api.unwrap_or(config.listen_api);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
+        if let Some(tokens) = &config.tokens {
+            tokens.check().map_err(SettingsError::of)?;
+        }
         Ok((log, (registry, config)))
     }
 }

@@ -4,27 +4,31 @@ use std::net::SocketAddr;
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, State},
-    http::StatusCode,
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
 
 use crate::{
-    Token, access,
+    Role,
+    access::{Access, shown_token},
     assets::{CONSOLE, OPENAPI, SCRIPT, STYLE, asset},
-    channels, decisions,
+    backup, channels, decisions,
     farm::Farm,
     metrics::ApiMetrics,
     problem::Problem,
     reports,
 };
 
+/// Whoever reads it sees the hashes of all keys.
+const BACKUP: &str = "/v1/backup";
+
 /// What stands before every route.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
-    pub(crate) token: Option<Token>,
+    pub(crate) access: Access,
     pub(crate) metrics: ApiMetrics,
 }
 
@@ -42,6 +46,8 @@ pub(crate) fn described() -> Vec<(&'static str, MethodRouter<Farm>)> {
         ("/v1/channels/{channel}", get(channels::show).delete(channels::delete)),
         ("/v1/channels/{channel}/rotate", post(channels::rotate)),
         ("/v1/channels/{channel}/revoke", post(channels::revoke)),
+        (BACKUP, get(backup::give)),
+        ("/v1/restore", post(backup::restore).layer(DefaultBodyLimit::max(backup::MAX_BYTES))),
         ("/v1/openapi.json", asset(OPENAPI, "application/json")),
     ]
 }
@@ -69,16 +75,27 @@ async fn through_door(
     request: Request,
     next: Next,
 ) -> Response {
-    let allowed = request.method().is_safe()
-        || access::may_change(door.token.as_ref(), peer, request.headers());
-    let answer = match allowed {
-        true => next.run(request).await,
-        false => Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "changes are taken from this host itself or with the token",
-            "set token in [api] and send it as `Authorization: Bearer TOKEN`",
+    let role = door.access.role(peer, request.headers());
+    let needed = match request.method().is_safe() && request.uri().path() != BACKUP {
+        true => Role::Read,
+        false => Role::Write,
+    };
+    let answer = match role {
+        Some(role) if role >= needed => next.run(request).await,
+        Some(Role::Read) if shown_token(request.headers()).is_some() => Problem::new(
+            StatusCode::FORBIDDEN,
+            "this takes a token with the role `write`",
+            "make one on the API's host: millrace tokens add FILE NAME --role write",
         )
         .into_response(),
+        _ => {
+            let problem = Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "this is taken from the API's own host, or with a token",
+                "send `Authorization: Bearer TOKEN` (--token-file FILE); millrace tokens add makes one",
+            );
+            ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
+        }
     };
     door.metrics.answered(answer.status());
     answer

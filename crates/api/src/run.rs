@@ -9,7 +9,8 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config,
+    Config, TokensError,
+    access::Access,
     farm::Farm,
     metrics::ApiMetrics,
     routes::{Door, routes},
@@ -34,6 +35,9 @@ pub enum StartError {
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
     FarmTls(#[from] TlsError),
+    /// The file of tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
 }
 
 /// Where a running API listens.
@@ -87,18 +91,24 @@ pub async fn start(
     let api = bind("api", config.listen_api).await?;
     let admin = bind("admin", config.listen_admin).await?;
     let addresses = Addresses { api: address(&api), admin: address(&admin) };
-    let door = Door { token: config.token, metrics: ApiMetrics::new(&metrics) };
+    let Config { token, tokens, read_needs_token, .. } = config;
+    if let Some(tokens) = &tokens {
+        tokens.check()?;
+    }
+    let access = Access { token, tokens, read_needs_token };
+    let door = Door { access, metrics: ApiMetrics::new(&metrics) };
+    let overlap = Duration::from_secs(config.rotation_overlap_s);
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
     let decisions = DecisionLog::new(config.name);
-    let farm = Farm::new(registry, decisions.clone(), farm_tls.clone());
+    let farm = Farm::new(registry, decisions.clone(), overlap, farm_tls.clone());
     let service = routes(farm, door).into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(api, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(graceful(serving, stop.clone()));
     let pages = admin_routes(metrics, readiness.clone()).merge(decision_routes(decisions));
+    let pages = admin_service(pages);
     let admin = admin_listener(admin, farm_tls.clone());
-    let serving = axum::serve(admin, admin_service(pages))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = axum::serve(admin, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(graceful(serving, stop.clone()));
     readiness.set(true);
     Ok(Api { addresses, stop, readiness, tasks, farm_tls })

@@ -2,10 +2,10 @@
 //! With the real ones it is tested in `crates/millrace/tests`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use axum::{Json, Router, routing::get};
-use millrace_api::{Addresses, Api, Config, start};
+use millrace_api::{Addresses, Api, Config, Role, TokenFile, start};
 use millrace_registry::{
     ChannelRecord, NodeRecord, NodeState, OriginRecord, Registry, RouterRecord,
 };
@@ -13,7 +13,10 @@ use millrace_telemetry::Metrics;
 use millrace_testkit::{HttpClient, free_port};
 use millrace_types::StreamKey;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -25,8 +28,12 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Self {
         let here: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let config = Config { listen_api: here, listen_admin: here, ..Config::default() };
+        let config = Config { listen_api: here, listen_admin: here, ..config };
         let registry = Registry::in_memory();
         let api = start(config, registry.clone(), Metrics::new()).await.unwrap();
         Self { registry, api, http: HttpClient::default() }
@@ -93,13 +100,79 @@ async fn rotation_ends_the_old_key_unless_it_is_kept_and_revocation_ends_all() {
     assert_ne!(hashes().await, first);
     bench.ask("POST", "/v1/channels/news/rotate?keep_old=true", "").await;
     assert_eq!(hashes().await.len(), 2);
+    let one = &hashes().await[1][..12];
+    assert_eq!(bench.ask("POST", "/v1/channels/news/revoke?key=0123456789ab", "").await.0, 404);
+    let (status, left) =
+        bench.ask("POST", &format!("/v1/channels/news/revoke?key={one}"), "").await;
+    assert_eq!((status, left["keys"].as_array().unwrap().len()), (200, 1), "{left}");
+    let (_, rotated) = bench.ask("POST", "/v1/channels/news/rotate?overlap_s=60", "").await;
+    assert_eq!(rotated["keys"].as_array().unwrap().len(), 1, "{rotated}");
+    assert_eq!(rotated["ending_keys"].as_array().unwrap().len(), 1, "{rotated}");
+    let both = "/v1/channels/news/rotate?overlap_s=60&keep_old=true";
+    assert_eq!(bench.ask("POST", both, "").await.0, 400);
     let (status, revoked) = bench.ask("POST", "/v1/channels/news/revoke", "").await;
+    assert_eq!(revoked["ending_keys"], json!([]), "{revoked}");
     assert_eq!(
         (status, &revoked["keys"], &revoked["priority"]),
         (200, &json!([]), &json!("partner"))
     );
     assert_eq!(bench.ask("DELETE", "/v1/channels/news", "").await.0, 200);
     assert_eq!(bench.ask("POST", "/v1/channels/news/rotate", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_backup_restores_a_wiped_registry_and_says_what_it_changes() {
+    let (before, after) = (Bench::new().await, Bench::new().await);
+    before.ask("POST", "/v1/channels", r#"{"channel": "news"}"#).await;
+    let (status, backup) = before.ask("GET", "/v1/backup", "").await;
+    assert_eq!((status, &backup["millrace_backup"]), (200, &json!(1)));
+    after.ask("POST", "/v1/channels", r#"{"channel": "later"}"#).await;
+    let (status, said) = after.ask("POST", "/v1/restore", &backup.to_string()).await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(said["changes"], json!([{ "record": "channels/news", "change": "added" }]));
+    assert_eq!(said["not_in_backup"], json!(["channels/later"]));
+    let channel = |bench: &Bench| bench.registry.get::<ChannelRecord>("news").unwrap();
+    assert_eq!(channel(&after), channel(&before));
+    let (status, refused) = after.ask("POST", "/v1/restore", r#"{"millrace_backup": 2}"#).await;
+    assert!(status == 400 && is_problem(&refused), "{refused}");
+}
+
+/// The status of an answer to a request that comes from elsewhere: a proxy says so.
+async fn status_from_elsewhere(bench: &Bench, method: &str, path: &str, token: &str) -> u16 {
+    let mut socket = tokio::net::TcpStream::connect(bench.api.addresses.api).await.unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nx-forwarded-for: 192.0.2.1\r\n\
+         authorization: Bearer {token}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn who_reads_by_a_token_cannot_change_anything_nor_see_the_backup() {
+    let file = std::env::temp_dir().join(format!("millrace-api-tokens-{}", std::process::id()));
+    let (read_line, read) = TokenFile::new_token(Role::Read, "wall");
+    let (write_line, write) = TokenFile::new_token(Role::Write, "ci");
+    std::fs::write(&file, format!("{read_line}\n{write_line}\n")).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let tokens = Some(TokenFile::at(&file));
+    let bench = Bench::with(Config { tokens, read_needs_token: true, ..Config::default() }).await;
+    bench.ask("POST", "/v1/channels", r#"{"channel": "news"}"#).await;
+    let mut seen = Vec::new();
+    for token in ["nonsense", &read, &write] {
+        for (method, path) in
+            [("GET", "/v1/channels"), ("GET", "/v1/backup"), ("POST", "/v1/channels/news/revoke")]
+        {
+            seen.push(status_from_elsewhere(&bench, method, path, token).await);
+        }
+    }
+    std::fs::write(&file, read_line).unwrap();
+    let taken_out = status_from_elsewhere(&bench, "GET", "/v1/channels", &write).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(seen, [401, 401, 401, 200, 403, 403, 200, 200, 200]);
+    assert_eq!(taken_out, 401);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run the whole farm in one process: router, node, origin, api.
     Standalone(Box<StandaloneArguments>),
+    /// Run a small farm of separate programs on this host, to try it out.
+    Farm(FarmCommandArguments),
     /// Say what this host lacks, and what to do about it.
     Doctor(DoctorArguments),
     /// Show what is live, or one stream with all that is known of it.
@@ -36,6 +38,14 @@ pub enum Command {
     /// each word under WHAT and REASON means. Programs keep their decisions in memory: what one that is gone knew is missing,
     /// and said to be.
     Explain(ExplainArguments),
+    /// List channels, or change them and their stream keys.
+    Channels(ChannelsArguments),
+    /// Make tokens for the API.
+    Tokens(TokensArguments),
+    /// Write what only the registry knows, channels and the hashes of their keys, to a file.
+    Backup(BackupArguments),
+    /// Put the records of a backup back: add what is missing, replace what differs, leave all else.
+    Restore(RestoreArguments),
     /// Check or show the configuration of `millrace standalone`, or check that of a program of its own.
     Config(ConfigArguments),
     /// Make and show the certificates by which the programs of a farm know each other.
@@ -120,14 +130,57 @@ pub struct DoctorArguments {
     pub json: bool,
 }
 
+/// `millrace farm …`
+#[derive(Debug, Args)]
+pub struct FarmCommandArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: FarmCommand,
+}
+
+/// What to do with a farm on this host.
+#[derive(Debug, Subcommand)]
+pub enum FarmCommand {
+    /// Start all programs and an etcd of three members on addresses of 127.0.0.0/8, print a drill, and run until Ctrl-C.
+    ///
+    /// What dies is started again after 5 s. Nothing outlives it but, after a failure, the logs.
+    Up(FarmUpArguments),
+}
+
+/// `millrace farm up`
+#[derive(Clone, Debug, Args)]
+pub struct FarmUpArguments {
+    /// Routers.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub routers: u8,
+    /// Nodes.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: u8,
+    /// Origins.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub origins: u8,
+    /// The etcd to run; default the one on the PATH.
+    #[arg(long, value_name = "FILE")]
+    pub etcd: Option<PathBuf>,
+    /// Second number of all addresses, 127.N.y.z, so that two farms fit on one host.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub subnet: u8,
+    /// Written once the farm can take a publisher: addresses, stream key and process ids as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub ready_json: Option<PathBuf>,
+}
+
 /// Where a running farm is asked.
 #[derive(Debug, Args)]
 pub struct FarmArguments {
     /// The farm's API.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", global = true)]
     pub api: String,
+    /// A file with the token to show, in its first line; for changes from other hosts.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
     /// JSON for programs.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 
@@ -146,6 +199,146 @@ pub struct StreamsArguments {
 pub struct ExplainArguments {
     /// Which stream.
     pub id: String,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// `millrace channels …`
+#[derive(Debug, Args)]
+pub struct ChannelsArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ChannelsCommand,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// What to do with channels.
+#[derive(Debug, Subcommand)]
+pub enum ChannelsCommand {
+    /// Show all channels and the beginnings of their keys' hashes.
+    List,
+    /// Make a channel, and print its first stream key.
+    Create {
+        /// Its name, also that of its stream.
+        name: String,
+        /// Its lane.
+        #[arg(long, value_enum, default_value_t)]
+        priority: ChannelPriority,
+        /// 1 s less latency, stalls in a failover possible.
+        #[arg(long)]
+        low_latency: bool,
+    },
+    /// Make a new stream key, and print it; the old ones end as the API's settings say.
+    Rotate {
+        /// Which channel.
+        name: String,
+        /// The old keys go on until they are revoked.
+        #[arg(long, conflicts_with = "overlap")]
+        keep_old: bool,
+        /// The old keys go on for so many seconds; 0: not at all.
+        #[arg(long, value_name = "SECONDS")]
+        overlap: Option<u64>,
+    },
+    /// End all keys of a channel, or one; whoever publishes by it is turned away.
+    Revoke {
+        /// Which channel.
+        name: String,
+        /// Only this key, as `list` shows it.
+        #[arg(long, value_name = "ID")]
+        key: Option<String>,
+    },
+    /// Forget a channel and its keys.
+    Delete {
+        /// Which channel.
+        name: String,
+    },
+}
+
+/// Which lane a channel's streams go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ChannelPriority {
+    /// First to shrink.
+    Small,
+    /// The usual.
+    #[default]
+    Standard,
+    /// Capacity is kept for it.
+    Partner,
+}
+
+impl ChannelPriority {
+    /// As the API calls it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Standard => "standard",
+            Self::Partner => "partner",
+        }
+    }
+}
+
+/// `millrace tokens …`
+#[derive(Debug, Args)]
+pub struct TokensArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TokensCommand,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token: its hash goes into FILE, the API's `tokens`; itself is printed, this once.
+    Add {
+        /// The file; made when it is not there, readable by its owner only.
+        file: PathBuf,
+        /// Whose token it is, for whoever reads the file.
+        name: String,
+        /// What it allows.
+        #[arg(long, value_enum)]
+        role: TokenRole,
+    },
+}
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// Seeing everything but keys.
+    Read,
+    /// Changing something.
+    Write,
+}
+
+impl From<TokenRole> for millrace_api::Role {
+    fn from(role: TokenRole) -> Self {
+        match role {
+            TokenRole::Read => Self::Read,
+            TokenRole::Write => Self::Write,
+        }
+    }
+}
+
+/// `millrace backup FILE`
+#[derive(Debug, Args)]
+pub struct BackupArguments {
+    /// Written whole or not at all, readable by its owner only.
+    pub file: PathBuf,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// `millrace restore FILE`
+#[derive(Debug, Args)]
+pub struct RestoreArguments {
+    /// As `millrace backup` wrote it.
+    pub file: PathBuf,
+    /// Only say what would change.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,

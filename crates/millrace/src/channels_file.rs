@@ -89,6 +89,7 @@ mod tests {
         let record = ChannelRecord {
             channel: key.channel().clone(),
             key_hashes: vec![key.hash()],
+            ending_keys: Vec::new(),
             priority: Default::default(),
             low_latency: true,
         };

@@ -32,6 +32,7 @@ pub async fn open_channel(registry: &Registry, state_dir: &Path) -> anyhow::Resu
     let record = ChannelRecord {
         channel: key.channel().clone(),
         key_hashes: vec![key.hash()],
+        ending_keys: Vec::new(),
         priority: Priority::default(),
         low_latency: false,
     };

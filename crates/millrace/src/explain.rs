@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::{
+    api_client::ask,
     arguments::ExplainArguments,
-    live::{ask, items, show, text},
-    table::table,
+    table::{items, show, table, text},
 };
 
 /// Explains a stream.

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
-use millrace_api::{FetchError, HttpClient};
 use serde_json::Value;
 
 use crate::{
-    arguments::{FarmArguments, NodesArguments, StreamsArguments},
-    table::table,
+    api_client::ask,
+    arguments::{NodesArguments, StreamsArguments},
+    table::{items, show, table, text},
 };
 
 /// Shows the live streams, or one.
@@ -31,40 +30,6 @@ pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
 /// The API does not answer.
 pub async fn nodes(arguments: &NodesArguments) -> anyhow::Result<ExitCode> {
     show(&arguments.farm, &ask(&arguments.farm, "/v1/nodes").await?, all_nodes)
-}
-
-/// Asks the farm's API.
-///
-/// # Errors
-/// The API does not answer, or says no; the text says what to do.
-pub async fn ask(farm: &FarmArguments, path: &str) -> anyhow::Result<Value> {
-    let url = format!("{}{path}", farm.api.trim_end_matches('/'));
-    match HttpClient::new().get_json(&url).await {
-        Ok(value) => Ok(value),
-        Err(FetchError::Refused { body, .. }) if body["error"].is_string() => {
-            bail!("{}: {}", text(&body["error"]), text(&body["what_to_do"]))
-        }
-        Err(error @ FetchError::Unreachable { .. }) => {
-            bail!("{error}; is the farm running? Give its API with --api URL")
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Prints an answer: as JSON where that is wanted, else as text.
-///
-/// # Errors
-/// None but serde's, which plain JSON does not have.
-pub fn show(
-    farm: &FarmArguments,
-    answer: &Value,
-    as_text: fn(&Value) -> String,
-) -> anyhow::Result<ExitCode> {
-    match farm.json {
-        true => println!("{}", serde_json::to_string_pretty(answer)?),
-        false => print!("{}", as_text(answer)),
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn all_streams(answer: &Value) -> String {
@@ -189,11 +154,6 @@ fn all_nodes(answer: &Value) -> String {
     table(["NODE", "STATE", "STREAMS", "DECODE MPX/S", "ENCODE MPX/S", "LINK", "BUILD"], &rows)
 }
 
-/// The items of a list; none of anything else.
-pub fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
-}
-
 fn names(rungs: &Value) -> String {
     let names: Vec<_> = items(rungs).map(|rung| text(&rung["id"])).collect();
     names.join(",")
@@ -201,15 +161,6 @@ fn names(rungs: &Value) -> String {
 
 fn rounded(value: &Value) -> String {
     value.as_f64().map_or("-".to_owned(), |value| format!("{value:.1}"))
-}
-
-/// A value as people read it; what is not there is a dash.
-pub fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

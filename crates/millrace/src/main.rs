@@ -2,8 +2,11 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or something missing that a person must provide.
 
+mod api_client;
 mod arguments;
+mod backup;
 mod certs;
+mod channels;
 mod channels_file;
 #[cfg(test)]
 mod commands_page;
@@ -11,6 +14,8 @@ mod config_command;
 mod demo;
 mod doctor;
 mod explain;
+mod farm_plan;
+mod farm_up;
 mod live;
 mod prerequisite;
 mod ready_file;
@@ -19,6 +24,7 @@ mod settings;
 mod standalone;
 mod state_dir;
 mod table;
+mod tokens;
 mod urls;
 mod welcome;
 
@@ -39,6 +45,14 @@ async fn main() -> ExitCode {
         Command::Streams(arguments) => live::streams(&arguments).await,
         Command::Nodes(arguments) => live::nodes(&arguments).await,
         Command::Explain(arguments) => explain::run(&arguments).await,
+        Command::Farm(arguments) => {
+            let arguments::FarmCommand::Up(arguments) = &arguments.command;
+            farm_up::run(arguments).await
+        }
+        Command::Channels(arguments) => channels::run(&arguments).await,
+        Command::Tokens(arguments) => tokens::run(&arguments),
+        Command::Backup(arguments) => backup::backup(&arguments).await,
+        Command::Restore(arguments) => backup::restore(&arguments).await,
         Command::Config(arguments) => config_command::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
     };

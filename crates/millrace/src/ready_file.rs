@@ -48,12 +48,20 @@ impl Ready {
     /// # Errors
     /// The directory cannot be written to.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        let draft = draft_of(path);
-        fs::write(&draft, text)?;
-        fs::rename(&draft, path)
+        write_whole(path, self)
     }
+}
+
+/// Writes a value as JSON under another name and renames it.
+///
+/// # Errors
+/// The directory cannot be written to.
+pub fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    let draft = draft_of(path);
+    fs::write(&draft, text)?;
+    fs::rename(&draft, path)
 }
 
 fn draft_of(path: &Path) -> PathBuf {

@@ -1,6 +1,40 @@
-//! Text in columns, for people.
+//! What the API says as people read it: text in columns. Or as it is, for programs.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, process::ExitCode};
+
+use serde_json::Value;
+
+use crate::arguments::FarmArguments;
+
+/// Prints an answer: as JSON where that is wanted, else as text.
+///
+/// # Errors
+/// Those of serde.
+pub fn show(
+    farm: &FarmArguments,
+    answer: &Value,
+    as_text: fn(&Value) -> String,
+) -> anyhow::Result<ExitCode> {
+    match farm.json {
+        true => println!("{}", serde_json::to_string_pretty(answer)?),
+        false => print!("{}", as_text(answer)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The items of a list; none of anything else.
+pub fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// A value as people read it; what is not there is a dash.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
 
 /// Lines of cells under a head, each column as wide as its widest cell.
 pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {

@@ -183,7 +183,10 @@ async fn every_route_of_the_description_answers_as_it_says() {
     operations.sort_by_key(|(_, method, _)| method == "DELETE");
     for (path, method, operation) in operations {
         let path = path.replace("{id}", "demo").replace("{channel}", "news");
-        let body = json!({ "channel": "weather" });
+        let body = match path.as_str() {
+            "/v1/restore" => farm.api("GET", "/v1/backup", Value::Null).await.1,
+            _ => json!({ "channel": "weather" }),
+        };
         let (status, answer) = farm.api(&method, &path, body).await;
         let promised = operation["responses"].as_object().unwrap();
         assert!(
@@ -196,6 +199,34 @@ async fn every_route_of_the_description_answers_as_it_says() {
         }
     }
     assert_eq!(farm.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_key_that_was_rotated_with_an_overlap_ends_when_that_is_over() {
+    let scratch = Scratch::new("overlap").unwrap();
+    let farm = Farm::start(&scratch, &[]).await;
+    let api = farm.ready["api"].as_str().unwrap().to_owned();
+    let key_of = |arguments: &[&str]| {
+        let output = millrace().args(arguments).args(["--json", "--api", &api]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["stream_key"].clone()
+    };
+    let old = key_of(&["channels", "create", "news", "--priority", "partner"]);
+    let mut publisher = farm.publish(&old).await.unwrap();
+    let playing =
+        tokio::spawn(async move { publisher.play(Playout::endless(&Clip::demo())).await });
+    farm.live("news").await;
+    let new = key_of(&["channels", "rotate", "news", "--overlap", "2"]);
+    let rotated = std::time::Instant::now();
+    let refused = tokio::time::timeout(WITHIN, playing).await.unwrap().unwrap().unwrap_err();
+    let after = rotated.elapsed();
+    assert!((2.0..4.0).contains(&after.as_secs_f64()), "{after:?}: {refused}");
+    assert!(farm.publish(&old).await.is_err(), "the old key has ended");
+    assert!(farm.publish(&new).await.is_ok(), "the new one goes on");
+    let explained = millrace().args(["explain", "news", "--api", &api]).output().unwrap();
+    let said = text(&explained);
+    assert!(said.contains("key_rotated") && said.contains("bad_key"), "{said}");
+    farm.stop().await;
 }
 
 #[tokio::test]

@@ -492,6 +492,8 @@ impl Loop {
     /// Leaves the worker, and what the origin does not have yet with it, to the daemon that comes.
     async fn hand_over(mut self) {
         info!(pid = self.it.worker.pid(), "stream left to the next daemon");
+        let reason = RefusalReason::ShuttingDown;
+        self.note(DecisionKind::HandedOver, reason, "its worker waits for the next daemon");
         let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
         self.last_words(&Message::Restarting(Restarting { grace_ms })).await;
     }

@@ -59,12 +59,12 @@ async fn run() -> anyhow::Result<()> {
     let (log, (registry, config)) = arguments.settings()?;
     let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
-    let (name, run_dir) = (config.name.clone(), config.run_dir.clone());
     let metrics = Metrics::new();
     registry.show(&metrics);
+    let (name, run_dir) = (config.name.clone(), config.run_dir.clone());
     // Workers of the daemon before, and their routers, wait for nothing but this one.
     let starting = async {
-        let node = millrace_node::start(config, registry.clone(), Metrics::new()).await;
+        let node = millrace_node::start(config, registry.clone(), metrics).await;
         registry.synced(SYNC_PATIENCE).await;
         node
     };

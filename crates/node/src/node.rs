@@ -15,6 +15,7 @@ use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_a
 use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
 };
+use millrace_types::{Decision, DecisionKind};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -153,6 +154,12 @@ pub async fn start(
         admin: local(&admin_tcp, "admin", config.listen_admin)?,
     };
     let orphans = adopt_all(&run_dir).await;
+    let decisions = DecisionLog::new(config.name.clone());
+    for orphan in &orphans {
+        let hello = &orphan.work.hello;
+        let adopted = Decision::of(DecisionKind::Adopted).stream(&hello.stream);
+        decisions.record(adopted.epoch(hello.epoch).worker(orphan.worker.pid()));
+    }
     let abandoned: Vec<_> = orphans.iter().map(|orphan| orphan.work.hello.clone()).collect();
     let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
     let capacity = match config.capacity {
@@ -162,7 +169,6 @@ pub async fn start(
     let node_metrics = NodeMetrics::new(&metrics);
     let host = Host::start(Ledger::new(capacity), tls.clone(), node_metrics.clone(), orphans);
     let (stopping, readiness) = (Stopping::default(), Readiness::default());
-    let decisions = DecisionLog::new(config.name.clone());
     let pages = admin::routes(metrics, readiness.clone(), host.clone(), decisions.clone());
     let admin = admin_listener(admin_tcp, tls.clone());
     tokio::spawn(async move { axum::serve(admin, admin_service(pages)).await });

@@ -18,7 +18,7 @@ mod view;
 
 pub use kept::Kept;
 pub use record::{
-    ChannelRecord, NodeRecord, NodeState, OriginRecord, Priority, Record, RouterRecord,
+    ChannelRecord, EndingKey, NodeRecord, NodeState, OriginRecord, Priority, Record, RouterRecord,
     StreamRecord,
 };
 pub use registry::{Changes, Follower, Registry, RegistryError};

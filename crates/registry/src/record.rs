@@ -108,6 +108,15 @@ pub enum Priority {
     Partner,
 }
 
+/// A key that is accepted for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndingKey {
+    /// As in [`ChannelRecord::key_hashes`].
+    pub hash: String,
+    /// Not from then on, UTC in microseconds.
+    pub until: Wall,
+}
+
 /// Who may publish. Holds the keys' SHA-256 only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChannelRecord {
@@ -115,12 +124,25 @@ pub struct ChannelRecord {
     pub channel: ChannelId,
     /// Hashes of the keys that are accepted, as `StreamKey::hash` makes them.
     pub key_hashes: Vec<String>,
+    /// Keys that newer ones have replaced and that go on for a while. A reader that does not know them refuses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ending_keys: Vec<EndingKey>,
     /// Its lane.
     #[serde(default)]
     pub priority: Priority,
     /// Small parts and a short hold-back: 1 s less latency, stalls in a failover possible.
     #[serde(default)]
     pub low_latency: bool,
+}
+
+impl ChannelRecord {
+    /// Until when the key of that hash is accepted, as far as is known; `None`: it never is.
+    pub fn accepts_until(&self, hash: &str) -> Option<Wall> {
+        if self.key_hashes.iter().any(|known| known == hash) {
+            return Some(Wall(u64::MAX));
+        }
+        self.ending_keys.iter().find(|key| key.hash == hash).map(|key| key.until)
+    }
 }
 
 macro_rules! record {

@@ -265,6 +265,7 @@ mod tests {
         ChannelRecord {
             channel: name.parse().unwrap(),
             key_hashes: Vec::new(),
+            ending_keys: Vec::new(),
             priority: Default::default(),
             low_latency: false,
         }

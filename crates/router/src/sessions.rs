@@ -1,14 +1,15 @@
 //! Every session of this router. One task owns them; ingest asks it whether a publisher may come in, operators what there is.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use millrace_lifecycle::{Takeover, Takeovers};
-use millrace_registry::{Changes, ChannelRecord};
-use millrace_telemetry::{Clock, DecisionLog};
-use millrace_types::{ChannelId, Decision, DecisionKind, RefusalReason, StreamId};
+use millrace_registry::ChannelRecord;
+use millrace_telemetry::{Clock, DecisionLog, SystemClock};
+use millrace_types::{ChannelId, Decision, DecisionKind, RefusalReason, StreamId, Wall};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
+    time::{MissedTickBehavior, interval},
 };
 use tracing::{Instrument, error, info_span};
 
@@ -22,8 +23,13 @@ use crate::{
 const QUEUE: usize = 256;
 /// Messages of a publisher that wait for its session; a full queue fills the publisher's TCP window.
 const PUBLICATION_MESSAGES: usize = 256;
+/// From one look at the keys that end by themselves to the next.
+const KEYS_EVERY: Duration = Duration::from_secs(1);
 /// Commands that wait for a session.
 const COMMANDS: usize = 8;
+
+/// No end is known.
+const FOREVER: Wall = Wall(u64::MAX);
 
 #[derive(Debug)]
 enum Question {
@@ -44,6 +50,7 @@ pub struct Sessions {
     questions: mpsc::Sender<Question>,
     registry: millrace_registry::Registry,
     decisions: DecisionLog,
+    clock: SystemClock,
 }
 
 impl Sessions {
@@ -51,9 +58,10 @@ impl Sessions {
     pub fn start(context: SessionContext) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
         let (registry, decisions) = (context.registry.clone(), context.decisions.clone());
+        let clock = context.clock;
         let task = Task { context, sessions: BTreeMap::new(), running: JoinSet::new() };
         tokio::spawn(task.run(inbox));
-        Self { questions, registry, decisions }
+        Self { questions, registry, decisions, clock }
     }
 
     /// Every stream's report.
@@ -86,9 +94,9 @@ impl Sessions {
             error!(%error, %channel, "channel cannot be read");
             Refusal::from(RefusalReason::Internal)
         })?;
-        let hash = request.key.hash();
+        let (hash, now) = (request.key.hash(), self.clock.wall());
         record
-            .filter(|record| record.key_hashes.contains(&hash))
+            .filter(|record| record.accepts_until(&hash).is_some_and(|until| now < until))
             .ok_or_else(|| Refusal::from(RefusalReason::BadKey))
     }
 }
@@ -129,6 +137,8 @@ struct Handle {
     takeovers: Takeovers,
     /// Of the key that the current publisher showed.
     key_hash: String,
+    /// Until when that is known to be accepted.
+    key_until: Wall,
 }
 
 struct Task {
@@ -140,9 +150,17 @@ struct Task {
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Question>) {
         let mut channels = self.context.registry.follow::<ChannelRecord>();
+        let mut keys = interval(KEYS_EVERY);
+        keys.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                changed = channels.changed() => self.turn_revoked_away(&changed),
+                changed = channels.changed() => {
+                    self.look_at_keys(|stream, _| changed.concerns(stream.as_str()));
+                }
+                _ = keys.tick() => {
+                    let now = self.context.clock.wall();
+                    self.look_at_keys(|_, held| held.key_until <= now);
+                }
                 question = inbox.recv() => match question {
                     Some(question) => self.answer(question).await,
                     None => return,
@@ -155,24 +173,17 @@ impl Task {
     }
 
     /// Publishers whose key is not their channel's any more are turned away. A registry that has lost its memory revokes nothing.
-    fn turn_revoked_away(&mut self, changed: &Changes) {
-        let concerned =
-            self.sessions.iter().filter(|(stream, _)| changed.concerns(stream.as_str()));
+    fn look_at_keys(&mut self, concerns: impl Fn(&StreamId, &Handle) -> bool) {
+        let concerned = self.sessions.iter_mut().filter(|(stream, held)| concerns(stream, held));
         for (stream, held) in concerned {
-            if self.is_revoked(stream, &held.key_hash) {
-                let _ = held.commands.try_send(Command::Refuse(RefusalReason::BadKey));
+            match valid_until(&self.context, stream, &held.key_hash) {
+                Some(until) => held.key_until = until,
+                None => {
+                    // Asked again only when the channel changes.
+                    held.key_until = FOREVER;
+                    let _ = held.commands.try_send(Command::Refuse(RefusalReason::BadKey));
+                }
             }
-        }
-    }
-
-    /// Whether the key is not its channel's any more.
-    fn is_revoked(&self, stream: &StreamId, key_hash: &String) -> bool {
-        let registry = &self.context.registry;
-        match registry.get::<ChannelRecord>(stream.as_str()) {
-            Ok(Some(channel)) => !channel.key_hashes.contains(key_hash),
-            Ok(None) => !registry.is_lost::<ChannelRecord>(stream.as_str()),
-            // What cannot be read revokes nothing.
-            Err(_) => false,
         }
     }
 
@@ -220,10 +231,10 @@ impl Task {
             .as_str()
             .parse()
             .map_err(|error| Refusal::with_detail(RefusalReason::Internal, error))?;
-        // Since it was looked up, and before this task hears of it.
-        if self.is_revoked(&stream, &key_hash) {
+        // It may have ended since it was looked up, and before this task hears of that.
+        let Some(key_until) = valid_until(&self.context, &stream, &key_hash) else {
             return Err(RefusalReason::BadKey.into());
-        }
+        };
         if self.sessions.get(&stream).is_none_or(|held| held.commands.is_closed()) {
             let held = self.open(stream.clone(), channel.low_latency);
             self.sessions.insert(stream.clone(), held);
@@ -239,7 +250,7 @@ impl Task {
         {
             return Err(reason.into());
         }
-        held.key_hash = key_hash;
+        (held.key_hash, held.key_until) = (key_hash, key_until);
         let (granted, publication) = Publication::new(PUBLICATION_MESSAGES);
         let join = Command::Join { publication, peer };
         held.commands.send(join).await.map_err(|_| Refusal::from(RefusalReason::Internal))?;
@@ -256,6 +267,20 @@ impl Task {
             stream
         };
         self.running.spawn(ended.instrument(span));
-        Handle { commands, report, takeovers: Takeovers::default(), key_hash: String::new() }
+        let (takeovers, key_hash) = (Takeovers::default(), String::new());
+        Handle { commands, report, takeovers, key_hash, key_until: FOREVER }
+    }
+}
+
+/// Until when the key is its channel's; `None`: it is not any more.
+fn valid_until(context: &SessionContext, stream: &StreamId, key_hash: &str) -> Option<Wall> {
+    match context.registry.get::<ChannelRecord>(stream.as_str()) {
+        Ok(Some(channel)) => {
+            let now = context.clock.wall();
+            channel.accepts_until(key_hash).filter(|until| now < *until)
+        }
+        Ok(None) => context.registry.is_lost::<ChannelRecord>(stream.as_str()).then_some(FOREVER),
+        // What cannot be read revokes nothing.
+        Err(_) => Some(FOREVER),
     }
 }

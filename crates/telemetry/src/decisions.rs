@@ -236,7 +236,7 @@ pub fn decision_routes(log: DecisionLog) -> Router {
 
 #[cfg(test)]
 mod tests {
-    use millrace_types::{EndReason, Epoch};
+    use millrace_types::{Epoch, RefusalReason};
 
     use super::*;
 
@@ -267,21 +267,27 @@ mod tests {
     #[test]
     fn what_is_said_again_is_counted_also_while_others_speak_and_news_of_the_stream_begins_anew() {
         let log = log();
-        let killed = |placement| ended("a", placement).because(EndReason::KilledSignal);
-        for placement in 0..100 {
-            log.record(killed(placement));
+        let refused = |placement, reason: RefusalReason| {
+            let refused = Decision { kind: DecisionKind::Refused, ..ended("a", placement) };
+            refused.because(reason)
+        };
+        for placement in 0..50 {
+            log.record(refused(placement, RefusalReason::NoCapacity));
             log.record(ended("b", placement));
         }
-        log.record(ended("a", 100).because(EndReason::Hung));
-        log.record(killed(101));
+        log.record(refused(50, RefusalReason::Fenced));
+        log.record(refused(51, RefusalReason::NoCapacity));
         let stream = Some("a".parse().unwrap());
         let of_a = log.list(&DecisionQuery { stream, ..Default::default() });
         let said: Vec<_> = of_a
             .iter()
             .map(|entry| (entry.decision().reason.unwrap().as_str(), entry.0.again.is_some()))
             .collect();
-        assert_eq!(said, [("killed_signal", true), ("hung", false), ("killed_signal", false)]);
-        assert_eq!(of_a[0].0.again.as_ref().unwrap().times, 99);
+        assert_eq!(said, [("no_capacity", true), ("fenced", false), ("no_capacity", false)]);
+        assert_eq!(of_a[0].0.again.as_ref().unwrap().times, 49);
+        let stream = Some("b".parse().unwrap());
+        let of_b = log.list(&DecisionQuery { stream, ..Default::default() });
+        assert_eq!(of_b.len(), 50, "each worker's end is news");
     }
 
     #[test]

@@ -47,6 +47,10 @@ reasons!(
         WorkerEnded = "worker_ended",
         /// The node has ended its worker: the stream is another's.
         LetGo = "let_go",
+        /// The node leaves its worker to the daemon that follows.
+        HandedOver = "handed_over",
+        /// The node goes on with a worker of the daemon before.
+        Adopted = "adopted",
         /// A writer has opened the stream at its origin.
         Opened = "opened",
         /// The origin refuses all older writers from now on.
@@ -257,10 +261,15 @@ impl Decision {
         self
     }
 
-    /// Whether `other` says the same again: all but epoch, worker and words.
+    /// Whether `other` says the same again, be it in other words. A refusal that is asked for again and again, under a higher
+    /// epoch each time, stays one.
     pub fn is_repeated_by(&self, other: &Self) -> bool {
+        use DecisionKind::{PublisherRefused, Refused, Unplaced, WriterRefused};
+        let refuses = matches!(self.kind, Refused | PublisherRefused | WriterRefused | Unplaced);
+        let same_try = (self.epoch, self.worker_pid) == (other.epoch, other.worker_pid);
         (self.kind, &self.stream, &self.subject, self.reason)
             == (other.kind, &other.stream, &other.subject, other.reason)
+            && (refuses || same_try)
     }
 }
 

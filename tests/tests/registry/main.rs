@@ -33,6 +33,7 @@ fn channel(name: &str) -> ChannelRecord {
     ChannelRecord {
         channel,
         key_hashes: Vec::new(),
+        ending_keys: Vec::new(),
         priority: Default::default(),
         low_latency: false,
     }

@@ -1,0 +1,129 @@
+//! `millrace backup FILE` and `millrace restore FILE`: what only the registry knows, kept outside of it.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use millrace_api::Ask;
+use serde_json::Value;
+
+use crate::{
+    api_client::{LONG, ask, send},
+    arguments::{BackupArguments, RestoreArguments},
+    prerequisite::Prerequisite,
+    table::{items, show, table, text},
+};
+
+/// Writes the backup, whole or not at all, for its owner's eyes only.
+///
+/// # Errors
+/// The API does not answer, or the file cannot be written.
+pub async fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
+    let document = ask(&arguments.farm, "/v1/backup").await?;
+    let path = &arguments.file;
+    write_whole(path, &document).with_context(|| path.display().to_string())?;
+    let channels = items(&document["channels"]).count();
+    println!("{}: {channels} channels, as of {}", path.display(), text(&document["made_at"]));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts a backup's records back, or says what that would change.
+///
+/// # Errors
+/// The file cannot be read, or the API does not answer or refuses it.
+pub async fn restore(arguments: &RestoreArguments) -> anyhow::Result<ExitCode> {
+    let path = &arguments.file;
+    let wrong =
+        |error: &dyn std::fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let document: Value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    let path = format!("/v1/restore?dry_run={}", arguments.dry_run);
+    let question = Ask { patience: LONG, ..Ask::post(&path, Some(document)) };
+    show(&arguments.farm, &send(&arguments.farm, question).await?, restored)
+}
+
+fn restored(answer: &Value) -> String {
+    let changes: Vec<_> = items(&answer["changes"]).collect();
+    let count = |kind: &str| changes.iter().filter(|change| change["change"] == kind).count();
+    let changed = changes.iter().filter(|change| change["change"] != "unchanged");
+    let rows: Vec<_> =
+        changed.map(|change| [text(&change["record"]), text(&change["change"])]).collect();
+    let mut shown = match rows.is_empty() {
+        true => String::new(),
+        false => table(["RECORD", "CHANGE"], &rows),
+    };
+    let would = if answer["dry_run"] == true { "nothing was written; would be: " } else { "" };
+    shown.push_str(&format!(
+        "{would}{} added, {} replaced, {} unchanged; the backup is of {}\n",
+        count("added"),
+        count("replaced"),
+        count("unchanged"),
+        text(&answer["made_at"]),
+    ));
+    let kept: Vec<_> = items(&answer["not_in_backup"]).map(text).collect();
+    if !kept.is_empty() {
+        shown.push_str(&format!("not in the backup, and left as they are: {}\n", kept.join(", ")));
+    }
+    shown
+}
+
+/// Under another name first: whoever looks finds the old file or the new one, never half of one.
+fn write_whole(path: &Path, document: &Value) -> io::Result<()> {
+    let mut draft = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    let draft = path.with_file_name(draft);
+    let mut options = fs::OpenOptions::new();
+    let written =
+        options.write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
+            serde_json::to_writer_pretty(&mut file, document)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            fs::rename(&draft, path)
+        });
+    if written.is_err() {
+        // The draft of a full disk is of no use to anybody.
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_backup_is_its_owners_alone_and_replaces_the_one_before_as_a_whole() {
+        let dir = std::env::temp_dir().join(format!("millrace-backup-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("farm.json");
+        fs::write(&path, "old").unwrap();
+        write_whole(&path, &json!({ "millrace_backup": 1 })).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let files = fs::read_dir(&dir).unwrap().count();
+        let read: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let missing = write_whole(&dir.join("nowhere/farm.json"), &json!({})).unwrap_err();
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!((mode, files, read), (0o600, 1, json!({ "millrace_backup": 1 })));
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_restore_says_what_it_changes_and_what_it_leaves() {
+        let answer = json!({ "dry_run": true, "made_at": "2026", "not_in_backup": ["channels/z"],
+            "changes": [{ "record": "channels/a", "change": "added" },
+                { "record": "channels/b", "change": "unchanged" }] });
+        let shown = restored(&answer);
+        assert!(shown.contains("channels/a  added") && !shown.contains("channels/b"), "{shown}");
+        let sums = "nothing was written; would be: 1 added, 0 replaced, 1 unchanged";
+        assert!(shown.contains(sums) && shown.contains("left as they are: channels/z"), "{shown}");
+    }
+}

@@ -1,0 +1,345 @@
+//! `millrace farm up`: a small farm of all programs and an etcd of three members on one machine, to try it out and to kill things.
+//!
+//! It starts what [`crate::farm_plan`] says, makes a channel, says what to try, and starts what dies again, until Ctrl-C. Programs
+//! are in process groups of their own, so that Ctrl-C stops them in order.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{ExitCode, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use futures_util::future::select_all;
+use millrace_api::{Ask, HttpClient};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    arguments::FarmUpArguments,
+    farm_plan::{FarmSize, Planned, plan},
+    prerequisite::Prerequisite,
+    ready_file,
+    signals::Signals,
+};
+
+/// How long a program may take until it can work; a node measures the host first.
+const START: Duration = Duration::from_secs(60);
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a program may take to end.
+const STOP: Duration = Duration::from_secs(6);
+/// What died is started again after this, so that what happens meanwhile can be watched.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The channel that is made.
+const CHANNEL: &str = "demo";
+
+struct Running {
+    planned: Planned,
+    child: Child,
+    /// Since when it is dead.
+    died: Option<Instant>,
+}
+
+struct Farm {
+    dir: PathBuf,
+    etcd: PathBuf,
+    programs: Vec<Running>,
+}
+
+/// Runs the farm until Ctrl-C.
+///
+/// # Errors
+/// A program is missing, an address is taken, or something does not start; the text says what to do.
+pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
+    let size = FarmSize {
+        subnet: arguments.subnet,
+        routers: arguments.routers,
+        nodes: arguments.nodes,
+        origins: arguments.origins,
+    };
+    let etcd = etcd(arguments.etcd.as_deref())?;
+    let dir = env::temp_dir().join(format!("millrace-farm-{}", std::process::id()));
+    fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+    let mut farm = Farm { dir, etcd, programs: Vec::new() };
+    let mut stop = Signals::new()?;
+    let done = tokio::select! {
+        up = farm.up(&size, arguments.ready_json.as_deref()) => match up {
+            Ok(()) => tokio::select! {
+                failed = farm.watch() => failed,
+                () = stop.any() => Ok(()),
+            },
+            failed => failed,
+        },
+        () = stop.any() => Ok(()),
+    };
+    println!("stopping");
+    farm.down().await;
+    if let Some(file) = &arguments.ready_json {
+        let _ = fs::remove_file(file);
+    }
+    match &done {
+        Ok(()) => drop(fs::remove_dir_all(&farm.dir)),
+        Err(_) => eprintln!("the logs are in {}", farm.dir.display()),
+    }
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+impl Farm {
+    async fn up(&mut self, size: &FarmSize, ready_json: Option<&Path>) -> anyhow::Result<()> {
+        let plan = plan(size, &self.dir);
+        plan.iter().try_for_each(check_free)?;
+        let (etcd, ours): (Vec<_>, Vec<_>) =
+            plan.into_iter().partition(|planned| planned.program == "etcd");
+        for planned in etcd.into_iter().chain(ours) {
+            let child = self.spawn(&planned)?;
+            self.programs.push(Running { planned, child, died: None });
+        }
+        for at in 0..self.programs.len() {
+            self.ready(at).await?;
+        }
+        let ready = self.channel().await?;
+        println!("{}", self.welcome(&ready));
+        if let Some(file) = ready_json {
+            ready_file::write_whole(file, &ready).with_context(|| file.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, planned: &Planned) -> anyhow::Result<Child> {
+        let program = match planned.program {
+            "etcd" => self.etcd.clone(),
+            name => beside(name)?,
+        };
+        if !planned.settings.is_empty() {
+            fs::write(planned.file(&self.dir, "toml"), &planned.settings)?;
+        }
+        let _ = fs::remove_file(planned.file(&self.dir, "ready.json"));
+        let log = planned.file(&self.dir, "log");
+        let log = File::options().create(true).append(true).open(log)?;
+        let mut command = Command::new(&program);
+        command.args(&planned.arguments).process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().with_context(|| program.display().to_string())
+    }
+
+    /// Waits until a program can work.
+    async fn ready(&mut self, at: usize) -> anyhow::Result<()> {
+        let Running { planned, child, .. } = &mut self.programs[at];
+        let name = planned.name.clone();
+        let deadline = Instant::now() + START;
+        let why = loop {
+            let is_ready = match planned.address("client") {
+                Some(client) => {
+                    let (http, url) = (HttpClient::new(), format!("http://{client}/health"));
+                    http.get_json(&url).await.is_ok_and(|health| health["health"] == "true")
+                }
+                None => planned.file(&self.dir, "ready.json").exists(),
+            };
+            if is_ready {
+                return Ok(());
+            }
+            if let Some(status) = child.try_wait()? {
+                break format!("ended with {status}");
+            }
+            if Instant::now() > deadline {
+                break format!("is not ready after {} s", START.as_secs());
+            }
+            sleep(LOOK).await;
+        };
+        let log = fs::read_to_string(planned.file(&self.dir, "log")).unwrap_or_default();
+        let tail: Vec<_> = log.lines().rev().take(5).collect();
+        let tail: Vec<_> = tail.into_iter().rev().collect();
+        bail!("{name} {why}; its last words:\n{}", tail.join("\n"))
+    }
+
+    fn address(&self, name: &str, listener: &str) -> anyhow::Result<String> {
+        let planned = self.programs.iter().map(|running| &running.planned);
+        let address = planned.filter(|planned| planned.name == name);
+        let address = address.filter_map(|planned| planned.address(listener)).next();
+        Ok(address.with_context(|| format!("{listener} of {name}"))?.to_string())
+    }
+
+    /// Makes the channel; what tools and people need to know of the farm.
+    async fn channel(&self) -> anyhow::Result<Value> {
+        let api = format!("http://{}", self.address("api-1", "api")?);
+        let new = Ask::post("/v1/channels", Some(json!({ "channel": CHANNEL })));
+        let patient = Ask { patience: Duration::from_secs(10), ..new };
+        let channel = HttpClient::new().ask(&api, patient).await?;
+        let playback = self.address("origin-1", "playback")?;
+        let programs = self.programs.iter().map(|running| {
+            let of = &running.planned;
+            let listeners = of.listeners.iter().map(|(name, at)| ((*name).to_owned(), json!(at)));
+            let mut about: serde_json::Map<String, Value> = listeners.collect();
+            about.insert("pid".to_owned(), json!(running.child.id()));
+            (of.name.clone(), Value::Object(about))
+        });
+        let metrics = self.programs.iter().filter_map(|running| {
+            let admin = running.planned.address("admin")?;
+            Some((running.planned.name.clone(), json!(format!("http://{admin}/metrics"))))
+        });
+        Ok(json!({
+            "rtmp": format!("rtmp://{}/live", self.address("router-1", "rtmp")?),
+            "stream_key": channel["stream_key"],
+            "stream": CHANNEL,
+            "playback": format!("http://{playback}/live/{CHANNEL}/index.m3u8"),
+            "watch": format!("http://{playback}/watch/{CHANNEL}"),
+            "api": api,
+            "metrics": metrics.collect::<serde_json::Map<_, _>>(),
+            "programs": programs.collect::<serde_json::Map<_, _>>(),
+        }))
+    }
+
+    fn welcome(&self, ready: &Value) -> String {
+        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
+        let (api, rtmp, key) = (text("api"), text("rtmp"), text("stream_key"));
+        let pids = self.programs.iter().map(|running| {
+            let pid = running.child.id().map_or("-".to_owned(), |pid| pid.to_string());
+            format!("  {:<10} {pid}\n", running.planned.name)
+        });
+        format!(
+            "\nThe farm is up. Logs are in {dir}.
+
+  publish  ffmpeg -re -stream_loop -1 -i FILE -c:v libx264 -preset veryfast -g 60 -c:a aac -f flv '{rtmp}/{key}'
+  watch    {watch}
+  console  {api}/
+
+Process ids:
+{pids}
+A drill, while you watch:
+  1. millrace explain {CHANNEL} --api {api}            where the stream is, and its worker
+  2. kill -9 WORKER                       the picture goes on; explain shows the death and the successor
+  3. kill -9 the node that makes it       another goes on within 3 s; the dead one is back after {pause} s
+  4. kill -9 one etcd, or all three       nothing happens to what is live
+  5. kill -9 the router                   the encoder has to connect again: to either router
+All programs are on one host at {net}: to cut them off from each other needs network namespaces, which this does not make.
+
+Ctrl-C stops everything.",
+            dir = self.dir.display(),
+            watch = text("watch"),
+            pids = pids.collect::<String>(),
+            pause = PAUSE.as_secs(),
+            net = "addresses of 127.0.0.0/8",
+        )
+    }
+
+    /// Says what dies, and starts it again after a while. Ends only when something cannot be started again.
+    async fn watch(&mut self) -> anyhow::Result<()> {
+        loop {
+            let (at, status) = self.next_death_or_birth().await;
+            let name = self.programs[at].planned.name.clone();
+            match status {
+                Some(status) => {
+                    println!("{name} died: {status}; started again in {} s", PAUSE.as_secs());
+                    self.programs[at].died = Some(Instant::now());
+                }
+                None => {
+                    let child = self.spawn(&self.programs[at].planned)?;
+                    println!("{name} is started again, process {}", child.id().unwrap_or_default());
+                    let running = &mut self.programs[at];
+                    (running.child, running.died) = (child, None);
+                }
+            }
+        }
+    }
+
+    /// A program that died, with its status, or one whose pause is over.
+    async fn next_death_or_birth(&mut self) -> (usize, Option<ExitStatus>) {
+        let waits = self.programs.iter_mut().enumerate().map(|(at, running)| {
+            Box::pin(async move {
+                match running.died {
+                    Some(died) => {
+                        tokio::time::sleep_until(died + PAUSE).await;
+                        (at, None)
+                    }
+                    None => match running.child.wait().await {
+                        Ok(status) => (at, Some(status)),
+                        Err(_) => std::future::pending().await,
+                    },
+                }
+            })
+        });
+        select_all(waits).await.0
+    }
+
+    /// Ends what runs, in order: publishers are told, streams flushed, etcd last.
+    async fn down(&mut self) {
+        for kind in ["router", "node", "origin", "api", "etcd"] {
+            let of_kind = |running: &&mut Running| running.planned.name.starts_with(kind);
+            for running in self.programs.iter_mut().filter(of_kind) {
+                let Some(pid) = running.child.id().and_then(|pid| i32::try_from(pid).ok()) else {
+                    continue;
+                };
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+                if timeout(STOP, running.child.wait()).await.is_err() {
+                    let _ = running.child.kill().await;
+                }
+            }
+        }
+    }
+}
+
+/// The etcd to run: the one given, or the first on the path.
+fn etcd(given: Option<&Path>) -> Result<PathBuf, Prerequisite> {
+    let on_path = || {
+        let path = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&path).map(|dir| dir.join("etcd")).find(|file| file.is_file())
+    };
+    let found = given.map(Path::to_path_buf).filter(|file| file.is_file());
+    if let (Some(given), None) = (given, &found) {
+        return Err(Prerequisite(format!("{}: no such program", given.display())));
+    }
+    found.or_else(on_path).ok_or_else(|| {
+        let what_to_do = "apt install etcd-server, or give one with --etcd FILE";
+        Prerequisite(format!("etcd is not on this host's PATH: {what_to_do}"))
+    })
+}
+
+fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let program = env::current_exe()?.with_file_name(name);
+    if program.is_file() {
+        return Ok(program);
+    }
+    let what_to_do = "build it with `cargo build --release --workspace --bins`";
+    Err(Prerequisite(format!("{} is missing: {what_to_do}", program.display())).into())
+}
+
+fn check_free(planned: &Planned) -> Result<(), Prerequisite> {
+    for (listener, address) in &planned.listeners {
+        TcpListener::bind(address).map_err(|error| {
+            let what_to_do = "stop what listens there, or take other addresses with --subnet N";
+            Prerequisite(format!(
+                "{} cannot have {address} ({listener}): {error}; {what_to_do}",
+                planned.name
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etcd_that_is_not_there_and_an_address_that_is_taken_say_what_to_do() {
+        let error = etcd(Some(Path::new("/nowhere/etcd"))).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/etcd"), "{error}");
+        let size = FarmSize { subnet: 251, routers: 1, nodes: 1, origins: 1 };
+        let all = plan(&size, Path::new("/tmp"));
+        let taken = TcpListener::bind("127.251.3.1:7001").unwrap();
+        let error = all.iter().find_map(|planned| check_free(planned).err()).unwrap().to_string();
+        assert!(error.contains("node-1") && error.contains("--subnet"), "{error}");
+        drop(taken);
+    }
+}
