@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use hyper::Method;
-use millrace_testkit::{Etcd, EtcdVersion, HttpClient, Scratch, until_some};
+use millrace_testkit::{Etcd, EtcdVersion, FaultyLink, HttpClient, Scratch, until_some};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -39,6 +39,8 @@ pub struct ManyOptions {
     pub routers: usize,
     /// `origin-1` and so on.
     pub origins: usize,
+    /// Nodes push to `origin-1` only, each through a link of its own: [`ManyFarm::origin_links`].
+    pub links_to_origin: bool,
     /// Encoded rungs: name, short side, kbit/s.
     pub rungs: Vec<(&'static str, u32, u32)>,
 }
@@ -47,6 +49,7 @@ impl Default for ManyOptions {
     /// Two nodes, one router, one origin, and two small rungs.
     fn default() -> Self {
         Self {
+            links_to_origin: false,
             nodes: 2,
             routers: 1,
             origins: 1,
@@ -68,6 +71,8 @@ pub struct ManyFarm {
     programs: BTreeMap<String, Running>,
     /// The registry; a test may kill it.
     pub etcd: Etcd,
+    /// What lies between a node and the origin, by the node's name; a test may cut it.
+    pub origin_links: BTreeMap<String, FaultyLink>,
     options: ManyOptions,
     http: HttpClient,
     run_dir: PathBuf,
@@ -88,13 +93,23 @@ impl ManyFarm {
         fs::create_dir(&run_dir)?;
         let etcd = Etcd::start(EtcdVersion::V3_7, 1)?;
         let http = HttpClient::default();
-        let mut farm = Self { programs: BTreeMap::new(), etcd, options, http, run_dir, scratch };
-        let mut names = vec!["api-1".to_owned()];
-        names.extend((1..=farm.options.origins).map(|number| format!("origin-{number}")));
-        names.extend((1..=farm.options.nodes).map(|number| format!("node-{number}")));
+        let (programs, origin_links) = (BTreeMap::new(), BTreeMap::new());
+        let mut farm = Self { programs, etcd, origin_links, options, http, run_dir, scratch };
+        let named = |kind: &str, count: usize| {
+            (1..=count).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>()
+        };
+        let mut names = named("origin", farm.options.origins);
+        let nodes = named("node", farm.options.nodes);
+        if farm.options.links_to_origin {
+            farm.link_to_origin(&nodes).await?;
+        }
+        names.extend(nodes);
+        names.push("api-1".to_owned());
         names.extend((1..=farm.options.routers).map(|number| format!("router-{number}")));
         for name in &names {
-            farm.spawn(name)?;
+            if !farm.programs.contains_key(name) {
+                farm.spawn(name)?;
+            }
         }
         for name in &names {
             farm.await_ready(name).await?;
@@ -102,6 +117,16 @@ impl ManyFarm {
         let nodes = farm.options.nodes;
         farm.nodes_known(nodes).await?;
         Ok(farm)
+    }
+
+    /// Starts the origin, and a link to its intake for each node.
+    async fn link_to_origin(&mut self, nodes: &[String]) -> anyhow::Result<()> {
+        self.start_again("origin-1").await?;
+        let intake = self.address("origin-1", "intake")?;
+        for node in nodes {
+            self.origin_links.insert(node.clone(), FaultyLink::start(intake).await?);
+        }
+        Ok(())
     }
 
     /// Waits until the registry names so many nodes.
@@ -268,8 +293,12 @@ impl ManyFarm {
             "node" => format!(
                 "name = '{name}'\nrun_dir = '{}'\ncapacity = {{ decode_pixels_per_second = \
                  400000000, encode_pixels_per_second = 400000000, workers = 8, memory_bytes = \
-                 8589934592 }}\n{registry}",
-                run_dir.display()
+                 8589934592 }}\n{}{registry}",
+                run_dir.display(),
+                self.origin_links
+                    .get(name)
+                    .map(|link| format!("origin_intake = '{}'\n", link.address()))
+                    .unwrap_or_default()
             ),
             "origin" => format!("name = '{name}'\n{registry}"),
             _ => registry,
