@@ -15,7 +15,9 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use hyper::Method;
-use millrace_testkit::{Etcd, EtcdVersion, HttpClient, Scratch, until, until_some};
+use millrace_testkit::{
+    Etcd, EtcdVersion, FaultyLink, HttpClient, Scratch, until, until_some,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -41,6 +43,8 @@ pub struct ManyOptions {
     pub routers: usize,
     /// `origin-1` and so on.
     pub origins: usize,
+    /// Nodes push to `origin-1` only, each through a link of its own: [`ManyFarm::origin_links`].
+    pub links_to_origin: bool,
     /// Encoded rungs: name, short side, kbit/s.
     pub rungs: Vec<(&'static str, u32, u32)>,
     /// Whether the programs and etcd know each other by certificates.
@@ -51,7 +55,7 @@ impl Default for ManyOptions {
     /// Two nodes, one router, one origin, and two small rungs.
     fn default() -> Self {
         let rungs = vec![("240p", 240, 400), ("144p", 144, 200)];
-        Self { nodes: 2, routers: 1, origins: 1, rungs, tls: false }
+        Self { links_to_origin: false, nodes: 2, routers: 1, origins: 1, rungs, tls: false }
     }
 }
 
@@ -69,6 +73,8 @@ pub struct ManyFarm {
     /// The registry; a test may kill it.
     pub etcd: Etcd,
     certs: Option<FarmCerts>,
+    /// What lies between a node and the origin, by the node's name; a test may cut it.
+    pub origin_links: BTreeMap<String, FaultyLink>,
     options: ManyOptions,
     http: HttpClient,
     run_dir: PathBuf,
@@ -87,10 +93,14 @@ impl ManyFarm {
             scratch.path().file_name().context("invariant: a scratch folder has a name")?;
         let run_dir = std::env::temp_dir().join(unique);
         fs::create_dir(&run_dir)?;
-        let mut names = vec!["api-1".to_owned()];
-        names.extend((1..=options.origins).map(|number| format!("origin-{number}")));
-        names.extend((1..=options.nodes).map(|number| format!("node-{number}")));
-        names.extend((1..=options.routers).map(|number| format!("router-{number}")));
+        let named = |kind: &str, count: usize| {
+            (1..=count).map(|number| format!("{kind}-{number}")).collect::<Vec<_>>()
+        };
+        let nodes = named("node", options.nodes);
+        let mut names = named("origin", options.origins);
+        names.extend(nodes.iter().cloned());
+        names.push("api-1".to_owned());
+        names.extend(named("router", options.routers));
         let certs = match options.tls {
             true => Some(certificates(scratch.path(), &names)?),
             false => None,
@@ -100,10 +110,17 @@ impl ManyFarm {
         if let Some(certs) = &certs {
             certs.grant_rights(&etcd, "operator/ann").await?;
         }
-        let (http, programs) = (HttpClient::default(), BTreeMap::new());
-        let mut farm = Self { programs, etcd, certs, options, http, run_dir, scratch };
+        let http = HttpClient::default();
+        let (programs, origin_links) = (BTreeMap::new(), BTreeMap::new());
+        let mut farm =
+            Self { programs, etcd, certs, origin_links, options, http, run_dir, scratch };
+        if farm.options.links_to_origin {
+            farm.link_to_origin(&nodes).await?;
+        }
         for name in &names {
-            farm.spawn(name, None)?;
+            if !farm.programs.contains_key(name) {
+                farm.spawn(name, None)?;
+            }
         }
         for name in &names {
             farm.await_ready(name).await?;
@@ -111,6 +128,16 @@ impl ManyFarm {
         let nodes = farm.options.nodes;
         farm.nodes_known(nodes).await?;
         Ok(farm)
+    }
+
+    /// Starts the origin, and a link to its intake for each node.
+    async fn link_to_origin(&mut self, nodes: &[String]) -> anyhow::Result<()> {
+        self.start_again("origin-1").await?;
+        let intake = self.address("origin-1", "intake")?;
+        for node in nodes {
+            self.origin_links.insert(node.clone(), FaultyLink::start(intake).await?);
+        }
+        Ok(())
     }
 
     /// Waits until the registry names so many nodes.
@@ -326,8 +353,12 @@ impl ManyFarm {
             "node" => format!(
                 "name = '{name}'\nrun_dir = '{}'\ncapacity = {{ decode_pixels_per_second = \
                  400000000, encode_pixels_per_second = 400000000, workers = 8, memory_bytes = \
-                 8589934592 }}\n{registry}",
-                run_dir.display()
+                 8589934592 }}\n{}{registry}",
+                run_dir.display(),
+                self.origin_links
+                    .get(name)
+                    .map(|link| format!("origin_intake = '{}'\n", link.address()))
+                    .unwrap_or_default()
             ),
             "origin" => format!("name = '{name}'\n{registry}"),
             _ => registry,

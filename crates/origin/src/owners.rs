@@ -5,7 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use millrace_registry::{OriginRecord, Registry, StreamRecord};
-use millrace_sched::has_moved;
 use millrace_types::{NodeId, StreamId};
 use tokio::sync::watch;
 
@@ -129,7 +128,7 @@ impl Owners {
     }
 
     fn has_left(&self, stream: &Stream, record: &StreamRecord) -> bool {
-        has_moved(&self.here, stream.fenced_at(), record.origin.as_ref(), record.epoch)
+        record.has_left(&self.here, stream.fenced_at())
     }
 
     fn record(&self, id: &StreamId) -> Option<StreamRecord> {

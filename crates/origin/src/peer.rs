@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use axum::body::{Body, to_bytes};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, StatusCode};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
@@ -29,7 +29,7 @@ pub(crate) struct PeerError {
 #[derive(Clone)]
 pub(crate) struct Peers {
     scheme: &'static str,
-    http: Client<FarmConnector, Empty<Bytes>>,
+    http: Client<FarmConnector, Body>,
 }
 
 impl Peers {
@@ -51,13 +51,12 @@ impl Peers {
         let request = Request::get(format!("{}://{intake}{RELAY_PREFIX}{target}", self.scheme));
         let request = request
             .header(PLAYERS_HEADER, players)
-            .body(Empty::new())
+            .body(Body::empty())
             .map_err(|error| failed(error.to_string()))?;
         let answer = self.http.request(request).await.map_err(|error| failed(chain(&error)))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
-        let body = body.map_err(|error| failed(error.to_string()))?;
-        Ok((status, body.to_bytes()))
+        let body = to_bytes(Body::new(answer.into_body()), MAX_BYTES).await;
+        Ok((status, body.map_err(|error| failed(chain(&error)))?))
     }
 }
 

@@ -95,6 +95,14 @@ pub struct StreamRecord {
     pub since: Wall,
 }
 
+impl StreamRecord {
+    /// Whether the stream, which the origin `here` took media of under `fence`, belongs to another one by now. A change of
+    /// origin raises the epoch, so a record that is not above the fence is news from before.
+    pub fn has_left(&self, here: &NodeId, fence: Epoch) -> bool {
+        self.origin.as_ref().is_some_and(|origin| origin != here) && self.epoch > fence
+    }
+}
+
 /// Which lane a channel's streams go by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -161,3 +169,27 @@ record!(RouterRecord, "routers", router);
 record!(OriginRecord, "origins", origin);
 record!(StreamRecord, "streams", stream);
 record!(ChannelRecord, "channels", channel);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_gives_a_stream_up_only_for_a_record_newer_than_what_it_took() {
+        let [a, b]: [NodeId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
+        let epoch = |placement| Epoch { generation: 2, placement };
+        let record = |origin: Option<&NodeId>, placement| StreamRecord {
+            stream: "live".parse().unwrap(),
+            router: b.clone(),
+            epoch: epoch(placement),
+            node: None,
+            origin: origin.cloned(),
+            ladder: Ladder::default(),
+            since: Wall(0),
+        };
+        assert!(record(Some(&b), 4).has_left(&a, epoch(3)));
+        assert!(!record(Some(&b), 3).has_left(&a, epoch(4)), "news from before it took over");
+        assert!(!record(Some(&a), 4).has_left(&a, epoch(3)));
+        assert!(!record(None, 4).has_left(&a, epoch(3)));
+    }
+}

@@ -14,7 +14,7 @@ use millrace_types::{Epoch, StreamId};
 
 /// How long the writer before may take to hand over what it still holds.
 const FLUSH: Duration = Duration::from_millis(1_500);
-/// How long the answer may take beyond that.
+/// How long the answer may take beyond that, and any answer at all.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The origin did not give the session away.
@@ -61,26 +61,40 @@ impl OriginFence {
     ) -> Result<Marks, FenceError> {
         let unanswered = |text: String| FenceError::Unanswered { address: at, text };
         let flush_ms = u32::try_from(FLUSH.as_millis()).unwrap_or(u32::MAX);
-        let body = serde_json::to_vec(&Fence { epoch, claims: true, flush_ms });
-        let body = body.map_err(|error| unanswered(error.to_string()))?;
-        let request = Request::post(format!("{}://{at}{}", self.scheme, fence_path(stream)))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(body))
-            .map_err(|error| unanswered(error.to_string()))?;
-        let answer = async {
-            let answer = self.http.request(request).await.map_err(|error| error.to_string())?;
-            let status = answer.status();
-            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
-            Ok::<_, String>((status, body.to_bytes()))
-        };
-        let (status, body) = tokio::time::timeout(FLUSH + PATIENCE, answer)
-            .await
-            .map_err(|_| unanswered("no answer in time".to_owned()))?
-            .map_err(unanswered)?;
+        let fence = Fence { epoch, claims: true, flush_ms };
+        let (status, body) =
+            self.ask(at, stream, fence, FLUSH + PATIENCE).await.map_err(unanswered)?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(|error| unanswered(error.to_string()));
         }
         let fence = serde_json::from_slice::<Refused>(&body).ok().and_then(|refused| refused.fence);
         Err(fence.map_or_else(|| unanswered(status.to_string()), FenceError::Behind))
+    }
+
+    /// Whether the origin whose intake is `at` answers at all. `epoch` is in force there already.
+    pub async fn answers(&self, at: SocketAddr, stream: &StreamId, epoch: Epoch) -> bool {
+        self.ask(at, stream, Fence::at(epoch), PATIENCE).await.is_ok()
+    }
+
+    async fn ask(
+        &self,
+        at: SocketAddr,
+        stream: &StreamId,
+        fence: Fence,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let body = serde_json::to_vec(&fence).map_err(|error| error.to_string())?;
+        let request = Request::post(format!("{}://{at}{}", self.scheme, fence_path(stream)))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))
+            .map_err(|error| error.to_string())?;
+        let answer = async {
+            let answer = self.http.request(request).await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
+            Ok((status, body.to_bytes()))
+        };
+        let late = |_| Err("no answer in time".to_owned());
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(late)
     }
 }

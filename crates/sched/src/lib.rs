@@ -19,5 +19,5 @@ pub use ladder::{
     LadderConfig, LadderError, RungConfig, Source, full_ladder, passthrough_ladder,
     unencoded_ladder,
 };
-pub use origin::{choose_origin, has_moved, next_origin};
+pub use origin::{choose_origin, next_origin};
 pub use place::{Candidate, Unfit, place};

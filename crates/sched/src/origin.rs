@@ -1,7 +1,7 @@
 //! Which origin owns a stream that has none yet: the same answer for everybody who sees the same origins, and as few
 //! streams as possible change theirs when one comes or goes (rendezvous hashing, Thaler and Ravishankar 1998).
 
-use millrace_types::{Epoch, NodeId, StreamId};
+use millrace_types::{NodeId, StreamId};
 
 /// FNV-1a, 64 bits (RFC 9923).
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -26,12 +26,6 @@ pub fn next_origin<'a>(
     let others = origins.into_iter().filter(|origin| Some(*origin) != now);
     let well = others.clone().filter(|origin| !lost.contains(origin));
     choose_origin(stream, well).or_else(|| choose_origin(stream, others))
-}
-
-/// Whether a stream that the origin `here` took media of under `fence` belongs to another one by now, as its record says. A
-/// change of origin raises the epoch, so a record that is older than the fence is news from before.
-pub fn has_moved(here: &NodeId, fence: Epoch, recorded: Option<&NodeId>, epoch: Epoch) -> bool {
-    recorded.is_some_and(|origin| origin != here) && epoch > fence
 }
 
 fn weight(stream: &StreamId, origin: &NodeId) -> u64 {
@@ -75,15 +69,5 @@ mod tests {
         assert!(next(2, &[0, 1, 2]).is_some_and(|origin| origin != origins[2]));
         assert_eq!(next_origin(&stream, &origins[..1], Some(&origins[0]), &[]), None);
         assert_eq!(next_origin(&stream, &origins[..1], None, &[]), Some(&origins[0]));
-    }
-
-    #[test]
-    fn an_origin_gives_a_stream_up_only_for_a_record_newer_than_what_it_took() {
-        let [a, b]: [NodeId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
-        let epoch = |placement| Epoch { generation: 2, placement };
-        assert!(has_moved(&a, epoch(3), Some(&b), epoch(4)));
-        assert!(!has_moved(&a, epoch(4), Some(&b), epoch(3)), "news from before it took over");
-        assert!(!has_moved(&a, epoch(3), Some(&a), epoch(4)));
-        assert!(!has_moved(&a, epoch(3), None, epoch(4)));
     }
 }

@@ -2,20 +2,25 @@
 //! before; the node gives the new origin everything that it keeps.
 //!
 //! The change raises the epoch, so that the origin that is left knows by the stream's record that it does not own it any
-//! more, whatever the order in which it hears of things. As long as there is no other origin the node tries on.
+//! more, whatever the order in which it hears of things. Where a change does not help (there is no other origin, the node has
+//! just lost another one, or pushes to one of its own), the router asks the origin itself: if that answers, it is the node that
+//! is cut off, and the stream goes to another node. If it does not, the node tries on.
 
 use std::{net::SocketAddr, time::Duration};
 
-use millrace_registry::OriginRecord;
+use millrace_registry::{NodeRecord, NodeState, OriginRecord};
 use millrace_sched::next_origin;
 use millrace_types::{Because, DecisionKind, Mono, NodeId};
 use millrace_wire::{ChangeOrigin, Message};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::{info, warn};
 
 use super::Session;
 
-/// From one change to the next, at least: a node that has lost the network finds every origin lost.
-const CHANGE_EVERY: Duration = Duration::from_secs(1);
+/// From one change to the next, and from one question to the next, at least.
+const EVERY: Duration = Duration::from_secs(1);
+/// A node that loses an origin so soon after another may be the one that is cut off.
+const SOON: Duration = Duration::from_secs(5);
 /// For so long others are chosen before an origin that was lost.
 const LOST_FOR: Duration = Duration::from_secs(30);
 
@@ -26,37 +31,59 @@ pub(super) struct OriginSide {
     pub(super) now: Option<OriginRecord>,
     /// Those that were lost, and when.
     lost: Vec<(NodeId, Mono)>,
-    /// The one there is is lost, and there was no other yet.
+    /// The node does not reach the one it pushes to.
     is_lost: bool,
+    /// Another one would not help the node.
+    in_doubt: bool,
     changed_at: Option<Mono>,
+    /// Whether it answers this router: what was asked, and when.
+    asked: Option<oneshot::Receiver<bool>>,
+    asked_at: Option<Mono>,
+}
+
+impl OriginSide {
+    fn changed_within(&self, now: Mono, time: Duration) -> bool {
+        self.changed_at.is_some_and(|at| now.since(at) < time)
+    }
 }
 
 impl Session {
     /// The node says that the origin at `intake` takes nothing any more.
     pub(super) fn origin_lost(&mut self, intake: SocketAddr) {
-        let Some(lost) = self.origin.now.as_ref().filter(|origin| origin.intake == intake) else {
+        let now = self.now();
+        let known = self.origin.now.as_ref().filter(|origin| origin.intake == intake);
+        let known = known.map(|origin| origin.origin.clone());
+        // Of an origin that the stream has just left, it is no news.
+        if known.is_none() && self.origin.changed_within(now, SOON) {
             return;
-        };
-        let (lost, now) = (lost.origin.clone(), self.now());
-        warn!(stream = %self.stream, origin = %lost, "origin lost");
-        self.note(self.decision(DecisionKind::OriginLost).subject(&lost).because(Because::Silent));
-        let of_late = |(name, at): &(NodeId, Mono)| *name != lost && now.since(*at) < LOST_FOR;
-        self.origin.lost.retain(of_late);
-        self.origin.lost.push((lost, now));
+        }
+        warn!(stream = %self.stream, %intake, "origin lost");
+        let lost = self.decision(DecisionKind::OriginLost).because(Because::Silent);
+        let lost = known.iter().fold(lost, |lost, name| lost.subject(name));
+        self.note(lost.saying(format!("{intake} does not answer the node")));
+        self.origin.in_doubt = known.is_none() || self.origin.changed_within(now, SOON);
+        if let Some(lost) = known {
+            let of_late = |(name, at): &(NodeId, Mono)| *name != lost && now.since(*at) < LOST_FOR;
+            self.origin.lost.retain(of_late);
+            self.origin.lost.push((lost, now));
+        }
         self.origin.is_lost = true;
         self.look_for_origin();
     }
 
     /// The node's pushes arrive.
     pub(super) fn origin_takes(&mut self) {
-        self.origin.is_lost = false;
+        (self.origin.is_lost, self.origin.in_doubt, self.origin.asked) = (false, false, None);
     }
 
-    /// Gives the stream to another origin while a node makes it, if the one it has is lost and there is another.
+    /// While the node does not reach its origin: gives the stream to another origin, or to another node.
     pub(super) fn look_for_origin(&mut self) {
-        let epoch = self.machine.epoch().next_placement();
-        if self.link.is_none() || !self.replace_lost_origin() {
+        if self.link.is_none() || !self.origin.is_lost {
             return;
+        }
+        let epoch = self.machine.epoch().next_placement();
+        if self.origin.in_doubt || !self.replace_lost_origin() {
+            return self.doubt_node();
         }
         self.machine.used(epoch);
         if let (Some(state), Some(origin)) = (&mut self.link, &self.origin.now) {
@@ -67,11 +94,53 @@ impl Session {
         self.show();
     }
 
+    /// Asks the origin itself. If it answers, another node may reach it.
+    fn doubt_node(&mut self) {
+        let answered = self.origin.asked.as_mut().map(oneshot::Receiver::try_recv);
+        if answered == Some(Err(TryRecvError::Empty)) {
+            return;
+        }
+        self.origin.asked = None;
+        match answered {
+            Some(Ok(true)) if self.has_other_node() => self.blame_node(),
+            // The others may have gone with it: a change is tried as well.
+            Some(_) => self.origin.in_doubt = false,
+            None => self.ask_origin(),
+        }
+    }
+
+    fn ask_origin(&mut self) {
+        let now = self.now();
+        let is_due = self.origin.asked_at.is_none_or(|at| now.since(at) >= EVERY);
+        let Some(at) = self.origin.now.as_ref().filter(|_| is_due).map(|origin| origin.intake)
+        else {
+            return;
+        };
+        let (tell, asked) = oneshot::channel();
+        let (fence, stream) = (self.context.fence.clone(), self.stream.clone());
+        let epoch = self.machine.epoch();
+        tokio::spawn(async move { tell.send(fence.answers(at, &stream, epoch).await) });
+        (self.origin.asked, self.origin.asked_at) = (Some(asked), Some(now));
+    }
+
+    fn has_other_node(&self) -> bool {
+        let Some(state) = &self.link else { return false };
+        let nodes = self.context.registry.list::<NodeRecord>();
+        nodes.iter().any(|node| node.node != state.link.node && node.state == NodeState::Ready)
+    }
+
+    fn blame_node(&mut self) {
+        let Some(state) = &self.link else { return };
+        let why = "it does not reach the origin, which answers this router";
+        self.context.fleet.failed(&state.link.node, why);
+        self.origin_takes();
+        self.link_lost(why);
+    }
+
     /// Chooses another origin in place of a lost one, for a writer under a new epoch; whether there is one.
     pub(super) fn replace_lost_origin(&mut self) -> bool {
         let now = self.now();
-        let is_due = self.origin.changed_at.is_none_or(|at| now.since(at) >= CHANGE_EVERY);
-        if !self.origin.is_lost || !is_due {
+        if !self.origin.is_lost || self.origin.changed_within(now, EVERY) {
             return false;
         }
         let origins = self.context.registry.list::<OriginRecord>();
