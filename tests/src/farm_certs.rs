@@ -117,7 +117,9 @@ impl FarmCerts {
 async fn etcdctl(client: &mut Client, line: &str) -> anyhow::Result<()> {
     let words: Vec<&str> = line.split(' ').collect();
     match &words[..] {
-        ["etcdctl", "role", "add", role] => drop(client.role_add(*role).await?),
+        ["etcdctl", "role", "add", role] => {
+            client.role_add(*role).await?;
+        }
         ["etcdctl", "role", "grant-permission", role, kind, key, rest @ ..] => {
             let permission = match *kind {
                 "read" => Permission::read(*key),
@@ -137,7 +139,9 @@ async fn etcdctl(client: &mut Client, line: &str) -> anyhow::Result<()> {
         ["etcdctl", "user", "grant-role", user, role] => {
             client.user_grant_role(*user, *role).await?;
         }
-        ["etcdctl", "auth", "enable"] => drop(client.auth_enable().await?),
+        ["etcdctl", "auth", "enable"] => {
+            client.auth_enable().await?;
+        }
         _ => bail!("not a command that is known here"),
     }
     Ok(())

@@ -34,7 +34,7 @@ pub enum StartError {
     },
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
-    FarmTls(#[from] TlsError),
+    FarmTls(TlsError),
     /// The file of tokens.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -87,7 +87,8 @@ pub async fn start(
     metrics: Metrics,
 ) -> Result<Api, StartError> {
     let own = Expected::any(Role::Api);
-    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics)?;
+    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
+    let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
     let api = bind("api", config.listen_api).await?;
     let admin = bind("admin", config.listen_admin).await?;
     let addresses = Addresses { api: address(&api), admin: address(&admin) };

@@ -59,7 +59,7 @@ pub enum NodeError {
     PlainLink(SocketAddr),
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
-    Tls(#[from] TlsError),
+    FarmTls(TlsError),
     /// The workers' sockets have no place.
     #[error("directory {} for workers' sockets: {source}", path.display())]
     RunDir {
@@ -139,7 +139,8 @@ pub async fn start(
         return Err(NodeError::PlainLink(config.listen_link));
     }
     let own = Expected::named(Role::Node, config.name.clone());
-    let tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics)?;
+    let tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
+    let tls = tls.map_err(NodeError::FarmTls)?;
     let run_dir = RunDir::take(&config.run_dir, PREDECESSOR_PATIENCE).await;
     let run_dir =
         run_dir.map_err(|source| NodeError::RunDir { path: config.run_dir.clone(), source })?;

@@ -211,7 +211,9 @@ fn load(
     let roles: &'static [Role] = &Role::ALL;
     let signed = ClientVerifier::new(roots.clone(), provider.clone(), roles)
         .and_then(|verifier| verifier.verify_client_cert(leaf, rest, UnixTime::now()));
-    signed.map_err(|error| wrong(format!("{}: {}", files.ca.display(), in_words(&error))))?;
+    signed.map_err(|error| {
+        wrong(format!("{} (authorities: {})", in_words(&error), files.ca.display()))
+    })?;
     let algorithms = provider.signature_verification_algorithms;
     let verifier = ServerVerifier { roots: roots.clone(), algorithms, expected: expected.clone() };
     let here = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
@@ -223,7 +225,9 @@ fn load(
         &[],
         UnixTime::now(),
     )
-    .map_err(|error| wrong(format!("{}: {}", files.ca.display(), in_words(&error))))?;
+    .map_err(|error| {
+        wrong(format!("{} (authorities: {})", in_words(&error), files.ca.display()))
+    })?;
     note_expiry(leaf, &identity, refusals);
     Ok(Loaded { own, identity, roots })
 }

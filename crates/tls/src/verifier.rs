@@ -53,6 +53,9 @@ pub(crate) fn in_words(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::Other(other)) => {
             other.0.downcast_ref::<WrongPeer>().map(WrongPeer::to_string)
         }
+        Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => Some("no authority that counts here signed the certificate".to_owned()),
         _ => None,
     };
     ours.unwrap_or_else(|| error.to_string())

@@ -1,10 +1,6 @@
 //! The authority of a small farm: a key that signs, and a certificate that says so.
 
-use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use anyhow::{Context as _, anyhow};
 use rcgen::{
@@ -92,7 +88,7 @@ impl Authority {
     }
 }
 
-fn read(path: &PathBuf) -> anyhow::Result<String> {
+fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Prerequisite(format!(
             "{} is missing: make an authority with `millrace certs init`, or name its folder with --dir",

@@ -1,6 +1,6 @@
 //! One certificate and its key.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::Path};
 
 use millrace_tls::{Identity, Role};
 use rcgen::{
@@ -84,7 +84,7 @@ fn alternative_name(address: &str) -> Result<SanType, Prerequisite> {
     }
 }
 
-fn addresses_of(certificate: &PathBuf) -> anyhow::Result<Vec<String>> {
+fn addresses_of(certificate: &Path) -> anyhow::Result<Vec<String>> {
     let all = pem_certificates(certificate)?;
     let found = all.first().map(|der| Found::of(der)).transpose()?;
     Ok(found.map(|found| found.addresses).unwrap_or_default())
