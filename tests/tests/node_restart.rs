@@ -113,6 +113,24 @@ async fn survive_restarts(farm: &mut ManyFarm, live: &Live) -> (Vec<Instant>, Du
     (vec![upgraded, killed], first.max(second))
 }
 
+/// Kills daemon and router at once: the next daemon waits for the router, then has the worker close what it holds, and end.
+async fn ends_without_router(farm: &mut ManyFarm) {
+    let link = farm.end_daemon(NODE, Signal::SIGKILL).unwrap();
+    farm.kill("router-1").unwrap();
+    farm.next_daemon(NODE, link).unwrap();
+    farm.ready(NODE).await.unwrap();
+    let counted =
+        ["adoptions_total{result=\"abandoned\"}", "worker_ends_total{reason=\"stopped\"}"];
+    let ended = until_some("the worker ends as it should", Duration::from_secs(15), async || {
+        for metric in counted {
+            let count = farm.metric(NODE, &format!("millrace_node_{metric}")).await.ok()?;
+            (count == 1.0).then_some(())?;
+        }
+        Some(())
+    });
+    ended.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log(NODE)));
+}
+
 #[tokio::test]
 async fn an_upgraded_and_a_killed_daemon_lose_no_frame_and_one_that_is_late_adds_nothing() {
     let options = ManyOptions { nodes: 1, ..ManyOptions::default() };
@@ -149,4 +167,5 @@ async fn timing_the_next_part_comes_within_a_second_of_a_daemons_end() {
     println!("next part after a daemon's end: {longest:?} at most, links taken after {listens:?}");
     assert!(longest <= Duration::from_millis(1_000), "{longest:?}");
     assert!(listens <= Duration::from_millis(300), "{listens:?}");
+    ends_without_router(&mut farm).await;
 }

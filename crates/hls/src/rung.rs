@@ -195,6 +195,25 @@ impl RungWindow {
         self.forget_unneeded_inits();
     }
 
+    /// Bytes of all parts that are held.
+    pub(crate) fn bytes(&self) -> u64 {
+        let early = self.early.values().map(|part| part.bytes.len() as u64);
+        self.segments.iter().map(Segment::bytes).chain(early).sum()
+    }
+
+    /// The oldest segment, if others follow it.
+    pub(crate) fn oldest_of_many(&self) -> Option<Msn> {
+        self.segments.front().filter(|_| self.segments.len() > 1).map(|segment| segment.msn)
+    }
+
+    /// Forgets that segment, if it is the oldest and others follow it.
+    pub(crate) fn forget_oldest(&mut self, msn: Msn) {
+        if self.oldest_of_many() == Some(msn) {
+            self.segments.pop_front();
+            self.forget_unneeded_inits();
+        }
+    }
+
     fn forget_unneeded_inits(&mut self) {
         let needed = |hash: Hash| {
             self.segments.iter().any(|segment| segment.init == hash)

@@ -277,6 +277,18 @@ impl Window {
         self.ended = true;
     }
 
+    /// Forgets the oldest segments, of all rungs alike, until at most `max_bytes` of media are left; the newest segment of each
+    /// rung stays.
+    pub fn forget_beyond(&mut self, max_bytes: u64) {
+        while self.rungs.values().map(RungWindow::bytes).sum::<u64>() > max_bytes {
+            let Some(oldest) = self.rungs.values().filter_map(RungWindow::oldest_of_many).min()
+            else {
+                return;
+            };
+            self.rungs.values_mut().for_each(|rung| rung.forget_oldest(oldest));
+        }
+    }
+
     fn check(&self, epoch: Epoch) -> Result<(), Refusal> {
         let fence = self.open.epoch;
         if epoch < fence { Err(Refusal::Fenced { epoch, fence }) } else { Ok(()) }

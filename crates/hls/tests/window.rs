@@ -275,3 +275,32 @@ fn a_part_that_ends_before_its_segment_began_leaves_no_negative_duration() {
     let playlist = window.media_playlist(&rung("720p"), false).unwrap();
     assert!(playlist.contains("#EXTINF:") && !playlist.contains(":-"), "{playlist}");
 }
+
+#[test]
+fn beyond_its_bytes_the_oldest_segments_of_all_rungs_go_and_the_newest_of_each_stay() {
+    let mut window = filled(12, 2);
+    let held = |window: &millrace_hls::Window, name: &str| -> Vec<u64> {
+        let there = |index: &u64| {
+            let first = window.part(&rung(name), Msn(FIRST + index), PartNo(0));
+            matches!(first, PartLookup::Here(_))
+        };
+        (0..=12).filter(there).collect()
+    };
+    let bytes = |segments: std::ops::RangeInclusive<u64>| -> u64 {
+        let parts = |index| if index < 12 { PARTS } else { 2 };
+        let of =
+            |name: &str, index: u64, number| part_bytes(name, FIRST + index, number).len() as u64;
+        let names = ["source", "720p", "audio"];
+        let all = segments.flat_map(|index| (0..parts(index)).map(move |number| (index, number)));
+        all.flat_map(|(index, number)| names.map(|name| of(name, index, number))).sum()
+    };
+    window.forget_beyond(bytes(0..=12));
+    assert_eq!(held(&window, "source").len(), 13);
+    window.forget_beyond(bytes(5..=12));
+    for name in ["source", "720p", "audio"] {
+        assert_eq!(held(&window, name), (5..=12).collect::<Vec<_>>(), "{name}");
+    }
+    window.forget_beyond(0);
+    assert_eq!(held(&window, "720p"), [12]);
+    push(&mut window, part("720p", 12, 2)).unwrap();
+}

@@ -26,6 +26,9 @@ use crate::{
 
 /// Commands that wait for the output's task.
 const QUEUE: usize = 64;
+/// Media of one stream that is kept for another origin, bytes (policy: the oldest segments go first): a window of 17 Mbit/s, and
+/// more than may be on its way to the origin.
+const MAX_WINDOW_BYTES: u64 = 64 << 20;
 /// How long the origin may take to say what it has, before the node's own window is believed.
 const FENCE_PATIENCE: Duration = Duration::from_millis(700);
 /// How long the origin may take to have everything, once the stream has ended.
@@ -244,6 +247,7 @@ impl Task {
         self.sender.metrics.parts.inc();
         match current.window.add_part(epoch, part.record.clone(), part.bytes.clone()) {
             Ok(_) => {
+                current.window.forget_beyond(MAX_WINDOW_BYTES);
                 let rung = part.record.rung.clone();
                 self.push(&rung, Push::Part(part), ears).await;
             }
