@@ -146,7 +146,7 @@ impl Session {
             self.decision(DecisionKind::PlacementLost).saying(text).because(match lost {
                 Lost::Worker(reason) => Reason::from(reason),
                 Lost::Link if text == SILENT => Because::Silent.into(),
-                Lost::Link => Because::LinkBroke.into(),
+                Lost::Link | Lost::Restart => Because::LinkBroke.into(),
             });
         if let Some(state) = &self.link {
             let pid = state.link.admitted.worker_pid;
