@@ -117,7 +117,10 @@ async fn with_the_registry_gone_streams_live_on_move_and_begin_and_an_empty_one_
     farm.start_again(&node).await.unwrap();
     reconciled(&farm, &channel.stream, &next).await;
     let channels = || farm.operator_json(&["channels", "list"]).unwrap()["channels"].clone();
-    assert_eq!(channels(), json!([]), "channels are gone with etcd");
+    let gone = until_some("channels are gone with etcd", Duration::from_secs(15), async || {
+        (channels() == json!([])).then_some(())
+    });
+    gone.await.unwrap();
     let dry = farm.operator(&["restore", backup, "--dry-run"]).unwrap();
     assert!(dry.contains("would be: 2 added") && channels() == json!([]), "{dry}");
     let restored = farm.operator(&["restore", backup]).unwrap();

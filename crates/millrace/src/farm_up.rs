@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use futures_util::future::select_all;
 use millrace_api::{Ask, HttpClient};
+use millrace_telemetry::Signals;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -30,7 +31,6 @@ use crate::{
     farm_plan::{FarmSize, Planned, plan},
     prerequisite::Prerequisite,
     ready_file,
-    signals::Signals,
 };
 
 /// How long a program may take until it can work; a node measures the host first.
@@ -77,11 +77,11 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
         up = farm.up(&size, arguments.ready_json.as_deref()) => match up {
             Ok(()) => tokio::select! {
                 failed = farm.watch() => failed,
-                () = stop.any() => Ok(()),
+                () = stop.stop() => Ok(()),
             },
             failed => failed,
         },
-        () = stop.any() => Ok(()),
+        () = stop.stop() => Ok(()),
     };
     println!("stopping");
     farm.down().await;
