@@ -15,9 +15,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use hyper::Method;
-use millrace_testkit::{
-    Etcd, EtcdVersion, FaultyLink, HttpClient, Scratch, until, until_some,
-};
+use millrace_testkit::{Etcd, EtcdVersion, FaultyLink, HttpClient, Scratch, until, until_some};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
