@@ -224,18 +224,21 @@ async fn staff(
     if let Some(unfit) = orphan.as_ref().and_then(|orphan| orphan.follows(&resume).err()) {
         not_adopted(orphan.take(), unfit, desk);
     }
-    if let Some(Orphan { worker, work }) = orphan {
-        desk.metrics.adoptions.with_label_values(&["adopted"]).inc();
-        worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
-        let next_seq = Some(work.next_seq);
-        return Ok((Staff { worker, heard, next_seq }, resume));
-    }
-    let spare = match spare {
-        Some(spare) => Some(spare),
-        None => self::spare(kind, desk).await,
+    let (mut worker, next_seq) = match orphan {
+        Some(Orphan { worker, work }) => {
+            desk.metrics.adoptions.with_label_values(&["adopted"]).inc();
+            (worker, Some(work.next_seq))
+        }
+        None => {
+            let spare = match spare {
+                Some(spare) => Some(spare),
+                None => self::spare(kind, desk).await,
+            };
+            (spare.ok_or_else(|| internal("no worker could be started"))?, None)
+        }
     };
-    let mut worker = spare.ok_or_else(|| internal("no worker could be started"))?;
     worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
+    // One that goes on only keeps it, for the daemon after this one.
     worker.writer.push(&Message::Start(Start {
         stream: hello.stream.clone(),
         epoch: hello.epoch,
@@ -243,7 +246,7 @@ async fn staff(
         resume: resume.clone(),
         hello: Some(hello.clone()),
     }));
-    Ok((Staff { worker, heard, next_seq: None }, resume))
+    Ok((Staff { worker, heard, next_seq }, resume))
 }
 
 /// Fences older writers; what is safe, and where to hear of what follows.

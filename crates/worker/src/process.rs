@@ -204,6 +204,8 @@ impl<B: Backend + Clone> Worker<B> {
     fn handle(&mut self, message: Message) -> Result<(), ProcessError> {
         match message {
             Message::Start(start) if self.pipeline.is_none() => self.start(&start)?,
+            // From a daemon that goes on with this worker: what the one after has to know.
+            Message::Start(start) => self.hello = start.hello,
             Message::Item(item) => {
                 self.waiting_bytes += bytes_of(&item);
                 // A description is worth nothing without what it describes: it is fed again.

@@ -92,11 +92,19 @@ fn a_worker_survives_its_daemon_and_tells_the_next_what_was_not_acknowledged() -
     let Message::Ready(ready) = node.hear()? else { panic!("a worker says Ready first") };
     let next_seq = before.last().map_or(0, |item| item.seq() + 1);
     assert_eq!(ready.work, Some(Work { hello: hello(), next_seq, acked: vec![ack], ended: None }));
+    let later = Hello { epoch: Epoch { generation: 1, placement: 2 }, ..hello() };
+    let Hello { stream, epoch, ladder, .. } = later.clone();
+    let again = Start { stream, epoch, ladder, resume: vec![], hello: Some(later.clone()) };
+    node.say(&Message::Start(again))?;
+    let repeated = node.parts_until_beat()?;
+    node.reconnect()?;
+    let Message::Ready(ready) = node.hear()? else { panic!("a worker says Ready first") };
+    assert_eq!(ready.work.map(|work| work.hello), Some(later), "what holds now, not what began");
     for item in after {
         node.say(&Message::Item(item.clone()))?;
     }
     node.say(&Message::End(End { continues: false }))?;
-    let said = node.said_to_the_end(WorkerExit::Ended)?;
+    let said = [repeated, node.said_to_the_end(WorkerExit::Ended)?].concat();
     let its_end = said.iter().find_map(|message| match message {
         Message::Ended(ended) => Some(ended.reason),
         _ => None,
@@ -105,7 +113,7 @@ fn a_worker_survives_its_daemon_and_tells_the_next_what_was_not_acknowledged() -
     let first = Message::Part(first.clone());
     assert!(!said.contains(&first), "what was acknowledged is not said again");
     let mut source = Rendition::of(&said, "source");
-    assert_eq!(source.inits.len(), 1);
+    assert!(!source.inits.is_empty());
     if matches!(&first, Message::Part(part) if part.record.rung.as_str() == "source") {
         source.parts.splice(0..0, Rendition::of(&[first], "source").parts);
     }
