@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::{
     Config, admin,
-    adoption::adopt_all,
+    adoption::{Orphan, adopt_all},
     host::Host,
     link::{self, Desk},
     metrics::NodeMetrics,
@@ -145,21 +145,13 @@ pub async fn start(
     let run_dir =
         run_dir.map_err(|source| NodeError::RunDir { path: config.run_dir.clone(), source })?;
     let worker_dir = worker_dir(&config)?;
-    let link_listener = listen("link", config.listen_link).await?;
-    let admin_tcp = listen("admin", config.listen_admin).await?;
-    let local = |listener: &TcpListener, what, address| {
-        listener.local_addr().map_err(|source| NodeError::Listen { what, address, source })
-    };
-    let addresses = Addresses {
-        link: local(&link_listener, "link", config.listen_link)?,
-        admin: local(&admin_tcp, "admin", config.listen_admin)?,
-    };
+    let (link_listener, link) = listen("link", config.listen_link).await?;
+    let (admin_tcp, admin) = listen("admin", config.listen_admin).await?;
+    let addresses = Addresses { link, admin };
     let orphans = adopt_all(&run_dir).await;
     let decisions = DecisionLog::new(config.name.clone());
     for orphan in &orphans {
-        let hello = &orphan.work.hello;
-        let adopted = Decision::of(DecisionKind::Adopted).stream(&hello.stream);
-        decisions.record(adopted.epoch(hello.epoch).worker(orphan.worker.pid()));
+        decisions.record(adopted(orphan));
     }
     let abandoned: Vec<_> = orphans.iter().map(|orphan| orphan.work.hello.clone()).collect();
     let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
@@ -199,8 +191,22 @@ pub async fn start(
     Ok(Node { addresses, stopping, connections, readiness, kept, tls })
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
-    TcpListener::bind(address).await.map_err(|source| NodeError::Listen { what, address, source })
+/// A listener, and where it really is.
+async fn listen(
+    what: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), NodeError> {
+    let failed = |source| NodeError::Listen { what, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
+}
+
+/// That a worker was taken on, for `millrace explain`.
+fn adopted(orphan: &Orphan) -> Decision {
+    let hello = &orphan.work.hello;
+    let adopted = Decision::of(DecisionKind::Adopted).stream(&hello.stream);
+    adopted.epoch(hello.epoch).worker(orphan.worker.pid())
 }
 
 fn worker_dir(config: &Config) -> Result<PathBuf, NodeError> {
