@@ -94,6 +94,12 @@ async fn strangers_do_not_join(farm: &mut ManyFarm, other: &FarmCerts) {
         let said = || farm.log(name).contains(why);
         until(why, WITHIN, said).await.unwrap_or_else(|late| panic!("{late}\n{}", farm.log(name)));
     }
+    let known = farm.api(Method::GET, "/v1/nodes", String::new()).await.unwrap();
+    assert_eq!(known["nodes"].as_array().unwrap().len(), 2, "{known}");
+    for stranger in ["node-7", "node-9", "router-9"] {
+        // Most have ended by themselves.
+        let _ = farm.kill(stranger);
+    }
 }
 
 /// A certificate of the farm is good for what is its own, and for nothing else.
@@ -174,6 +180,24 @@ async fn replace_every_certificate(farm: &mut ManyFarm) {
     farm.reload(3).await.unwrap();
 }
 
+/// A certificate that counted before is now as good as none at that node's Link.
+async fn is_not_known_any_more(farm: &ManyFarm, node: &str, certificate: [PathBuf; 2]) {
+    let count = || farm.log(node).matches("unknown_authority").count();
+    let before = count();
+    assert_eq!(knock(farm.address(node, "link").unwrap(), Some(certificate), "hello"), "");
+    let what = "the old authority counts no more";
+    until(what, WITHIN, || count() > before).await.unwrap();
+}
+
+/// The origin that owns the stream.
+async fn owner(farm: &ManyFarm) -> String {
+    let owner = until_some("an origin owns the stream", WITHIN, async || {
+        let view = farm.stream("router-1", "live").await.ok()?;
+        Some(view.rest.get("origin")?.as_str()?.to_owned())
+    });
+    owner.await.unwrap()
+}
+
 #[tokio::test]
 async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_are_replaced() {
     let options = ManyOptions { tls: true, origins: 2, ..ManyOptions::default() };
@@ -189,11 +213,7 @@ async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_a
     let clip = ClipSpec { seconds: SECONDS, ..ClipSpec::default() };
     let mut publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
     // At the origin that has to ask the other.
-    let owner = until_some("an origin owns the stream", WITHIN, async || {
-        let view = farm.stream("router-1", "live").await.ok()?;
-        Some(view.rest.get("origin")?.as_str()?.to_owned())
-    });
-    let owner = owner.await.unwrap();
+    let owner = owner(&farm).await;
     let other_origin = if owner == "origin-1" { "origin-2" } else { "origin-1" };
     let playback = farm.address(other_origin, "playback").unwrap();
     let url = format!("http://{playback}/live/live/index.m3u8");
@@ -208,12 +228,6 @@ async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_a
     certificates_are_good_for_their_own_only(&farm, &maker, &owner, epoch).await;
     the_public_side_names_nobody(playback).await;
     strangers_do_not_join(&mut farm, &other).await;
-    let known = farm.api(Method::GET, "/v1/nodes", String::new()).await.unwrap();
-    assert_eq!(known["nodes"].as_array().unwrap().len(), 2, "{known}");
-    farm.kill("node-9").unwrap();
-    for gone in ["node-7", "router-9"] {
-        let _ = farm.kill(gone);
-    }
 
     let [old, key] = farm.certs().unwrap().pair("router/router-1");
     let kept = [scratch.path().join("old.pem"), scratch.path().join("old.key")];
@@ -227,10 +241,7 @@ async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_a
     println!("all certificates replaced {:?} after the first frame", began.elapsed());
     let (next, _) = farm.made_by("router-1", "live", Some(worker)).await.unwrap();
     assert_ne!(next, maker);
-    let before = farm.log(&next).matches("unknown_authority").count();
-    assert_eq!(knock(farm.address(&next, "link").unwrap(), Some(kept), "hello"), "");
-    let said = || farm.log(&next).matches("unknown_authority").count() > before;
-    until("the old authority counts no more", WITHIN, said).await.unwrap();
+    is_not_known_any_more(&farm, &next, kept).await;
 
     let length = Duration::from_secs(SECONDS.into());
     assert!(publisher.wait(length + WITHIN).await.unwrap().success(), "{}", publisher.log());
