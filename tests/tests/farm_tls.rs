@@ -15,11 +15,11 @@ use hyper::Method;
 use millrace_testkit::{
     ClipSpec, HttpClient, Player, PlayerOptions, Publisher, Scratch, check, until, until_some,
 };
-use millrace_tests::{Channel, FarmCerts, ManyFarm, ManyOptions};
+use millrace_tests::{FarmCerts, ManyFarm, ManyOptions};
 
 const SECONDS: u32 = 16;
 const WITHIN: Duration = Duration::from_secs(15);
-const PROGRAMS: [&str; 5] = ["origin-1", "api-1", "node-1", "node-2", "router-1"];
+const PROGRAMS: [&str; 6] = ["origin-1", "origin-2", "api-1", "node-1", "node-2", "router-1"];
 
 /// What somebody with `openssl s_client` hears over TLS 1.3 who shows that certificate, or none, and says `words`.
 fn knock(at: SocketAddr, certificate: Option<[PathBuf; 2]>, words: &str) -> String {
@@ -94,13 +94,24 @@ async fn strangers_do_not_join(farm: &mut ManyFarm, other: &FarmCerts) {
         let said = || farm.log(name).contains(why);
         until(why, WITHIN, said).await.unwrap_or_else(|late| panic!("{late}\n{}", farm.log(name)));
     }
+    let known = farm.api(Method::GET, "/v1/nodes", String::new()).await.unwrap();
+    assert_eq!(known["nodes"].as_array().unwrap().len(), 2, "{known}");
+    for stranger in ["node-7", "node-9", "router-9"] {
+        // Most have ended by themselves.
+        let _ = farm.kill(stranger);
+    }
 }
 
 /// A certificate of the farm is good for what is its own, and for nothing else.
-async fn certificates_are_good_for_their_own_only(farm: &ManyFarm, maker: &str, epoch: &str) {
+async fn certificates_are_good_for_their_own_only(
+    farm: &ManyFarm,
+    maker: &str,
+    owner: &str,
+    epoch: &str,
+) {
     let certs = farm.certs().unwrap();
     let spare = if maker == "node-1" { "node/node-2" } else { "node/node-1" };
-    let intake = farm.address("origin-1", "intake").unwrap();
+    let intake = farm.address(owner, "intake").unwrap();
     let (generation, placement) = epoch.split_once('.').unwrap();
     let epoch = format!("{{\"generation\":{generation},\"placement\":{placement}}}");
     let end = format!("{{\"epoch\":{epoch},\"continues\":false}}");
@@ -134,15 +145,14 @@ async fn certificates_are_good_for_their_own_only(farm: &ManyFarm, maker: &str, 
 }
 
 /// What anybody may ask names nobody behind it.
-async fn the_public_side_names_nobody(farm: &ManyFarm, channel: &Channel) {
-    let playback = farm.address("origin-1", "playback").unwrap();
+async fn the_public_side_names_nobody(playback: SocketAddr) {
     for path in ["/", "/live/live/index.m3u8", "/live/live/status.json", "/live/none/index.m3u8"] {
         let answer = HttpClient::default().get(&format!("http://{playback}{path}"), WITHIN).await;
         let answer = answer.unwrap();
         let said = format!("{:?}\n{}", answer.headers, answer.text());
         let version = env!("CARGO_PKG_VERSION");
         for secret in PROGRAMS.iter().copied().chain([version, "127.0.0.1", "etcd"]) {
-            assert!(!said.contains(secret), "{path} of {} says {secret}: {said}", channel.stream);
+            assert!(!said.contains(secret), "{path} says {secret}: {said}");
         }
     }
 }
@@ -170,10 +180,28 @@ async fn replace_every_certificate(farm: &mut ManyFarm) {
     farm.reload(3).await.unwrap();
 }
 
+/// A certificate that counted before is now as good as none at that node's Link.
+async fn is_not_known_any_more(farm: &ManyFarm, node: &str, certificate: [PathBuf; 2]) {
+    let count = || farm.log(node).matches("unknown_authority").count();
+    let before = count();
+    assert_eq!(knock(farm.address(node, "link").unwrap(), Some(certificate), "hello"), "");
+    let what = "the old authority counts no more";
+    until(what, WITHIN, || count() > before).await.unwrap();
+}
+
+/// The origin that owns the stream.
+async fn owner(farm: &ManyFarm) -> String {
+    let owner = until_some("an origin owns the stream", WITHIN, async || {
+        let view = farm.stream("router-1", "live").await.ok()?;
+        Some(view.rest.get("origin")?.as_str()?.to_owned())
+    });
+    owner.await.unwrap()
+}
+
 #[tokio::test]
 async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_are_replaced() {
-    let mut farm =
-        ManyFarm::start(ManyOptions { tls: true, ..ManyOptions::default() }).await.unwrap();
+    let options = ManyOptions { tls: true, origins: 2, ..ManyOptions::default() };
+    let mut farm = ManyFarm::start(options).await.unwrap();
     let scratch = Scratch::new("strangers").unwrap();
     let other = FarmCerts::new(scratch.path()).unwrap();
     for identity in ["router/router-1", "node/node-9"] {
@@ -184,7 +212,12 @@ async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_a
         farm.new_channel("live", farm.address("router-1", "rtmp").unwrap()).await.unwrap();
     let clip = ClipSpec { seconds: SECONDS, ..ClipSpec::default() };
     let mut publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
-    let player = Player::start(&channel.playback_url, PlayerOptions::default());
+    // At the origin that has to ask the other.
+    let owner = owner(&farm).await;
+    let other_origin = if owner == "origin-1" { "origin-2" } else { "origin-1" };
+    let playback = farm.address(other_origin, "playback").unwrap();
+    let url = format!("http://{playback}/live/live/index.m3u8");
+    let player = Player::start(&url, PlayerOptions::default());
     let began = Instant::now();
     player.media(0.3, WITHIN).await.unwrap();
 
@@ -192,15 +225,9 @@ async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_a
     let view = farm.stream("router-1", "live").await.unwrap();
     let epoch = view.rest["epoch"].as_str().unwrap();
     strangers_get_nowhere(&farm, &other).await;
-    certificates_are_good_for_their_own_only(&farm, &maker, epoch).await;
-    the_public_side_names_nobody(&farm, &channel).await;
+    certificates_are_good_for_their_own_only(&farm, &maker, &owner, epoch).await;
+    the_public_side_names_nobody(playback).await;
     strangers_do_not_join(&mut farm, &other).await;
-    let known = farm.api(Method::GET, "/v1/nodes", String::new()).await.unwrap();
-    assert_eq!(known["nodes"].as_array().unwrap().len(), 2, "{known}");
-    farm.kill("node-9").unwrap();
-    for gone in ["node-7", "router-9"] {
-        let _ = farm.kill(gone);
-    }
 
     let [old, key] = farm.certs().unwrap().pair("router/router-1");
     let kept = [scratch.path().join("old.pem"), scratch.path().join("old.key")];
@@ -214,10 +241,7 @@ async fn a_farm_with_certificates_lets_no_stranger_in_and_streams_on_while_all_a
     println!("all certificates replaced {:?} after the first frame", began.elapsed());
     let (next, _) = farm.made_by("router-1", "live", Some(worker)).await.unwrap();
     assert_ne!(next, maker);
-    let before = farm.log(&next).matches("unknown_authority").count();
-    assert_eq!(knock(farm.address(&next, "link").unwrap(), Some(kept), "hello"), "");
-    let said = || farm.log(&next).matches("unknown_authority").count() > before;
-    until("the old authority counts no more", WITHIN, said).await.unwrap();
+    is_not_known_any_more(&farm, &next, kept).await;
 
     let length = Duration::from_secs(SECONDS.into());
     assert!(publisher.wait(length + WITHIN).await.unwrap().success(), "{}", publisher.log());

@@ -135,12 +135,7 @@ pub async fn start(
     registry: Registry,
     metrics: Metrics,
 ) -> Result<Node, NodeError> {
-    if config.farm_tls.is_none() && !config.listen_link.ip().is_loopback() {
-        return Err(NodeError::PlainLink(config.listen_link));
-    }
-    let own = Expected::named(Role::Node, config.name.clone());
-    let tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
-    let tls = tls.map_err(NodeError::FarmTls)?;
+    let tls = farm_tls(&config, &metrics)?;
     let run_dir = RunDir::take(&config.run_dir, PREDECESSOR_PATIENCE).await;
     let run_dir =
         run_dir.map_err(|source| NodeError::RunDir { path: config.run_dir.clone(), source })?;
@@ -189,6 +184,15 @@ pub async fn start(
     readiness.set(true);
     info!(link = %addresses.link, ?capacity, "node ready");
     Ok(Node { addresses, stopping, connections, readiness, kept, tls })
+}
+
+/// By what the farm knows this node; without it Link stays on this host.
+fn farm_tls(config: &Config, metrics: &Metrics) -> Result<Option<Arc<FarmTls>>, NodeError> {
+    if config.farm_tls.is_none() && !config.listen_link.ip().is_loopback() {
+        return Err(NodeError::PlainLink(config.listen_link));
+    }
+    let own = Expected::named(Role::Node, config.name.clone());
+    FarmTls::of(config.farm_tls.as_ref(), own, metrics).map_err(NodeError::FarmTls)
 }
 
 /// A listener, and where it really is.
