@@ -15,7 +15,6 @@ use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_a
 use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
 };
-use millrace_types::{Decision, DecisionKind};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -156,11 +155,7 @@ pub async fn start(
     };
     let orphans = adopt_all(&run_dir).await;
     let decisions = DecisionLog::new(config.name.clone());
-    for orphan in &orphans {
-        let hello = &orphan.work.hello;
-        let adopted = Decision::of(DecisionKind::Adopted).stream(&hello.stream);
-        decisions.record(adopted.epoch(hello.epoch).worker(orphan.worker.pid()));
-    }
+    orphans.iter().for_each(|orphan| drop(decisions.record(orphan.decision())));
     let abandoned: Vec<_> = orphans.iter().map(|orphan| orphan.work.hello.clone()).collect();
     let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
     let capacity = match config.capacity {
