@@ -43,7 +43,7 @@ pub struct Planned {
 pub fn plan(size: &FarmSize, dir: &Path) -> Vec<Planned> {
     let etcd = (1..=ETCD_MEMBERS).map(|number| etcd(size.subnet, number, dir));
     let mut programs: Vec<Planned> = etcd.collect();
-    let groups: [(&str, &'static str, u8, u8, &[(&'static str, u16)]); 4] = [
+    let groups: [(_, _, _, _, &[Port]); 4] = [
         ("origin", "millrace-origin", 4, size.origins, &ORIGIN),
         ("node", "millrace-node", 3, size.nodes, &NODE),
         ("router", "millrace-router", 2, size.routers, &ROUTER),
@@ -61,10 +61,13 @@ pub fn plan(size: &FarmSize, dir: &Path) -> Vec<Planned> {
     programs
 }
 
-const ORIGIN: [(&str, u16); 3] = [("playback", 8080), ("intake", 7002), ("admin", 9103)];
-const NODE: [(&str, u16); 2] = [("link", 7001), ("admin", 9102)];
-const ROUTER: [(&str, u16); 2] = [("rtmp", 1935), ("admin", 9101)];
-const API: [(&str, u16); 2] = [("api", 8090), ("admin", 9104)];
+/// A listener's name and its usual port.
+type Port = (&'static str, u16);
+
+const ORIGIN: [Port; 3] = [("playback", 8080), ("intake", 7002), ("admin", 9103)];
+const NODE: [Port; 2] = [("link", 7001), ("admin", 9102)];
+const ROUTER: [Port; 2] = [("rtmp", 1935), ("admin", 9101)];
+const API: [Port; 2] = [("api", 8090), ("admin", 9104)];
 
 impl Planned {
     /// Where it listens for that.

@@ -9,7 +9,7 @@
 
 use futures_util::future::join_all;
 use millrace_sandbox::Child;
-use millrace_types::Mark;
+use millrace_types::{Decision, DecisionKind, Mark};
 use millrace_wire::{Hello, PartAck, Work};
 use tracing::{info, warn};
 
@@ -65,6 +65,12 @@ impl Unfit {
 }
 
 impl Orphan {
+    /// That it was found and is held for its stream, for operators.
+    pub fn decision(&self) -> Decision {
+        let adopted = Decision::of(DecisionKind::Adopted).stream(&self.work.hello.stream);
+        adopted.epoch(self.work.hello.epoch).worker(self.worker.pid())
+    }
+
     /// Whether it can be fed what this router offers.
     pub fn fits(&mut self, hello: &Hello) -> Result<(), Unfit> {
         match self.worker.child.get_mut().try_wait() {

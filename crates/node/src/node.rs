@@ -15,7 +15,6 @@ use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_a
 use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
 };
-use millrace_types::{Decision, DecisionKind};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -145,9 +144,7 @@ pub async fn start(
     let addresses = Addresses { link, admin };
     let orphans = adopt_all(&run_dir).await;
     let decisions = DecisionLog::new(config.name.clone());
-    for orphan in &orphans {
-        decisions.record(adopted(orphan));
-    }
+    orphans.iter().for_each(|orphan| drop(decisions.record(orphan.decision())));
     let abandoned: Vec<_> = orphans.iter().map(|orphan| orphan.work.hello.clone()).collect();
     let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
     let capacity = match config.capacity {
@@ -204,13 +201,6 @@ async fn listen(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok((listener, local))
-}
-
-/// That a worker was taken on, for `millrace explain`.
-fn adopted(orphan: &Orphan) -> Decision {
-    let hello = &orphan.work.hello;
-    let adopted = Decision::of(DecisionKind::Adopted).stream(&hello.stream);
-    adopted.epoch(hello.epoch).worker(orphan.worker.pid())
 }
 
 fn worker_dir(config: &Config) -> Result<PathBuf, NodeError> {
