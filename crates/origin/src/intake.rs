@@ -78,9 +78,9 @@ impl IntoResponse for IntakeError {
 type Shared = State<Arc<Player>>;
 
 /// Who may connect to the intake of a farm with TLS.
-const ROLES: &[Role] = &[Role::Node, Role::Router];
+const ROLES: &[Role] = &[Role::Node, Role::Router, Role::Origin];
 
-/// Where nodes push and routers claim.
+/// Where nodes push, routers claim and other origins relay.
 pub(crate) fn listener(tcp: TcpListener, tls: Option<Arc<FarmTls>>) -> FarmListener {
     let gate = |tls| Gate { tls, roles: ROLES, listener: "intake", plain_from_here: false };
     FarmListener::new(tcp, tls.map(gate))
