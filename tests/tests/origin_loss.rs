@@ -32,7 +32,7 @@ struct Live {
 
 impl Live {
     async fn begin(seconds: u32) -> Self {
-        let options = ManyOptions { nodes: 1, origins: 2, ..ManyOptions::default() };
+        let options = ManyOptions { nodes: 1, origins: 2, tls: true, ..ManyOptions::default() };
         let farm = ManyFarm::start(options).await.unwrap();
         let router = farm.address("router-1", "rtmp").unwrap();
         let channel = farm.new_channel("live", router).await.unwrap();

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     Config, admin,
-    adoption::{Orphan, adopt_all},
+    adoption::adopt_all,
     host::Host,
     link::{self, Desk},
     metrics::NodeMetrics,

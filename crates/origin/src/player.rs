@@ -251,7 +251,20 @@ fn accepts_gzip(accept_encoding: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use millrace_registry::Registry;
+    use millrace_telemetry::Metrics;
+
     use super::*;
+    use crate::Config;
+
+    #[tokio::test]
+    async fn what_waits_holds_little() {
+        let (registry, metrics) = (Registry::in_memory(), Metrics::new());
+        let player = crate::run::player(&Config::default(), None, registry, &metrics);
+        let asked = Asked::new("GET", "/live/demo/720p/index.m3u8", Some("_HLS_msn=7"), "gzip");
+        let bytes = size_of_val(&player.answer(asked));
+        assert!(bytes <= 2_048, "{bytes} bytes for each parked request");
+    }
 
     #[test]
     fn gzip_is_sent_only_to_those_who_take_it() {

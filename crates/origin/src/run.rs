@@ -182,7 +182,7 @@ pub async fn start(
     Ok(Running { addresses, certificate, farm_tls, max_connections, stop, readiness, tasks })
 }
 
-fn player(
+pub(crate) fn player(
     config: &Config,
     tls: Option<Arc<FarmTls>>,
     registry: Registry,
