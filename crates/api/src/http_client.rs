@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri, header::AUTHORIZATION};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -70,13 +70,36 @@ impl HttpClient {
     /// # Errors
     /// [`FetchError`]
     pub async fn get_json(&self, url: &str) -> Result<Value, FetchError> {
+        self.ask(Method::GET, url, None).await
+    }
+
+    /// Posts nothing to `url`, as the holder of `token`; the JSON it answers.
+    ///
+    /// # Errors
+    /// [`FetchError`]
+    pub async fn post(&self, url: &str, token: Option<&str>) -> Result<Value, FetchError> {
+        self.ask(Method::POST, url, token).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        token: Option<&str>,
+    ) -> Result<Value, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::Url(url.to_owned()))?;
         if uri.host().is_none() {
             return Err(FetchError::Url(url.to_owned()));
         }
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Empty::new()).map_err(|_| FetchError::Url(url.to_owned()))?;
         let unreachable = |text: String| FetchError::Unreachable { url: url.to_owned(), text };
         let answer = async {
-            let answer = self.http.get(uri).await.map_err(|error| unreachable(chain(&error)))?;
+            let answer =
+                self.http.request(request).await.map_err(|error| unreachable(chain(&error)))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
             Ok((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))

@@ -10,6 +10,7 @@ mod config;
 mod farm;
 mod http_client;
 mod metrics;
+mod orders;
 mod problem;
 mod reports;
 mod routes;

@@ -17,6 +17,7 @@ use crate::{
     channels,
     farm::Farm,
     metrics::ApiMetrics,
+    orders,
     problem::Problem,
     reports,
 };
@@ -35,6 +36,9 @@ pub(crate) fn described() -> Vec<(&'static str, MethodRouter<Farm>)> {
         ("/v1/streams/{id}", get(reports::stream)),
         ("/v1/events", get(reports::events)),
         ("/v1/nodes", get(reports::nodes)),
+        ("/v1/nodes/{node}/drain", post(orders::drain)),
+        ("/v1/nodes/{node}/cordon", post(orders::cordon)),
+        ("/v1/nodes/{node}/uncordon", post(orders::uncordon)),
         ("/v1/origins", get(reports::origins)),
         ("/v1/channels", get(channels::list).post(channels::create)),
         ("/v1/channels/{channel}", get(channels::show).delete(channels::delete)),

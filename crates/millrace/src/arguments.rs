@@ -28,6 +28,15 @@ pub enum Command {
     Streams(StreamsArguments),
     /// Show the nodes of the farm.
     Nodes(NodesArguments),
+    /// Move every stream off a node, and let it take no new ones, until it is uncordoned.
+    ///
+    /// Waits until the node is empty, and says how far it is. No viewer and no publisher notices. A stream that no other node
+    /// takes stays where it is, and is named with the reason.
+    Drain(DrainArguments),
+    /// Let a node take no new streams; those it has stay.
+    Cordon(OrderArguments),
+    /// Let a node that was drained or cordoned take streams again.
+    Uncordon(OrderArguments),
     /// Check or show the configuration of `millrace standalone`, or check that of a program of its own.
     Config(ConfigArguments),
 }
@@ -137,6 +146,39 @@ pub struct NodesArguments {
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,
+}
+
+/// `millrace cordon NODE`, `millrace uncordon NODE`
+#[derive(Debug, Args)]
+pub struct OrderArguments {
+    /// Which node.
+    pub node: Option<String>,
+    /// A file with the API's token; needed where the API is on another host.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// `millrace drain NODE`
+#[derive(Debug, Args)]
+pub struct DrainArguments {
+    /// Which node, where.
+    #[command(flatten)]
+    pub order: OrderArguments,
+    /// Instead of a name: the settings of the node, which name it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The order is void when the node starts again; for the host's shutdown.
+    #[arg(long)]
+    pub until_restart: bool,
+    /// Do not wait.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Seconds to wait at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
 }
 
 /// `millrace config …`

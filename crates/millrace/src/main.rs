@@ -10,6 +10,7 @@ mod config_command;
 mod demo;
 mod doctor;
 mod live;
+mod orders;
 mod prerequisite;
 mod ready_file;
 mod reload;
@@ -37,6 +38,9 @@ async fn main() -> ExitCode {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Streams(arguments) => live::streams(&arguments).await,
         Command::Nodes(arguments) => live::nodes(&arguments).await,
+        Command::Drain(arguments) => orders::drain(&arguments).await,
+        Command::Cordon(arguments) => orders::cordon(&arguments).await,
+        Command::Uncordon(arguments) => orders::uncordon(&arguments).await,
         Command::Config(arguments) => config_command::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -5,10 +5,10 @@
 //! worker ──Part──→ output       (held back while the output's queue is full: policy Block)
 //! output ──mark──→ Link out
 //! ```
-//! Decisions about the worker are `millrace_lifecycle::Worker`'s; this is its driver. Whole messages that a dead worker
+//! A standby's parts wait before the [`Gate`] until the router says that the writer before has ended. Decisions about the worker are `millrace_lifecycle::Worker`'s; this is its driver. Whole messages that a dead worker
 //! left in its socket are still taken: they are parts its successor need not make again.
 
-use std::{io, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use millrace_hls::intake;
 use millrace_lifecycle::{Worker, WorkerInput, WorkerOutput};
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    gate::Gate,
     host::{Host, StreamStatus},
     output::{Command, Heard, Output},
     worker_process::{WorkerProcess, death_of},
@@ -63,8 +64,10 @@ pub struct Assignment {
     pub link: Link,
     /// Started and fed `Start`.
     pub worker: WorkerProcess,
-    /// Where parts go.
+    /// Where parts go,
     pub output: Output,
+    /// once this is open.
+    pub gate: Gate,
     /// What the output says.
     pub heard: mpsc::Receiver<Heard>,
     /// Cancelled when a newer assignment of the stream has come.
@@ -95,6 +98,8 @@ enum Event {
     FromWorker(io::Result<Option<Message>>),
     /// The output has room for what is pending.
     Room,
+    /// The output has taken a standby as its writer, or has a newer one.
+    Claimed(bool),
     FromRouter(io::Result<Option<Message>>),
     Published(Mark),
     ToWorker(io::Result<()>),
@@ -114,8 +119,11 @@ enum Ending {
 struct Loop {
     it: Assignment,
     machine: Worker,
-    /// A part or init section that waits for room in the output's queue, and what acknowledges it.
-    pending: Option<(Command, Option<PartAck>)>,
+    /// Parts and init sections that wait for room in the output's queue, and what acknowledges each: one, or, before the gate,
+    /// as many as the worker makes without an acknowledgement.
+    pending: VecDeque<(Command, Option<PartAck>)>,
+    /// A standby that was not needed.
+    is_dropped: bool,
     link_open: bool,
     worker_hears: bool,
     worker_speaks: bool,
@@ -135,7 +143,8 @@ impl Assignment {
         let mut this = Loop {
             it: self,
             machine,
-            pending: None,
+            pending: VecDeque::new(),
+            is_dropped: false,
             link_open: true,
             worker_hears: true,
             worker_speaks: true,
@@ -157,6 +166,9 @@ impl Loop {
             if let Some(outcome) = self.obey() {
                 return outcome;
             }
+            if self.is_dropped {
+                return Outcome::Superseded;
+            }
             match self.event(&mut beat).await {
                 Event::Superseded => return Outcome::Superseded,
                 Event::NodeStops => return Outcome::NodeStops,
@@ -166,7 +178,9 @@ impl Loop {
                 }
                 Event::FromWorker(message) => self.worker_said(message),
                 Event::Room => self.pass_on(),
-                Event::FromRouter(message) => self.router_said(message),
+                Event::Claimed(true) => info!("standby publishes"),
+                Event::Claimed(false) => return Outcome::Superseded,
+                Event::FromRouter(message) => self.router_said(message).await,
                 Event::Published(mark) => {
                     self.it.link.writer.push(&Message::Published(Published { mark }));
                 }
@@ -191,14 +205,16 @@ impl Loop {
         let WorkerProcess { child, reader, writer, out_of_memory, .. } = &mut it.worker;
         let (feeding, telling) = (writer.pending_bytes(), it.link.writer.pending_bytes());
         let may_feed = self.link_open && self.ending == Ending::No && feeding < MAX_PENDING_BYTES;
+        let is_open = it.gate.is_open();
         tokio::select! {
             () = it.superseded.cancelled() => Event::Superseded,
             () = it.stopping.cancelled() => Event::NodeStops,
             reason = death_of(child, out_of_memory) => Event::Died(reason),
-            message = reader.next(), if self.worker_speaks && self.pending.is_none() => {
+            message = reader.next(), if self.worker_speaks && (self.pending.is_empty() || !is_open) => {
                 Event::FromWorker(message)
             }
-            _ = it.output.commands.reserve(), if self.pending.is_some() => Event::Room,
+            taken = it.gate.claimed() => Event::Claimed(taken),
+            _ = it.output.commands.reserve(), if is_open && !self.pending.is_empty() => Event::Room,
             message = it.link.reader.next(), if may_feed => Event::FromRouter(message),
             Some(heard) = it.heard.recv() => match heard {
                 Heard::Published(mark) => Event::Published(mark),
@@ -217,13 +233,13 @@ impl Loop {
 
     /// Hands the waiting part to the output, and with that takes it off the worker's hands.
     fn pass_on(&mut self) {
-        let Some((command, ack)) = self.pending.take() else { return };
+        let Some((command, ack)) = self.pending.pop_front() else { return };
         match self.it.output.commands.try_send(command) {
             Ok(()) => {
                 let acks = ack.into_iter().map(Message::PartAck);
                 acks.for_each(|ack| self.it.worker.writer.push(&ack));
             }
-            Err(TrySendError::Full(command)) => self.pending = Some((command, ack)),
+            Err(TrySendError::Full(command)) => self.pending.push_front((command, ack)),
             Err(TrySendError::Closed(_)) => warn!("output is gone"),
         }
     }
@@ -258,7 +274,7 @@ impl Loop {
         self.machine.handle(self.it.clock.mono(), input);
     }
 
-    fn router_said(&mut self, message: io::Result<Option<Message>>) {
+    async fn router_said(&mut self, message: io::Result<Option<Message>>) {
         self.router_heard_at = self.it.clock.mono();
         match message {
             Ok(Some(Message::Item(item))) => {
@@ -267,6 +283,13 @@ impl Loop {
             Ok(Some(Message::Health(health))) => {
                 // Full: the next second's report follows.
                 let _ = self.it.output.commands.try_send(Command::Health(health.json));
+            }
+            Ok(Some(Message::Begin(begin))) => {
+                info!(msn = %begin.msn, "standby begins");
+                self.it.worker.writer.push(&Message::Begin(begin));
+            }
+            Ok(Some(Message::Publish)) => {
+                self.it.gate.publish(&self.it.output).await;
             }
             Ok(Some(Message::End(end))) => self.stop(end),
             Ok(Some(_)) => {}
@@ -304,11 +327,11 @@ impl Loop {
     fn take(&mut self, message: Message) {
         let epoch = self.it.epoch;
         match message {
-            Message::Init(init) => self.pending = Some((Command::Init(epoch, init), None)),
+            Message::Init(init) => self.pending.push_back((Command::Init(epoch, init), None)),
             Message::Part(part) => {
                 let record = &part.record;
                 let ack = PartAck { rung: record.rung.clone(), msn: record.msn, part: record.part };
-                self.pending = Some((Command::Part(epoch, part), Some(ack)));
+                self.pending.push_back((Command::Part(epoch, part), Some(ack)));
             }
             Message::Heartbeat(beat) => {
                 self.worker_seq = beat.seq;
@@ -354,6 +377,11 @@ impl Loop {
     /// The router is gone: what it sent is flushed and closed short; its successor begins anew.
     fn link_lost(&mut self, why: &str) {
         self.link_open = false;
+        if !self.it.gate.is_open() {
+            info!(why, "standby is not needed");
+            self.is_dropped = true;
+            return;
+        }
         if self.ending == Ending::No {
             info!(why, "link lost: flushing");
             self.stop(End { continues: true });
@@ -363,8 +391,11 @@ impl Loop {
     /// What a dead worker had sent before it died.
     async fn take_remains(&mut self) {
         let remains = async {
+            if !self.it.gate.settled().await {
+                return;
+            }
             loop {
-                if let Some((command, _)) = self.pending.take() {
+                while let Some((command, _)) = self.pending.pop_front() {
                     let _ = self.it.output.commands.send(command).await;
                 }
                 match self.it.worker.reader.next().await {
@@ -389,7 +420,7 @@ impl Loop {
             }
         };
         let ended = match self.ending {
-            Ending::Told(end) if reason == EndReason::Stopped => {
+            Ending::Told(end) if reason == EndReason::Stopped && self.it.gate.is_open() => {
                 let end = intake::End { epoch, continues: end.continues };
                 let (done, settled) = oneshot::channel();
                 if self.it.output.commands.send(Command::End(end, done)).await.is_ok() {

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource};
+use millrace_registry::NodeState;
+use millrace_sched::{Capacity, Demand, Ledger, NoRoom, Reservation, Resource};
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
 use serde::Serialize;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,7 @@ enum Question {
         over: bool,
     },
     Streams(oneshot::Sender<Vec<StreamStatus>>),
+    SetState(NodeState),
 }
 
 /// Why a stream may not be made here.
@@ -75,6 +77,9 @@ pub enum Denied {
         /// The one that is here.
         held: Epoch,
     },
+    /// The node was ordered to take no new streams.
+    #[error("the node takes no new streams: it is {}", .0.as_str())]
+    NotReady(NodeState),
     /// The node is going down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -85,6 +90,7 @@ impl Denied {
     pub const fn reason(&self) -> RefusalReason {
         match self {
             Self::NoRoom(_) => RefusalReason::NoCapacity,
+            Self::NotReady(_) => RefusalReason::NodeUnavailable,
             Self::Old { .. } => RefusalReason::Fenced,
             Self::ShuttingDown => RefusalReason::ShuttingDown,
         }
@@ -95,15 +101,34 @@ impl Denied {
 #[derive(Clone, Debug)]
 pub struct Host {
     questions: mpsc::Sender<Question>,
+    promised: watch::Receiver<Capacity>,
 }
 
 impl Host {
     /// Opens the books of a host.
     pub fn start(ledger: Ledger, metrics: NodeMetrics) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
-        let books = Books { ledger, origins: BTreeMap::new(), metrics, streams: BTreeMap::new() };
+        let (shown, promised) = watch::channel(Capacity::ZERO);
+        let books = Books {
+            ledger,
+            state: NodeState::Ready,
+            origins: BTreeMap::new(),
+            metrics,
+            shown,
+            streams: BTreeMap::new(),
+        };
         tokio::spawn(books.run(inbox));
-        Self { questions }
+        Self { questions, promised }
+    }
+
+    /// What is promised to streams, and each change of it.
+    pub fn promised(&self) -> watch::Receiver<Capacity> {
+        self.promised.clone()
+    }
+
+    /// From now on new streams are taken, or only those that were made here until now.
+    pub async fn set_state(&self, state: NodeState) {
+        let _ = self.questions.send(Question::SetState(state)).await;
     }
 
     /// Promises capacity and cancels an older assignment of the same stream, which is pushed to the origin at `intake`.
@@ -146,9 +171,11 @@ impl Host {
 
 struct Books {
     ledger: Ledger,
+    state: NodeState,
     /// By intake; streams of one origin share its connections.
     origins: BTreeMap<SocketAddr, OriginClient>,
     metrics: NodeMetrics,
+    shown: watch::Sender<Capacity>,
     streams: BTreeMap<StreamId, Held>,
 }
 
@@ -187,6 +214,7 @@ impl Books {
                     let statuses = self.streams.values().filter_map(|held| held.status.clone());
                     let _ = reply.send(statuses.collect());
                 }
+                Question::SetState(state) => self.state = state,
             }
             self.show();
         }
@@ -199,6 +227,10 @@ impl Books {
         demand: Demand,
         intake: SocketAddr,
     ) -> Result<Granted, Denied> {
+        // One that was made here until now may come back: nothing live is given up for want of another node.
+        if self.state != NodeState::Ready && !self.streams.contains_key(&stream) {
+            return Err(Denied::NotReady(self.state));
+        }
         let mut known = self.streams.remove(&stream);
         if let Some(held) = known.take_if(|held| held.epoch >= epoch && held.reservation.is_some())
         {
@@ -257,6 +289,7 @@ impl Books {
 
     fn show(&self) {
         let (promised, capacity) = (self.ledger.promised(), self.ledger.capacity());
+        self.shown.send_if_modified(|shown| std::mem::replace(shown, promised) != promised);
         let set = |gauge: &millrace_telemetry::prometheus::IntGaugeVec,
                    resource: Resource,
                    amount: u64| {

@@ -13,6 +13,7 @@ mod admin;
 mod assignment;
 mod children;
 mod config;
+mod gate;
 mod host;
 mod link;
 mod measure;
@@ -22,6 +23,7 @@ mod origin_client;
 mod origins;
 mod output;
 mod pusher;
+mod registration;
 mod spares;
 mod worker_process;
 

@@ -2,14 +2,14 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use millrace_hls::StreamOpen;
+use millrace_hls::{Refusal, StreamOpen};
 use millrace_sched::cost;
 use millrace_telemetry::{Clock, SystemClock};
-use millrace_types::{Mark, RefusalReason};
+use millrace_types::{Mark, MediaTime, Msn, PartNo, RefusalReason, Rung};
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter, Refused, Start};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -17,10 +17,11 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     assignment::{Assignment, Link},
+    gate::{Claim, Gate},
     host::{Granted, Host},
     metrics::NodeMetrics,
     origins::Origins,
-    output::{Command, Heard},
+    output::Heard,
     spares::Spares,
     worker_process::{WorkerKind, WorkerProcess},
 };
@@ -96,8 +97,9 @@ async fn take(hello: Hello, mut link: Link, desk: Desk) {
         Ok((prepared, resume)) => {
             let worker_pid = prepared.worker.pid();
             let after_ms = desk.clock.mono().since(start).as_millis();
-            info!(worker_pid, rungs = hello.ladder.rungs.len(), after_ms, "stream taken");
-            link.writer.push(&Message::Admitted(Admitted { resume, worker_pid }));
+            let (rungs, standby) = (hello.ladder.rungs.len(), hello.standby);
+            info!(worker_pid, rungs, standby, after_ms, "stream taken");
+            link.writer.push(&Message::Admitted(Admitted { resume, worker_pid, standby }));
             prepared.with_link(link).run().await;
         }
         Err(No { reason, text }) => {
@@ -119,6 +121,7 @@ async fn refuse(link: &mut Link, reason: RefusalReason, text: String) -> io::Res
 struct Prepared {
     worker: WorkerProcess,
     granted: Granted,
+    gate: Gate,
     heard: mpsc::Receiver<Heard>,
     hello: Hello,
     desk: Desk,
@@ -132,6 +135,7 @@ impl Prepared {
             link,
             worker: self.worker,
             output: self.granted.output,
+            gate: self.gate,
             heard: self.heard,
             superseded: self.granted.superseded,
             stopping: self.desk.stopping,
@@ -152,9 +156,9 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
     let granted =
         granted.map_err(|denied| No { reason: denied.reason(), text: denied.to_string() })?;
     match staff(hello, &granted, desk).await {
-        Ok((worker, heard, marks)) => {
+        Ok(Staffed { worker, gate, heard, resume }) => {
             let (hello, desk) = (hello.clone(), desk.clone());
-            Ok((Prepared { worker, granted, heard, hello, desk }, marks))
+            Ok((Prepared { worker, granted, gate, heard, hello, desk }, resume))
         }
         Err(no) => {
             desk.host.left(hello.stream.clone(), hello.epoch, None, false).await;
@@ -163,11 +167,15 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
     }
 }
 
-async fn staff(
-    hello: &Hello,
-    granted: &Granted,
-    desk: &Desk,
-) -> Result<(WorkerProcess, mpsc::Receiver<Heard>, Vec<Mark>), No> {
+/// A worker with its work, and the way from it to the output.
+struct Staffed {
+    worker: WorkerProcess,
+    gate: Gate,
+    heard: mpsc::Receiver<Heard>,
+    resume: Vec<Mark>,
+}
+
+async fn staff(hello: &Hello, granted: &Granted, desk: &Desk) -> Result<Staffed, No> {
     let internal = |text: &str| No { reason: RefusalReason::Internal, text: text.to_owned() };
     let open = StreamOpen {
         epoch: hello.epoch,
@@ -176,21 +184,19 @@ async fn staff(
         hold_back_ms: hello.hold_back_ms,
     };
     let (heard_by, heard) = mpsc::channel(HEARD);
-    let (reply, claimed) = oneshot::channel();
-    let claim = Command::Claim { open, heard: heard_by, reply };
-    granted.output.commands.send(claim).await.map_err(|_| internal("output is gone"))?;
+    let claim = Claim { open, heard: heard_by };
+    let settle = async {
+        match hello.standby {
+            true => Ok((Gate::Closed(claim), nothing_to_make(hello))),
+            false => Ok((Gate::Open, claimed(claim, granted).await?)),
+        }
+    };
     let kind = match hello.ladder.is_transcoded() {
         true => WorkerKind::Transcode,
         false => WorkerKind::Passthrough,
     };
-    let (claimed, worker) = tokio::join!(claimed, timeout(WORKER_PATIENCE, desk.spares.take(kind)));
-    let resume = match claimed {
-        Ok(Ok(resume)) => resume,
-        Ok(Err(refusal)) => {
-            return Err(No { reason: RefusalReason::Fenced, text: refusal.to_string() });
-        }
-        Err(_) => return Err(internal("output is gone")),
-    };
+    let (settled, worker) = tokio::join!(settle, timeout(WORKER_PATIENCE, desk.spares.take(kind)));
+    let (gate, resume) = settled?;
     let mut worker = worker.ok().flatten().ok_or_else(|| internal("no worker could be started"))?;
     worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
     worker.writer.push(&Message::Start(Start {
@@ -199,5 +205,25 @@ async fn staff(
         ladder: hello.ladder.clone(),
         resume: resume.clone(),
     }));
-    Ok((worker, heard, resume))
+    Ok(Staffed { worker, gate, heard, resume })
+}
+
+/// Fences older writers, and says what is safe.
+async fn claimed(claim: Claim, granted: &Granted) -> Result<Vec<Mark>, No> {
+    let gone = || No { reason: RefusalReason::Internal, text: "output is gone".to_owned() };
+    let claimed = claim.make(&granted.output).await.ok_or_else(gone)?;
+    let fenced = |refusal: Refusal| No { reason: RefusalReason::Fenced, text: refusal.to_string() };
+    claimed.await.map_err(|_| gone())?.map_err(fenced)
+}
+
+/// The marks of a worker that is told later where to begin: everything is made already.
+fn nothing_to_make(hello: &Hello) -> Vec<Mark> {
+    let all = |rung: &Rung| Mark {
+        rung: rung.id.clone(),
+        msn: Msn(u64::MAX),
+        part: PartNo(u32::MAX),
+        end: MediaTime(0),
+        closed: true,
+    };
+    hello.ladder.rungs.iter().map(all).collect()
 }

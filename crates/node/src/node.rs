@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
-use millrace_registry::{Kept, NodeRecord, NodeState, Registry};
+use millrace_registry::{NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
-use millrace_telemetry::{Metrics, Readiness, SystemClock, reached_at, version_line};
+use millrace_telemetry::{Clock, Metrics, Readiness, SystemClock, reached_at, version_line};
+use millrace_types::Wall;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,6 +22,7 @@ use crate::{
     link::{self, Desk},
     metrics::NodeMetrics,
     origins::Origins,
+    registration::Registration,
     spares::{Spares, WorkerPlan},
     worker_process::WorkerKind,
 };
@@ -76,14 +78,14 @@ pub struct Node {
     stop: CancellationToken,
     readiness: Readiness,
     host: Host,
-    kept: Kept<NodeRecord>,
+    registration: Registration,
 }
 
 impl Node {
     /// Takes no more streams and lets go of those it has: their routers place them on other nodes.
     pub async fn stop(self) {
         self.readiness.set(false);
-        self.kept.withdraw().await;
+        self.registration.withdraw().await;
         self.stop.cancel();
         while !self.host.streams().await.is_empty() {
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -131,10 +133,11 @@ pub async fn start(
     let (clock, stopping) = (SystemClock::new(), stop.clone());
     let desk = Desk { host: host.clone(), origins, spares, metrics: node_metrics, clock, stopping };
     tokio::spawn(link::serve(link_listener, desk));
-    let kept = registry.keep(&record(&config, addresses, capacity));
+    let record = record(&config, addresses, capacity, clock.wall());
     readiness.set(true);
+    let registration = Registration::start(record, registry, host.clone(), readiness.clone());
     info!(link = %addresses.link, ?capacity, "node ready");
-    Ok(Node { addresses, stop, readiness, host, kept })
+    Ok(Node { addresses, stop, readiness, host, registration })
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
@@ -181,7 +184,7 @@ async fn measured(config: &Config, plan: &WorkerPlan) -> Capacity {
     }
 }
 
-fn record(config: &Config, addresses: Addresses, capacity: Capacity) -> NodeRecord {
+fn record(config: &Config, addresses: Addresses, capacity: Capacity, started: Wall) -> NodeRecord {
     NodeRecord {
         node: config.name.clone(),
         link: reached_at(addresses.link, config.advertise),
@@ -191,6 +194,9 @@ fn record(config: &Config, addresses: Addresses, capacity: Capacity) -> NodeReco
         encode_pixels_per_second: capacity.encode_pixels_per_second,
         workers: capacity.workers,
         memory_bytes: capacity.memory_bytes,
+        allocated: Default::default(),
+        labels: config.labels.clone(),
+        started,
         version: version_line().to_owned(),
     }
 }

@@ -18,6 +18,8 @@ pub struct RouterMetrics {
     pub placements: IntCounterVec,
     /// Placements lost, by reason.
     pub losses: IntCounterVec,
+    /// Attempts to move a stream to another node, by result.
+    pub moves: IntCounterVec,
     /// Sessions in which input had to be dropped before it was published.
     pub lossy: IntCounter,
 }
@@ -51,6 +53,11 @@ impl RouterMetrics {
                 "result",
             ),
             losses: counters("millrace_router_losses_total", "Placements lost.", "reason"),
+            moves: counters(
+                "millrace_router_moves_total",
+                "Attempts to move a stream to another node.",
+                "result",
+            ),
             lossy: counter(
                 "millrace_router_lossy_sessions_total",
                 "Sessions in which input had to be dropped before it was published.",

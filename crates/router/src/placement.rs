@@ -1,4 +1,5 @@
-//! Asks nodes, best first, until one takes the stream. The node's own admission is the last word.
+//! Asks nodes, best first, until one takes the stream. The node's own admission is the last word; what was held of each node
+//! is kept, for who asks why.
 //!
 //! Each node is asked under an epoch of its own: one that answers too late, or long after it was given up, writes under an
 //! epoch that its successor's fence is above.
@@ -7,10 +8,11 @@ use std::{io, time::Duration};
 
 use millrace_lifecycle::Breakers;
 use millrace_registry::{NodeRecord, NodeState, Registry};
-use millrace_sched::{Candidate, Capacity, cost, place};
+use millrace_sched::{Candidate, Capacity, Constraints, Demand, Ranked, Standing, cost, place};
 use millrace_telemetry::{Clock, SystemClock};
 use millrace_types::{Epoch, NodeId, RefusalReason};
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter};
+use serde::Serialize;
 use tokio::{
     net::{
         TcpStream,
@@ -43,6 +45,22 @@ pub struct Link {
     pub reader: MessageReader<OwnedReadHalf>,
     /// To the node.
     pub writer: MessageWriter<OwnedWriteHalf>,
+    /// Why this node.
+    pub considered: Vec<Considered>,
+}
+
+/// A node, why it does not take the stream, and the same for people.
+type Refusal = (NodeId, RefusalReason, String);
+
+/// What was held of a node when a stream was placed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Considered {
+    /// Which node.
+    pub node: NodeId,
+    /// `taken`, or a refusal's reason.
+    pub result: &'static str,
+    /// For people.
+    pub text: String,
 }
 
 /// No node took the stream.
@@ -54,6 +72,16 @@ pub struct Unplaced {
     pub text: String,
     /// The last epoch that a node was asked under.
     pub epoch: Epoch,
+    /// The same by node.
+    pub considered: Vec<Considered>,
+}
+
+impl Unplaced {
+    /// The task that asked is lost.
+    pub fn by_bug(error: &tokio::task::JoinError) -> Self {
+        let (reason, text) = (RefusalReason::Internal, error.to_string());
+        Self { reason, text, epoch: Epoch::default(), considered: Vec::new() }
+    }
 }
 
 /// Where a stream was made before.
@@ -99,22 +127,40 @@ impl Fleet {
     ///
     /// # Errors
     /// [`Unplaced`] when every node refused or could not be reached.
-    pub async fn place(&self, mut hello: Hello, last: Option<Last>) -> Result<Link, Unplaced> {
+    pub async fn place(
+        &self,
+        mut hello: Hello,
+        last: Option<Last>,
+        constraints: Constraints,
+    ) -> Result<Link, Unplaced> {
         let nodes = self.registry.list::<NodeRecord>();
         let demand = cost(hello.source_pixels_per_second, &hello.ladder);
-        let candidates: Vec<_> = nodes.iter().map(candidate).collect();
-        let (mut order, unfit) = place(&candidates, &demand);
         let last_node = last.as_ref().map(|last| &last.node);
-        order.sort_by_key(|node| self.rank(node, last_node));
-        let mut refusals: Vec<(NodeId, RefusalReason, String)> =
-            unfit.into_iter().map(|unfit| (unfit.node, unfit.reason, String::new())).collect();
+        // Without the registry what it last said of free capacity is old: who has the capacity is asked.
+        let is_current = self.registry.is_reachable();
+        let candidates: Vec<_> = nodes
+            .iter()
+            .map(|node| candidate(node, &demand, last_node == Some(&node.node), is_current))
+            .collect();
+        let placement = place(&candidates, &demand, &constraints);
+        let mut order = placement.order;
+        order.sort_by_key(|ranked| (ranked.standing, self.rank(&ranked.node, last_node)));
+        let unfit = placement.unfit.into_iter();
+        let (mut refusals, closed): (Vec<Refusal>, Vec<Refusal>) = unfit
+            .map(|(node, unfit)| (node, unfit.reason(), unfit.to_string()))
+            .partition(|(_, reason, _)| *reason == RefusalReason::NoCapacity);
         let mut left = order.len();
-        for node in order {
+        for ranked in order {
             left -= 1;
+            let node = ranked.node.clone();
             let Some(record) = nodes.iter().find(|record| record.node == node) else { continue };
             let broke = last.as_ref().is_some_and(|last| last.node == node && last.broke);
             match ask_within(record, &hello, limit(broke, left > 0)).await {
-                Ok(link) => return Ok(link),
+                Ok(mut link) => {
+                    link.considered = considered(&refusals, &closed);
+                    link.considered.insert(0, taken(&ranked, last_node));
+                    return Ok(link);
+                }
                 Err((reason, text)) => {
                     debug!(%node, reason = reason.as_str(), text, "node did not take the stream");
                     if reason == RefusalReason::NodeUnavailable {
@@ -130,7 +176,7 @@ impl Fleet {
                 hello.epoch = hello.epoch.next_placement();
             }
         }
-        Err(unplaced(&refusals, hello.epoch))
+        Err(unplaced(&refusals, &closed, hello.epoch))
     }
 
     /// Nodes that have just failed come last, the one that the stream was on before all others.
@@ -151,19 +197,49 @@ fn limit(broke: bool, others_left: bool) -> Duration {
     }
 }
 
-/// The node's books are its own, so the registry's total stands for what is free; the node refuses what it lacks.
-fn candidate(record: &NodeRecord) -> Candidate {
+/// What the node said last of itself. What this stream holds there counts as free for it: it is a moment old, or about to go.
+fn candidate(record: &NodeRecord, demand: &Demand, was_here: bool, is_current: bool) -> Candidate {
     let capacity = Capacity {
         decode_pixels_per_second: record.decode_pixels_per_second,
         encode_pixels_per_second: record.encode_pixels_per_second,
         workers: record.workers,
         memory_bytes: record.memory_bytes,
     };
-    let ready = record.state == NodeState::Ready;
-    Candidate { node: record.node.clone(), ready, capacity, free: capacity }
+    let allocated = Capacity {
+        decode_pixels_per_second: record.allocated.decode_pixels_per_second,
+        encode_pixels_per_second: record.allocated.encode_pixels_per_second,
+        workers: record.allocated.workers,
+        memory_bytes: record.allocated.memory_bytes,
+    };
+    let others = if was_here { allocated.minus(demand) } else { allocated };
+    let free = if is_current { capacity.minus(&others) } else { capacity };
+    let standing = match record.state {
+        NodeState::Ready => Standing::Open,
+        NodeState::Cordoned if was_here => Standing::Open,
+        NodeState::Draining if was_here => Standing::LastResort,
+        NodeState::Draining | NodeState::Cordoned | NodeState::Quarantined => Standing::Closed,
+    };
+    Candidate { node: record.node.clone(), standing, capacity, free, labels: record.labels.clone() }
 }
 
-fn unplaced(refusals: &[(NodeId, RefusalReason, String)], epoch: Epoch) -> Unplaced {
+fn taken(ranked: &Ranked, last: Option<&NodeId>) -> Considered {
+    let free = (ranked.headroom * 100.0).round();
+    let was_here = if last == Some(&ranked.node) { ", made here before" } else { "" };
+    let text = format!("{free} % of its scarcest capacity stays free{was_here}");
+    Considered { node: ranked.node.clone(), result: "taken", text }
+}
+
+fn considered(refusals: &[Refusal], closed: &[Refusal]) -> Vec<Considered> {
+    let each = |(node, reason, text): &Refusal| Considered {
+        node: node.clone(),
+        result: reason.as_str(),
+        text: text.clone(),
+    };
+    refusals.iter().chain(closed).map(each).collect()
+}
+
+/// Nodes that take no new work decide nothing about the reason while there are others.
+fn unplaced(refusals: &[Refusal], closed: &[Refusal], epoch: Epoch) -> Unplaced {
     let full = |(_, reason, _): &&_| *reason == RefusalReason::NoCapacity;
     let fenced = refusals.iter().any(|(_, reason, _)| *reason == RefusalReason::Fenced);
     let reason = match refusals.iter().find(|refusal| !full(refusal)) {
@@ -172,10 +248,14 @@ fn unplaced(refusals: &[(NodeId, RefusalReason, String)], epoch: Epoch) -> Unpla
         Some((_, reason, _)) => *reason,
         None => RefusalReason::NoCapacity,
     };
-    let each = refusals.iter().map(|(node, reason, text)| {
+    let each = refusals.iter().chain(closed).map(|(node, reason, text)| {
         format!("{node}: {}{}{text}", reason.as_str(), if text.is_empty() { "" } else { ": " })
     });
-    Unplaced { reason, text: each.collect::<Vec<_>>().join("; "), epoch }
+    let text = match refusals.is_empty() && closed.is_empty() {
+        true => "no node is known".to_owned(),
+        false => each.collect::<Vec<_>>().join("; "),
+    };
+    Unplaced { reason, text, epoch, considered: considered(refusals, closed) }
 }
 
 async fn ask_within(
@@ -203,7 +283,7 @@ async fn ask(record: &NodeRecord, hello: &Hello) -> Result<Link, (RefusalReason,
     match reader.next().await {
         Ok(Some(Message::Admitted(admitted))) => {
             let (node, epoch) = (record.node.clone(), hello.epoch);
-            Ok(Link { node, epoch, admitted, reader, writer })
+            Ok(Link { node, epoch, admitted, reader, writer, considered: Vec::new() })
         }
         Ok(Some(Message::Refused(refused))) => Err((refused.reason, refused.text)),
         Ok(Some(_)) => Err((RefusalReason::Internal, "answered something else".to_owned())),
@@ -223,11 +303,52 @@ mod tests {
         let full = refusal("a", RefusalReason::NoCapacity);
         let draining = refusal("b", RefusalReason::NodeUnavailable);
         let fenced = refusal("c", RefusalReason::Fenced);
-        let reason = |refusals: &[_]| unplaced(refusals, epoch).reason;
+        let reason = |refusals: &[_]| unplaced(refusals, &[], epoch).reason;
+        let aside = [refusal("d", RefusalReason::NodeUnavailable)];
+        let full_or_closed = unplaced(std::slice::from_ref(&full), &aside, epoch);
+        assert_eq!(full_or_closed.reason, RefusalReason::NoCapacity);
+        assert_eq!(full_or_closed.text, "a: no_capacity; d: node_unavailable");
+        assert_eq!(unplaced(&[], &aside, epoch).reason, RefusalReason::NodeUnavailable);
         assert_eq!(reason(std::slice::from_ref(&full)), RefusalReason::NoCapacity);
         assert_eq!(reason(&[full, draining.clone()]), RefusalReason::NodeUnavailable);
         assert_eq!(reason(&[draining, fenced]), RefusalReason::Fenced);
         assert_eq!(reason(&[]), RefusalReason::NodeUnavailable);
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_free_but_for_the_stream_that_holds_it_and_old_news_count_for_nothing()
+     {
+        let mut record = NodeRecord {
+            node: "a".parse().unwrap(),
+            link: ([127, 0, 0, 1], 1).into(),
+            admin: ([127, 0, 0, 1], 2).into(),
+            state: NodeState::Ready,
+            decode_pixels_per_second: 100,
+            encode_pixels_per_second: 100,
+            workers: 2,
+            memory_bytes: 100,
+            allocated: Default::default(),
+            labels: Default::default(),
+            started: Default::default(),
+            version: String::new(),
+        };
+        (record.allocated.workers, record.allocated.memory_bytes) = (2, 60);
+        let demand = Capacity { workers: 1, memory_bytes: 30, ..Capacity::ZERO };
+        let free = |was_here, is_current| {
+            let free = candidate(&record, &demand, was_here, is_current).free;
+            (free.workers, free.memory_bytes)
+        };
+        assert_eq!(free(false, true), (0, 40));
+        assert_eq!(free(true, true), (1, 70));
+        assert_eq!(free(false, false), (2, 100));
+        let standing = |state, was_here| {
+            let record = NodeRecord { state, ..record.clone() };
+            candidate(&record, &demand, was_here, true).standing
+        };
+        assert_eq!(standing(NodeState::Draining, true), Standing::LastResort);
+        assert_eq!(standing(NodeState::Cordoned, true), Standing::Open);
+        assert_eq!(standing(NodeState::Draining, false), Standing::Closed);
+        assert_eq!(standing(NodeState::Quarantined, true), Standing::Closed);
     }
 
     #[test]

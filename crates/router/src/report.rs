@@ -6,6 +6,8 @@ use millrace_media::Stats;
 use millrace_types::{Ladder, Mark, NodeId, Rung, StreamId, Wall};
 use serde::Serialize;
 
+use crate::placement::Considered;
+
 /// Events of one stream that are kept.
 const KEPT_EVENTS: usize = 100;
 /// Below this a picture worth encoding is unlikely.
@@ -152,6 +154,12 @@ pub struct StreamReport {
     pub epoch: String,
     /// Since when the session is, RFC 3339.
     pub session_since: String,
+    /// Whether it is on its way to another node.
+    pub moving: bool,
+    /// Why it could not be moved, when it last should be; `None` once it was, or never had to.
+    pub stays: Option<String>,
+    /// What was held of each node when the stream was last placed; the one that took it comes first.
+    pub considered: Vec<Considered>,
     /// Workers lost so far.
     pub restarts: u64,
     /// The ladder and how far it is published.
@@ -173,6 +181,9 @@ impl StreamReport {
             worker_pid: None,
             epoch: String::new(),
             session_since: since.to_string(),
+            moving: false,
+            stays: None,
+            considered: Vec::new(),
             restarts: 0,
             rungs: Vec::new(),
             health: HealthReport::default(),

@@ -18,6 +18,7 @@ use crate::{
     Config, admin,
     ingest::{IngestConfig, IngestServer, Limits},
     metrics::RouterMetrics,
+    moves,
     origin_fence::OriginFence,
     placement::Fleet,
     session::SessionContext,
@@ -139,9 +140,11 @@ pub async fn start(
         clock,
     };
     let sessions = Sessions::start(context, all_events);
+    let stop = CancellationToken::new();
+    tokio::spawn(moves::run(registry.clone(), sessions.clone(), clock, stop.clone()));
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
-    let (stop, readiness) = (CancellationToken::new(), Readiness::default());
+    let readiness = Readiness::default();
     let serve =
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();

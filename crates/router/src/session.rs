@@ -9,6 +9,8 @@
 
 mod driver;
 mod link_side;
+mod link_state;
+mod moving;
 mod publisher_side;
 mod record;
 mod status;
@@ -26,12 +28,15 @@ use tokio::{
     task::JoinHandle,
 };
 
+use self::{
+    link_state::LinkState,
+    moving::{CutWatch, Moving},
+};
 use crate::{
-    feed::Feed,
     ingest::Publication,
     metrics::RouterMetrics,
     origin_fence::OriginFence,
-    placement::{Fleet, Last, Link, Unplaced},
+    placement::{Considered, Fleet, Last, Link, Unplaced},
     published::PublishedMarks,
     report::{Event, Events, StreamReport},
 };
@@ -48,6 +53,8 @@ pub enum Command {
     },
     /// The publisher is turned away: its key was revoked, or the router is going down.
     Refuse(RefusalReason),
+    /// The stream is to leave its node, if another takes it.
+    MoveAway,
 }
 
 /// What every session works with.
@@ -98,6 +105,12 @@ pub struct Session {
     recording: Option<JoinHandle<()>>,
     link: Option<LinkState>,
     last: Option<Last>,
+    moving: Option<Moving>,
+    /// Why it was not moved, when it last should be.
+    stays: Option<String>,
+    /// What was held of each node when the stream was placed.
+    considered: Vec<Considered>,
+    cut_watch: CutWatch,
     /// No node takes the stream, and that has been said.
     is_unplaced: bool,
     published: PublishedMarks,
@@ -139,17 +152,6 @@ impl Tracks {
     }
 }
 
-/// A node that makes the stream.
-struct LinkState {
-    link: Link,
-    feed: Feed,
-    heard_at: Mono,
-    sent_seq: u64,
-    end_pushed: bool,
-    /// Something of it was published.
-    progressed: bool,
-}
-
 impl Session {
     /// A session that is not claimed yet; it waits for its first publisher.
     pub fn new(
@@ -179,6 +181,10 @@ impl Session {
             recording: None,
             link: None,
             last: None,
+            moving: None,
+            stays: None,
+            considered: Vec::new(),
+            cut_watch: CutWatch::default(),
             is_unplaced: false,
             published: PublishedMarks::default(),
             restarts: 0,

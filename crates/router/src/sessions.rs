@@ -1,14 +1,14 @@
 //! Every session of this router. One task owns them; ingest asks it whether a publisher may come in, operators what there is.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
 };
 
-use millrace_lifecycle::{Takeover, Takeovers};
+use millrace_lifecycle::{Leaver, Takeover, Takeovers};
 use millrace_registry::ChannelRecord;
 use millrace_telemetry::Clock;
-use millrace_types::{ChannelId, RefusalReason, StreamId};
+use millrace_types::{ChannelId, NodeId, RefusalReason, StreamId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -40,6 +40,8 @@ enum Question {
     },
     Reports(oneshot::Sender<Vec<StreamReport>>),
     Events(oneshot::Sender<Vec<Event>>),
+    MadeOn(BTreeSet<NodeId>, oneshot::Sender<Vec<Leaver>>),
+    MoveAway(StreamId),
     SetReplayBytes(usize),
     Stop(oneshot::Sender<()>),
 }
@@ -74,6 +76,17 @@ impl Sessions {
     /// What happened lately, oldest first.
     pub async fn events(&self) -> Vec<Event> {
         self.ask(Question::Events).await.unwrap_or_default()
+    }
+
+    /// The streams that these nodes make for this router, by name.
+    pub async fn made_on(&self, nodes: BTreeSet<NodeId>) -> Vec<Leaver> {
+        self.ask(|reply| Question::MadeOn(nodes, reply)).await.unwrap_or_default()
+    }
+
+    /// Tells a stream's session to leave its node, if another takes it.
+    pub async fn move_away(&self, stream: StreamId) {
+        // Without the task there is no session either.
+        let _ = self.questions.send(Question::MoveAway(stream)).await;
     }
 
     /// Tells every publisher to connect again.
@@ -196,6 +209,20 @@ impl Task {
             }
             Question::Events(reply) => {
                 let _ = reply.send(self.recent.iter().cloned().collect());
+            }
+            Question::MadeOn(nodes, reply) => {
+                let leaver = |(stream, held): (&StreamId, &Handle)| {
+                    let report = held.report.borrow();
+                    let is_there = report.node.as_ref().is_some_and(|node| nodes.contains(node));
+                    is_there.then(|| Leaver { stream: stream.clone(), moving: report.moving })
+                };
+                let _ = reply.send(self.sessions.iter().filter_map(leaver).collect());
+            }
+            Question::MoveAway(stream) => {
+                if let Some(held) = self.sessions.get(&stream) {
+                    // Full: it is told again.
+                    let _ = held.commands.try_send(Command::MoveAway);
+                }
             }
             Question::SetReplayBytes(bytes) => self.context.replay_bytes = bytes,
             Question::Stop(reply) => {

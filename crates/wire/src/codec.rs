@@ -12,8 +12,8 @@ use crate::{
     convert::{self, ConvertError},
     frame::{self, Frame, FrameError},
     message::{
-        Admitted, End, Health, Heartbeat, Hello, Init, Message, Part, PartAck, Published, Ready,
-        Start,
+        Admitted, Begin, End, Health, Heartbeat, Hello, Init, Message, Part, PartAck, Published,
+        Ready, Start,
     },
     proto,
 };
@@ -46,6 +46,8 @@ mod kind {
     pub const PART: u8 = 14;
     pub const PART_ACK: u8 = 15;
     pub const HEALTH: u8 = 16;
+    pub const BEGIN: u8 = 20;
+    pub const PUBLISH: u8 = 21;
 }
 
 /// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
@@ -70,7 +72,8 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::Ready(ready) => (kind::READY, ready_to(ready).encode_to_vec(), none),
         Message::Admitted(admitted) => {
             let resume = admitted.resume.iter().map(convert::mark_to).collect();
-            let control = proto::Admitted { resume, worker_pid: admitted.worker_pid };
+            let (worker_pid, standby) = (admitted.worker_pid, admitted.standby);
+            let control = proto::Admitted { resume, worker_pid, standby };
             (kind::ADMITTED, control.encode_to_vec(), none)
         }
         Message::Refused(refused) => {
@@ -91,6 +94,10 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::End(end) => {
             (kind::END, proto::End { continues: end.continues }.encode_to_vec(), none)
         }
+        Message::Begin(begin) => {
+            (kind::BEGIN, proto::Begin { msn: begin.msn.0 }.encode_to_vec(), none)
+        }
+        Message::Publish => (kind::PUBLISH, Vec::new(), none),
         Message::PartAck(ack) => {
             let control =
                 proto::PartAck { rung: ack.rung.to_string(), msn: ack.msn.0, part: ack.part.0 };
@@ -128,6 +135,7 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         hold_back_ms: hello.hold_back_ms,
         source_pixels_per_second: hello.source_pixels_per_second,
         origin_intake: hello.origin_intake.map(|at| at.to_string()).unwrap_or_default(),
+        standby: hello.standby,
     }
 }
 
@@ -215,6 +223,8 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
         }
         kind::HEALTH => Message::Health(Health { json: read::<proto::Health>(&frame)?.json }),
         kind::END => Message::End(End { continues: read::<proto::End>(&frame)?.continues }),
+        kind::BEGIN => Message::Begin(Begin { msn: Msn(read::<proto::Begin>(&frame)?.msn) }),
+        kind::PUBLISH => Message::Publish,
         kind::PART_ACK => {
             let ack: proto::PartAck = read(&frame)?;
             let (msn, part) = (Msn(ack.msn), PartNo(ack.part));
@@ -233,6 +243,7 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
         hold_back_ms: hello.hold_back_ms,
         source_pixels_per_second: hello.source_pixels_per_second,
         origin_intake: hello.origin_intake.parse().ok(),
+        standby: hello.standby,
     })
 }
 
@@ -252,5 +263,5 @@ fn ready_from(ready: proto::Ready) -> Ready {
 
 fn admitted_from(admitted: proto::Admitted) -> Result<Admitted, ConvertError> {
     let resume = admitted.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?;
-    Ok(Admitted { resume, worker_pid: admitted.worker_pid })
+    Ok(Admitted { resume, worker_pid: admitted.worker_pid, standby: admitted.standby })
 }

@@ -17,6 +17,6 @@ pub use connection::{MessageReader, MessageWriter};
 pub use convert::ConvertError;
 pub use frame::FrameError;
 pub use message::{
-    Admitted, End, Ended, Health, Heartbeat, Hello, Init, Message, Part, PartAck, Published, Ready,
-    Refused, Start,
+    Admitted, Begin, End, Ended, Health, Heartbeat, Hello, Init, Message, Part, PartAck, Published,
+    Ready, Refused, Start,
 };

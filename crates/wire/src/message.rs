@@ -1,9 +1,9 @@
 //! What the programs on a stream's way say to each other, as values. Encoding is in `codec`.
 //!
 //! ```text
-//! router → node    Hello, then Item…, Health, Heartbeat, End
+//! router → node    Hello, then Item…, Health, Heartbeat, End; to a standby also Begin and Publish
 //! node → router    Admitted | Refused, then Published…, Heartbeat, Ended
-//! node → worker    Start, then Item…, PartAck…, End
+//! node → worker    Start, then Item…, PartAck…, End; to a standby's also Begin
 //! worker → node    Ready, then Init, Part…, Heartbeat
 //! ```
 
@@ -37,6 +37,10 @@ pub enum Message {
     Health(Health),
     /// Router → node → worker: the stream is over; flush, close the segment, end.
     End(End),
+    /// Router → standby → worker: make parts from this segment on.
+    Begin(Begin),
+    /// Router → standby: the writer before has ended; claim the stream's output, and push what is there and what comes.
+    Publish,
     /// Worker → node: confined and waiting for work.
     Ready(Ready),
     /// Node → worker: the work.
@@ -66,6 +70,9 @@ pub struct Hello {
     pub source_pixels_per_second: u64,
     /// Where the stream's origin takes media; `None` from a router that does not say.
     pub origin_intake: Option<SocketAddr>,
+    /// Another node makes the stream and goes on: be ready, make nothing before [`Message::Begin`], fence and push nothing
+    /// before [`Message::Publish`].
+    pub standby: bool,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.
@@ -75,6 +82,8 @@ pub struct Admitted {
     pub resume: Vec<Mark>,
     /// Process id of the worker, for operators.
     pub worker_pid: u32,
+    /// As a standby, which is what was asked: nothing is fenced.
+    pub standby: bool,
 }
 
 /// A node does not take the stream.
@@ -123,6 +132,13 @@ pub struct Health {
 pub struct End {
     /// Whether a later session or successor goes on: close the segment short and push no end mark.
     pub continues: bool,
+}
+
+/// The first segment that a standby makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Its number. Said before the first unit of it.
+    pub msn: Msn,
 }
 
 /// A worker waits for work.

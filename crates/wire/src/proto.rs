@@ -61,6 +61,8 @@ pub struct Hello {
     pub source_pixels_per_second: u64,
     #[prost(string, tag = "7")]
     pub origin_intake: String,
+    #[prost(bool, tag = "12")]
+    pub standby: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -81,6 +83,8 @@ pub struct Admitted {
     pub resume: Vec<Mark>,
     #[prost(uint32, tag = "2")]
     pub worker_pid: u32,
+    #[prost(bool, tag = "12")]
+    pub standby: bool,
 }
 
 /// A closed reason and a sentence: `Refused` and `Ended`.
@@ -175,6 +179,12 @@ pub struct Health {
 pub struct End {
     #[prost(bool, tag = "1")]
     pub continues: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Begin {
+    #[prost(uint64, tag = "1")]
+    pub msn: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

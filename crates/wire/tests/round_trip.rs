@@ -15,7 +15,7 @@ use millrace_types::{
     RungKind, VideoRung,
 };
 use millrace_wire::{
-    Admitted, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message, MessageReader,
+    Admitted, Begin, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message, MessageReader,
     MessageWriter, Part, PartAck, Published, Ready, Refused, Start, blocking, encode,
 };
 use proptest::prelude::*;
@@ -110,8 +110,9 @@ fn every_message() -> Vec<Message> {
             hold_back_ms: 1500,
             source_pixels_per_second: 62_208_000,
             origin_intake: Some(([192, 0, 2, 1], 7002).into()),
+            standby: true,
         }),
-        Message::Admitted(Admitted { resume: vec![mark()], worker_pid: 42 }),
+        Message::Admitted(Admitted { resume: vec![mark()], worker_pid: 42, standby: true }),
         Message::Refused(Refused { reason: RefusalReason::NoCapacity, text: "full".into() }),
         Message::Item(Item::Config(Config { seq: 0, track: TrackConfig::Video(video) })),
         Message::Item(Item::Config(Config { seq: 1, track: TrackConfig::Audio(audio) })),
@@ -124,6 +125,8 @@ fn every_message() -> Vec<Message> {
         Message::Heartbeat(Heartbeat { seq: 5, lag_ms: 17 }),
         Message::Health(Health { json: "{}".into() }),
         Message::End(End { continues: true }),
+        Message::Begin(Begin { msn: Msn(9) }),
+        Message::Publish,
         Message::Ready(Ready {
             version: "0.1.0".into(),
             sandbox: vec![("seccomp".into(), "applied".into())],

@@ -189,6 +189,11 @@ impl<B: Backend + Clone> Worker<B> {
                 self.last_item = self.now();
                 self.work()?;
             }
+            Message::Begin(begin) => {
+                if let Some(pipeline) = &mut self.pipeline {
+                    pipeline.begin(begin.msn);
+                }
+            }
             Message::PartAck(ack) => {
                 self.unacked.acknowledge(&ack);
                 self.work()?;

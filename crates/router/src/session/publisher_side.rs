@@ -48,6 +48,7 @@ impl Session {
         self.event("publisher_left", why);
         self.timeline_input(Input::PublisherLeft);
         self.input(StreamInput::PublisherLeft);
+        self.cut_while_away();
         self.show();
     }
 
@@ -118,15 +119,13 @@ impl Session {
             Item::Unit(_) | Item::Tick(_) => {}
         }
         self.replay.push(item.clone());
+        self.watch_for_cut(&item);
         if self.was_lossless && !self.replay.is_lossless() {
             self.was_lossless = false;
             self.context.metrics.lossy.inc();
             warn!(stream = %self.stream, "replay buffer full: a failure now would lose frames");
             self.event("lossy", "input was dropped before it was published".to_owned());
         }
-        let pushed = self.link.as_mut().map(|state| state.feed.push(item));
-        if let Some(Err(error)) = pushed {
-            self.link_lost(&error.to_string());
-        }
+        self.give(item);
     }
 }
