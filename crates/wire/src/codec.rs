@@ -46,8 +46,8 @@ mod kind {
     pub const PART: u8 = 14;
     pub const PART_ACK: u8 = 15;
     pub const HEALTH: u8 = 16;
-    pub const BEGIN: u8 = 20;
-    pub const PUBLISH: u8 = 21;
+    pub const BEGIN: u8 = 24;
+    pub const PUBLISH: u8 = 25;
 }
 
 /// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
