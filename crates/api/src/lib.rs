@@ -12,6 +12,7 @@ mod decisions;
 mod farm;
 mod http_client;
 mod metrics;
+mod orders;
 mod problem;
 mod reports;
 mod routes;

@@ -18,6 +18,7 @@ use crate::{
     backup, channels, decisions,
     farm::Farm,
     metrics::ApiMetrics,
+    orders,
     problem::Problem,
     reports,
 };
@@ -41,6 +42,9 @@ pub(crate) fn described() -> Vec<(&'static str, MethodRouter<Farm>)> {
         ("/v1/decisions", get(decisions::list)),
         ("/v1/events", get(reports::events)),
         ("/v1/nodes", get(reports::nodes)),
+        ("/v1/nodes/{node}/drain", post(orders::drain)),
+        ("/v1/nodes/{node}/cordon", post(orders::cordon)),
+        ("/v1/nodes/{node}/uncordon", post(orders::uncordon)),
         ("/v1/origins", get(reports::origins)),
         ("/v1/channels", get(channels::list).post(channels::create)),
         ("/v1/channels/{channel}", get(channels::show).delete(channels::delete)),

@@ -7,11 +7,11 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
 use axum::{Json, Router, routing::get};
 use millrace_api::{Addresses, Api, Config, Role, TokenFile, start};
 use millrace_registry::{
-    ChannelRecord, NodeRecord, NodeState, OriginRecord, Registry, RouterRecord,
+    ChannelRecord, NodeRecord, NodeState, OrderRecord, OriginRecord, Registry, RouterRecord,
 };
 use millrace_telemetry::Metrics;
 use millrace_testkit::{HttpClient, free_port};
-use millrace_types::StreamKey;
+use millrace_types::{StreamKey, Wall};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -298,6 +298,9 @@ async fn a_stream_shows_its_workers_sandbox_and_a_node_that_is_gone_does_not_hid
         encode_pixels_per_second: 1,
         workers: 1,
         memory_bytes: 1,
+        allocated: Default::default(),
+        labels: Default::default(),
+        started: Default::default(),
         version: "0".to_owned(),
     };
     bench.registry.put(&node).await.unwrap();
@@ -313,6 +316,45 @@ async fn a_stream_shows_its_workers_sandbox_and_a_node_that_is_gone_does_not_hid
     assert!(stream["worker"]["unknown"].is_string(), "{stream}");
     let (_, nodes) = bench.ask("GET", "/v1/nodes", "").await;
     assert_eq!(nodes["nodes"][0]["reachable"], false);
+}
+
+#[tokio::test]
+async fn orders_stand_in_the_registry_until_they_are_taken_back() {
+    let bench = Bench::new().await;
+    let admin = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
+    let node = NodeRecord {
+        node: "node-1".parse().unwrap(),
+        link: admin,
+        admin,
+        state: NodeState::Ready,
+        decode_pixels_per_second: 1,
+        encode_pixels_per_second: 1,
+        workers: 1,
+        memory_bytes: 1,
+        allocated: Default::default(),
+        labels: Default::default(),
+        started: Wall(7),
+        version: "0".to_owned(),
+    };
+    bench.registry.put(&node).await.unwrap();
+    let held = || bench.registry.get::<OrderRecord>("node-1").unwrap();
+    let (status, answer) = bench.ask("POST", "/v1/nodes/node-1/drain", "").await;
+    assert_eq!((status, &answer["order"]), (200, &json!("drain")));
+    assert_eq!(held().map(|order| order.state(Wall(8))), Some(NodeState::Draining));
+    bench.ask("POST", "/v1/nodes/node-1/cordon?only_run=true", "").await;
+    let order = held().unwrap();
+    assert_eq!(
+        (order.state(Wall(7)), order.state(Wall(8))),
+        (NodeState::Cordoned, NodeState::Ready)
+    );
+    assert_eq!(bench.ask("POST", "/v1/nodes/node-1/uncordon", "").await.0, 200);
+    assert_eq!(held(), None);
+    for path in ["/v1/nodes/none/drain", "/v1/nodes/none/uncordon"] {
+        let (status, answer) = bench.ask("POST", path, "").await;
+        assert!(status == 404 && is_problem(&answer), "{answer}");
+    }
+    assert_eq!(bench.ask("POST", "/v1/nodes/A/drain", "").await.0, 400);
+    assert_eq!(bench.ask("POST", "/v1/nodes/node-1/drain?sure=1", "").await.0, 400);
 }
 
 #[tokio::test]

@@ -7,13 +7,16 @@
 //! ```
 //!
 //! A stream that has been live is never given up while its publisher sends: it is placed again, with growing pauses after
-//! repeated failures. A stream whose workers fail three times in a row without publishing anything is poison to its
-//! encoders and goes on as passthrough. A publisher whose pictures two workers could not decode is turned away; what is
+//! repeated failures. A stream whose workers fail on two nodes, or three times in a row, without publishing anything is poison
+//! to its encoders and goes on as passthrough. A publisher whose pictures two workers could not decode is turned away; what is
 //! left of its stream goes on as passthrough to the end.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use millrace_types::{EndReason, Epoch, Mono, RefusalReason};
+use millrace_types::{EndReason, Epoch, Mono, NodeId, RefusalReason};
 
 /// How long a stream waits for its publisher to come back.
 const PUBLISHER_GRACE: Duration = Duration::from_secs(30);
@@ -21,8 +24,10 @@ const PUBLISHER_GRACE: Duration = Duration::from_secs(30);
 const FIRST_PLACEMENT: Duration = Duration::from_secs(5);
 /// How long the last flush may take.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
-/// Failures in a row without progress that make a stream poison.
+/// Workers lost in a row without progress that make a stream poison,
 const POISON_FAILURES: u32 = 3;
+/// and nodes that lost them: a node with a fault of its own is one.
+const POISON_NODES: usize = 2;
 /// Workers that cannot decode what one publisher sends before it is turned away.
 const UNDECODABLE_FAILURES: u32 = 2;
 /// The first pause before placing again after a failure without progress; doubles up to [`MAX_PAUSE`].
@@ -40,18 +45,18 @@ pub enum LadderChoice {
 }
 
 /// What an assignment died of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// The connection to the node.
     Link,
-    /// The worker.
-    Worker(EndReason),
+    /// The worker, on that node.
+    Worker(EndReason, NodeId),
     /// The connection to a node whose daemon had announced it: no failure, and its worker waits.
     Restart,
 }
 
 /// What the driver observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamInput {
     /// A publisher sends.
     PublisherJoined,
@@ -118,6 +123,9 @@ pub struct Stream {
     /// `Some` until the stream is live: when its publisher is turned away.
     turn_away_at: Option<Mono>,
     failures: u32,
+    /// Workers among them, and on which nodes.
+    worker_failures: u32,
+    failed_on: BTreeSet<NodeId>,
     /// Workers that could not decode what the publisher sends.
     bad_inputs: u32,
     out: VecDeque<StreamOutput>,
@@ -133,6 +141,8 @@ impl Stream {
             give_up_at: Some(now + PUBLISHER_GRACE),
             turn_away_at: None,
             failures: 0,
+            worker_failures: 0,
+            failed_on: BTreeSet::new(),
             bad_inputs: 0,
             out: VecDeque::new(),
         }
@@ -151,6 +161,11 @@ impl Stream {
     /// Whether a node holds the stream now.
     pub fn is_live(&self) -> bool {
         self.state == State::Live
+    }
+
+    /// Whether its workers fail so that it goes on without them: no encoder, no decoder.
+    pub fn is_poison(&self) -> bool {
+        self.worker_failures >= POISON_FAILURES || self.failed_on.len() >= POISON_NODES
     }
 
     /// Takes a fact in.
@@ -174,7 +189,7 @@ impl Stream {
             }
             (State::Placing { ask_at: None }, I::Refused(reason)) => self.refused(now, reason),
             (State::Placing { ask_at: None } | State::Live, I::Lost(lost)) => self.lost(now, lost),
-            (State::Live, I::Progressed) => self.failures = 0,
+            (State::Live, I::Progressed) => self.progressed(),
             (_, I::Tick) => self.tick(now),
             _ => {}
         }
@@ -226,19 +241,28 @@ impl Stream {
         self.retry(now);
     }
 
+    fn progressed(&mut self) {
+        (self.failures, self.worker_failures) = (0, 0);
+        self.failed_on.clear();
+    }
+
     fn lost(&mut self, now: Mono, lost: Lost) {
         if lost == Lost::Restart {
             return self.place();
         }
         self.failures += 1;
-        if lost == Lost::Worker(EndReason::BadInput) {
-            self.bad_inputs += 1;
-            if self.bad_inputs == UNDECODABLE_FAILURES {
+        if let Lost::Worker(reason, node) = lost {
+            self.worker_failures += 1;
+            self.failed_on.insert(node);
+            if reason == EndReason::BadInput {
+                self.bad_inputs += 1;
+            }
+            if reason == EndReason::BadInput && self.bad_inputs == UNDECODABLE_FAILURES {
                 self.out.push_back(StreamOutput::RefusePublisher(RefusalReason::Undecodable));
                 self.ladder = LadderChoice::Passthrough;
             }
         }
-        if self.failures >= POISON_FAILURES {
+        if self.is_poison() {
             self.ladder = LadderChoice::Passthrough;
         }
         match self.failures {
@@ -290,6 +314,10 @@ mod tests {
         StreamOutput::Place { epoch: Epoch { generation: 1, placement }, ladder }
     }
 
+    fn worker(reason: EndReason, node: &str) -> StreamInput {
+        StreamInput::Lost(Lost::Worker(reason, node.parse().unwrap()))
+    }
+
     fn live() -> Stream {
         let mut stream = Stream::new(at(0), Epoch { generation: 1, placement: 0 });
         for input in [StreamInput::PublisherJoined, StreamInput::SourceKnown, StreamInput::Admitted]
@@ -303,17 +331,17 @@ mod tests {
     #[test]
     fn a_dead_worker_is_replaced_at_once_under_a_higher_epoch() {
         let mut stream = live();
-        stream.handle(at(5), StreamInput::Lost(Lost::Worker(EndReason::KilledSignal)));
+        stream.handle(at(5), worker(EndReason::KilledSignal, "a"));
         assert_eq!(said(&mut stream), [place(2, LadderChoice::Full)]);
     }
 
     #[test]
     fn a_stream_that_fails_three_times_without_progress_goes_on_as_passthrough() {
         let mut stream = live();
-        let lost = StreamInput::Lost(Lost::Worker(EndReason::Bug));
-        stream.handle(at(0), lost);
+        let lost = worker(EndReason::Bug, "a");
+        stream.handle(at(0), lost.clone());
         stream.handle(at(0), StreamInput::Admitted);
-        stream.handle(at(0), lost);
+        stream.handle(at(0), lost.clone());
         stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
         stream.handle(at(200), StreamInput::Admitted);
         stream.handle(at(200), lost);
@@ -323,10 +351,42 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_fails_on_two_nodes_without_progress_goes_on_as_passthrough() {
+        let mut stream = live();
+        stream.handle(at(0), worker(EndReason::Bug, "a"));
+        stream.handle(at(0), StreamInput::Admitted);
+        stream.handle(at(0), worker(EndReason::KilledSignal, "b"));
+        stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
+        let (full, passthrough) = (LadderChoice::Full, LadderChoice::Passthrough);
+        assert_eq!(said(&mut stream), [place(2, full), place(3, passthrough)]);
+    }
+
+    #[test]
+    fn what_was_published_in_between_and_lost_connections_make_no_stream_poison() {
+        let mut stream = live();
+        stream.handle(at(0), worker(EndReason::Bug, "a"));
+        stream.handle(at(0), StreamInput::Admitted);
+        stream.handle(at(0), StreamInput::Progressed);
+        stream.handle(at(0), worker(EndReason::Bug, "b"));
+        stream.handle(at(0), StreamInput::Admitted);
+        for _ in 0..3 {
+            stream.handle(at(0), StreamInput::Lost(Lost::Link));
+            let due = stream.deadline().unwrap_or(at(0));
+            stream.handle(due, StreamInput::Tick);
+            stream.handle(due, StreamInput::Admitted);
+        }
+        let placed = said(&mut stream);
+        let full = |said: &StreamOutput| {
+            matches!(said, StreamOutput::Place { ladder: LadderChoice::Full, .. })
+        };
+        assert!(placed.len() == 5 && placed.iter().all(full), "{placed:?}");
+    }
+
+    #[test]
     fn a_publisher_that_two_workers_cannot_decode_is_turned_away_whatever_they_published() {
         let mut stream = live();
-        let lost = StreamInput::Lost(Lost::Worker(EndReason::BadInput));
-        stream.handle(at(0), lost);
+        let lost = worker(EndReason::BadInput, "a");
+        stream.handle(at(0), lost.clone());
         assert_eq!(said(&mut stream), [place(2, LadderChoice::Full)]);
         stream.handle(at(0), StreamInput::Admitted);
         stream.handle(at(1), StreamInput::Progressed);
@@ -338,8 +398,8 @@ mod tests {
     #[test]
     fn a_publisher_that_comes_back_is_tried_again() {
         let mut stream = live();
-        let lost = StreamInput::Lost(Lost::Worker(EndReason::BadInput));
-        stream.handle(at(0), lost);
+        let lost = worker(EndReason::BadInput, "a");
+        stream.handle(at(0), lost.clone());
         stream.handle(at(1), StreamInput::PublisherLeft);
         stream.handle(at(2), StreamInput::PublisherJoined);
         stream.handle(at(3), StreamInput::Admitted);
@@ -410,7 +470,7 @@ mod tests {
     fn a_stream_that_another_router_owns_is_let_go_without_an_end() {
         let told = StreamInput::TakenOver;
         let refused = StreamInput::Refused(RefusalReason::Fenced);
-        for (found_out, lost_first) in [(told, false), (told, true), (refused, true)] {
+        for (found_out, lost_first) in [(told.clone(), false), (told, true), (refused, true)] {
             let mut stream = live();
             if lost_first {
                 stream.handle(at(0), StreamInput::Lost(Lost::Link));

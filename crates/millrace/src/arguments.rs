@@ -46,6 +46,15 @@ pub enum Command {
     Backup(BackupArguments),
     /// Put the records of a backup back: add what is missing, replace what differs, leave all else.
     Restore(RestoreArguments),
+    /// Move every stream off a node, and let it take no new ones, until it is uncordoned.
+    ///
+    /// Waits until the node is empty, and says how far it is. No viewer and no publisher notices. A stream that no other node
+    /// takes stays where it is, and is named with the reason.
+    Drain(DrainArguments),
+    /// Let a node take no new streams; those it has stay.
+    Cordon(OrderArguments),
+    /// Let a node that was drained or cordoned take streams again.
+    Uncordon(OrderArguments),
     /// Check or show the configuration of `millrace standalone`, or check that of a program of its own.
     Config(ConfigArguments),
     /// Make and show the certificates by which the programs of a farm know each other.
@@ -350,6 +359,36 @@ pub struct NodesArguments {
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,
+}
+
+/// `millrace cordon NODE`, `millrace uncordon NODE`
+#[derive(Debug, Args)]
+pub struct OrderArguments {
+    /// Which node.
+    pub node: Option<String>,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// `millrace drain NODE`
+#[derive(Debug, Args)]
+pub struct DrainArguments {
+    /// Which node, where.
+    #[command(flatten)]
+    pub order: OrderArguments,
+    /// Instead of a name: the settings of the node, which name it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The order is void when the node starts again; for the host's shutdown.
+    #[arg(long)]
+    pub until_restart: bool,
+    /// Do not wait.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Seconds to wait at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
 }
 
 /// `millrace config …`

@@ -17,6 +17,7 @@ mod explain;
 mod farm_plan;
 mod farm_up;
 mod live;
+mod orders;
 mod prerequisite;
 mod ready_file;
 mod reload;
@@ -53,6 +54,9 @@ async fn main() -> ExitCode {
         Command::Tokens(arguments) => tokens::run(&arguments),
         Command::Backup(arguments) => backup::backup(&arguments).await,
         Command::Restore(arguments) => backup::restore(&arguments).await,
+        Command::Drain(arguments) => orders::drain(&arguments).await,
+        Command::Cordon(arguments) => orders::cordon(&arguments).await,
+        Command::Uncordon(arguments) => orders::uncordon(&arguments).await,
         Command::Config(arguments) => config_command::run(&arguments),
         Command::Certs(arguments) => certs::run(&arguments),
     };

@@ -183,6 +183,7 @@ async fn every_route_of_the_description_answers_as_it_says() {
     operations.sort_by_key(|(_, method, _)| method == "DELETE");
     for (path, method, operation) in operations {
         let path = path.replace("{id}", "demo").replace("{channel}", "news");
+        let path = path.replace("{node}", "node-1");
         let body = match path.as_str() {
             "/v1/restore" => farm.api("GET", "/v1/backup", Value::Null).await.1,
             _ => json!({ "channel": "weather" }),

@@ -131,6 +131,8 @@ pub async fn adopt_all(run_dir: &RunDir) -> Vec<Orphan> {
     let mut kept: Vec<Orphan> = Vec::new();
     for orphan in orphans {
         match kept.last() {
+            // Another node writes the stream.
+            _ if orphan.work.hello.standby => orphan.end(Unfit::OtherSession),
             Some(last) if last.work.hello.stream == orphan.work.hello.stream => {
                 orphan.end(Unfit::OtherSession);
             }

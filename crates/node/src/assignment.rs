@@ -6,12 +6,13 @@
 //! output ──mark──→ Link out
 //! ```
 //! The worker keeps what the origin does not have: a part is acknowledged when it is published, or when the worker is to end.
-//! Without a Link (an adopted worker whose router did not come) it is told to end at once.
+//! Without a Link (an adopted worker whose router did not come) it is told to end at once. A standby's parts wait before the
+//! [`Gate`] until the router says that the writer before has ended.
 //!
 //! Decisions about the worker are `millrace_lifecycle::Worker`'s; this is its driver. Whole messages that a dead worker
 //! left in its socket are still taken: they are parts its successor need not make again.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use millrace_hls::intake;
 use millrace_lifecycle::{Worker, WorkerInput, WorkerOutput};
@@ -21,7 +22,8 @@ use millrace_types::{
     Because, Decision, DecisionKind, EndReason, Epoch, Mark, Mono, Reason, RefusalReason, StreamId,
 };
 use millrace_wire::{
-    End, Ended, Heartbeat, Message, MessageReader, MessageWriter, OriginLost, Published, Restarting,
+    End, Ended, Heartbeat, Hello, Message, MessageReader, MessageWriter, OriginLost, Published,
+    Restarting, Start,
 };
 use tokio::{
     sync::{
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    gate::Gate,
     host::{Host, StreamStatus},
     output::{Command, Heard, Output},
     stopping::Stopping,
@@ -70,14 +73,18 @@ pub struct Assignment {
     pub stream: StreamId,
     /// Its right to write.
     pub epoch: Epoch,
+    /// What the router asked for.
+    pub hello: Hello,
     /// To and from the router, if it has come.
     pub link: Option<Link>,
     /// Told to end at once.
     pub end: Option<End>,
     /// Started and fed `Start`.
     pub worker: WorkerProcess,
-    /// Where parts go.
+    /// Where parts go,
     pub output: Output,
+    /// once this is open.
+    pub gate: Gate,
     /// What the output says.
     pub heard: mpsc::Receiver<Heard>,
     /// Cancelled when a newer assignment of the stream has come.
@@ -110,6 +117,8 @@ enum Event {
     FromWorker(io::Result<Option<Message>>),
     /// The output has room for what is pending.
     Room,
+    /// The output has taken a standby as its writer, or has a newer one.
+    Claimed(bool),
     FromRouter(io::Result<Option<Message>>),
     Published(Mark),
     OriginLost(SocketAddr),
@@ -130,9 +139,12 @@ enum Ending {
 struct Loop {
     it: Assignment,
     machine: Worker,
-    /// A part or init section that waits for room in the output's queue.
-    pending: Option<Command>,
+    /// Parts and init sections that wait for room in the output's queue: one, or, before the gate, as many as the worker makes
+    /// without an acknowledgement.
+    pending: VecDeque<Command>,
     unpublished: Unpublished,
+    /// A standby that was not needed.
+    is_dropped: bool,
     worker_hears: bool,
     worker_speaks: bool,
     router_heard_at: Mono,
@@ -153,8 +165,9 @@ impl Assignment {
         let mut this = Loop {
             it: self,
             machine,
-            pending: None,
+            pending: VecDeque::new(),
             unpublished: Unpublished::default(),
+            is_dropped: false,
             worker_hears: true,
             worker_speaks: true,
             router_heard_at: now,
@@ -179,6 +192,9 @@ impl Loop {
             if let Some(outcome) = self.obey() {
                 return outcome;
             }
+            if self.is_dropped {
+                return Outcome::Superseded;
+            }
             match self.event(&mut beat).await {
                 Event::Superseded => return Outcome::Superseded,
                 Event::NodeStops => return Outcome::NodeStops,
@@ -189,7 +205,9 @@ impl Loop {
                 }
                 Event::FromWorker(message) => self.worker_said(message),
                 Event::Room => self.pass_on(),
-                Event::FromRouter(message) => self.router_said(message),
+                Event::Claimed(true) => self.promoted(),
+                Event::Claimed(false) => return Outcome::Superseded,
+                Event::FromRouter(message) => self.router_said(message).await,
                 Event::Published(mark) => self.published(mark),
                 Event::OriginLost(intake) => {
                     self.tell_router(&Message::OriginLost(OriginLost { intake }));
@@ -216,6 +234,7 @@ impl Loop {
         let feeding = writer.wants_flush();
         let has_room = writer.pending_bytes() < MAX_PENDING_BYTES && self.unpublished.has_room();
         let may_feed = self.ending == Ending::No && has_room;
+        let is_open = it.gate.is_open();
         let (said, written) = match &mut it.link {
             Some(Link { reader, writer }) => {
                 let telling = writer.wants_flush();
@@ -227,10 +246,11 @@ impl Loop {
             () = it.superseded.cancelled() => Event::Superseded,
             () = it.stopping.said() => Event::NodeStops,
             reason = death_of(child, out_of_memory) => Event::Died(reason),
-            message = reader.next(), if self.worker_speaks && self.pending.is_none() => {
+            message = reader.next(), if self.worker_speaks && (self.pending.is_empty() || !is_open) => {
                 Event::FromWorker(message)
             }
-            _ = it.output.commands.reserve(), if self.pending.is_some() => Event::Room,
+            taken = it.gate.claimed() => Event::Claimed(taken),
+            _ = it.output.commands.reserve(), if is_open && !self.pending.is_empty() => Event::Room,
             message = or_never(said) => Event::FromRouter(message),
             Some(heard) = it.heard.recv() => match heard {
                 Heard::Published(mark) => Event::Published(mark),
@@ -248,11 +268,11 @@ impl Loop {
 
     /// Hands the waiting part to the output.
     fn pass_on(&mut self) {
-        let Some(command) = self.pending.take() else { return };
+        let Some(command) = self.pending.pop_front() else { return };
         match self.it.output.commands.try_send(command) {
-            Ok(()) if self.ending != Ending::No => self.let_go(),
+            Ok(()) if self.ending != Ending::No && self.pending.is_empty() => self.let_go(),
             Ok(()) => {}
-            Err(TrySendError::Full(command)) => self.pending = Some(command),
+            Err(TrySendError::Full(command)) => self.pending.push_front(command),
             Err(TrySendError::Closed(_)) => warn!("output is gone"),
         }
     }
@@ -261,6 +281,19 @@ impl Loop {
     fn let_go(&mut self) {
         let acks = self.unpublished.release().into_iter().map(Message::PartAck);
         acks.for_each(|ack| self.it.worker.writer.push(&ack));
+    }
+
+    /// A standby is the stream's writer from here on, and what it works on may be gone on with by the next daemon.
+    fn promoted(&mut self) {
+        info!("standby publishes");
+        let hello = Hello { standby: false, ..self.it.hello.clone() };
+        self.it.worker.writer.push(&Message::Start(Start {
+            stream: self.it.stream.clone(),
+            epoch: self.it.epoch,
+            ladder: hello.ladder.clone(),
+            resume: Vec::new(),
+            hello: Some(hello),
+        }));
     }
 
     fn published(&mut self, mark: Mark) {
@@ -286,7 +319,7 @@ impl Loop {
                 WorkerOutput::Drain => {
                     if let Ending::Told(end) = self.ending {
                         self.it.worker.writer.push(&Message::End(end));
-                        if self.pending.is_none() {
+                        if self.pending.is_empty() && self.it.gate.is_open() {
                             self.let_go();
                         }
                     }
@@ -308,7 +341,7 @@ impl Loop {
         self.machine.handle(self.it.clock.mono(), input);
     }
 
-    fn router_said(&mut self, message: io::Result<Option<Message>>) {
+    async fn router_said(&mut self, message: io::Result<Option<Message>>) {
         self.router_heard_at = self.it.clock.mono();
         match message {
             Ok(Some(Message::Item(item))) => {
@@ -322,6 +355,13 @@ impl Loop {
                 let (host, stream) = (self.it.host.clone(), self.it.stream.clone());
                 let epoch = self.it.epoch;
                 tokio::spawn(async move { host.change_origin(stream, epoch, change).await });
+            }
+            Ok(Some(Message::Begin(begin))) => {
+                info!(msn = %begin.msn, "standby begins");
+                self.it.worker.writer.push(&Message::Begin(begin));
+            }
+            Ok(Some(Message::Publish)) => {
+                self.it.gate.publish(&self.it.output).await;
             }
             Ok(Some(Message::End(end))) => self.stop(end),
             Ok(Some(_)) => {}
@@ -359,10 +399,10 @@ impl Loop {
     fn take(&mut self, message: Message) {
         let epoch = self.it.epoch;
         match message {
-            Message::Init(init) => self.pending = Some(Command::Init(epoch, init)),
+            Message::Init(init) => self.pending.push_back(Command::Init(epoch, init)),
             Message::Part(part) => {
                 self.unpublished.add(&part);
-                self.pending = Some(Command::Part(epoch, part));
+                self.pending.push_back(Command::Part(epoch, part));
             }
             Message::Ended(ended) => self.last_word = Some(ended.reason),
             Message::Heartbeat(beat) => {
@@ -396,7 +436,7 @@ impl Loop {
             // Nobody reads what the router says.
             self.router_heard_at = now;
         }
-        if self.pending.is_some() {
+        if !self.pending.is_empty() {
             // Nobody reads what the worker says, which waits for that.
             self.input(WorkerInput::Beat);
         }
@@ -421,6 +461,11 @@ impl Loop {
     /// The router is gone: what it sent is flushed and closed short; its successor begins anew.
     fn link_lost(&mut self, why: &str) {
         self.it.link = None;
+        if !self.it.gate.is_open() {
+            info!(why, "standby is not needed");
+            self.is_dropped = true;
+            return;
+        }
         if self.ending == Ending::No {
             info!(why, "link lost: flushing");
             let reason = if why == SILENT { Because::Silent } else { Because::LinkBroke };
@@ -432,8 +477,11 @@ impl Loop {
     /// What a dead worker had sent before it died.
     async fn take_remains(&mut self) {
         let remains = async {
+            if !self.it.gate.settled().await {
+                return;
+            }
             loop {
-                if let Some(command) = self.pending.take() {
+                while let Some(command) = self.pending.pop_front() {
                     let _ = self.it.output.commands.send(command).await;
                 }
                 match self.it.worker.reader.next().await {
@@ -449,7 +497,9 @@ impl Loop {
         let (stream, epoch) = (self.it.stream.clone(), self.it.epoch);
         let reason = match outcome {
             Outcome::WorkerEnded(reason) => reason,
-            Outcome::NodeStops if self.it.stopping.workers_stay() => return self.hand_over().await,
+            Outcome::NodeStops if self.it.stopping.workers_stay() && self.it.gate.is_open() => {
+                return self.hand_over().await;
+            }
             Outcome::Superseded | Outcome::NodeStops => {
                 let stops = matches!(outcome, Outcome::NodeStops);
                 info!(stops, "stream left to another assignment");
@@ -462,7 +512,7 @@ impl Loop {
             }
         };
         let ended = match self.ending {
-            Ending::Told(end) if reason == EndReason::Stopped => {
+            Ending::Told(end) if reason == EndReason::Stopped && self.it.gate.is_open() => {
                 let end = intake::End { epoch, continues: end.continues };
                 let (done, settled) = oneshot::channel();
                 if self.it.output.commands.send(Command::End(end, done)).await.is_ok() {

@@ -1,6 +1,7 @@
 //! What an operator can set: `/etc/millrace/node.toml`, every key optional.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -29,6 +30,8 @@ pub struct Config {
     pub farm_tls: Option<FarmTlsConfig>,
     /// The intake of the origin that everything is pushed to. When not set, each stream's own, as the farm knows it.
     pub origin_intake: Option<SocketAddr>,
+    /// Where the host is, for choices between nodes: `zone`, `rack` and whatever else is of use.
+    pub labels: BTreeMap<String, String>,
     /// Where workers' sockets lie.
     pub run_dir: PathBuf,
     /// Where `millrace-worker` and `millrace-worker-av` are; beside this program when not set.
@@ -64,6 +67,7 @@ impl Default for Config {
             advertise: None,
             farm_tls: None,
             origin_intake: None,
+            labels: BTreeMap::new(),
             run_dir: PathBuf::from("/run/millrace"),
             worker_dir: None,
             worker_user: "millrace-worker".to_owned(),

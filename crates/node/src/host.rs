@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource, cost};
+use millrace_registry::NodeState;
+use millrace_sched::{Capacity, Demand, Ledger, NoRoom, Reservation, Resource, cost};
 use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
 use millrace_wire::ChangeOrigin;
 use serde::Serialize;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,7 @@ enum Question {
         over: bool,
     },
     Streams(oneshot::Sender<Vec<StreamStatus>>),
+    SetState(NodeState),
 }
 
 /// Why a stream may not be made here.
@@ -96,6 +98,9 @@ pub enum Denied {
         /// The one that is here.
         held: Epoch,
     },
+    /// The node was ordered to take no new streams.
+    #[error("the node takes no new streams: it is {}", .0.as_str())]
+    NotReady(NodeState),
     /// The node is going down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -106,6 +111,7 @@ impl Denied {
     pub const fn reason(&self) -> RefusalReason {
         match self {
             Self::NoRoom(_) => RefusalReason::NoCapacity,
+            Self::NotReady(_) => RefusalReason::NodeUnavailable,
             Self::Old { .. } => RefusalReason::Fenced,
             Self::ShuttingDown => RefusalReason::ShuttingDown,
         }
@@ -116,6 +122,7 @@ impl Denied {
 #[derive(Clone, Debug)]
 pub struct Host {
     questions: mpsc::Sender<Question>,
+    promised: watch::Receiver<Capacity>,
 }
 
 impl Host {
@@ -127,11 +134,30 @@ impl Host {
         orphans: Vec<Orphan>,
     ) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
-        let (origins, streams) = (BTreeMap::new(), BTreeMap::new());
-        let mut books = Books { ledger, tls, origins, metrics, streams, orphans: BTreeMap::new() };
+        let (shown, promised) = watch::channel(Capacity::ZERO);
+        let mut books = Books {
+            ledger,
+            tls,
+            state: NodeState::Ready,
+            origins: BTreeMap::new(),
+            metrics,
+            shown,
+            streams: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+        };
         orphans.into_iter().for_each(|orphan| books.wait_for_router(orphan));
         tokio::spawn(books.run(inbox));
-        Self { questions }
+        Self { questions, promised }
+    }
+
+    /// What is promised to streams, and each change of it.
+    pub fn promised(&self) -> watch::Receiver<Capacity> {
+        self.promised.clone()
+    }
+
+    /// From now on new streams are taken, or only those that were made here until now.
+    pub async fn set_state(&self, state: NodeState) {
+        let _ = self.questions.send(Question::SetState(state)).await;
     }
 
     /// Promises capacity and cancels an older assignment of the same stream, which is pushed to the origin at `intake`.
@@ -189,9 +215,11 @@ impl Host {
 struct Books {
     ledger: Ledger,
     tls: Option<Arc<FarmTls>>,
+    state: NodeState,
     /// By intake; streams of one origin share its connections.
     origins: BTreeMap<SocketAddr, OriginClient>,
     metrics: NodeMetrics,
+    shown: watch::Sender<Capacity>,
     streams: BTreeMap<StreamId, Held>,
     /// Workers of the daemon before, until their routers come.
     orphans: BTreeMap<StreamId, Waiting>,
@@ -247,6 +275,7 @@ impl Books {
                     let statuses = self.streams.values().filter_map(|held| held.status.clone());
                     let _ = reply.send(statuses.collect());
                 }
+                Question::SetState(state) => self.state = state,
             }
             self.show();
         }
@@ -267,6 +296,11 @@ impl Books {
             }
             waiting => waiting,
         };
+        // One that was made here until now may come back: nothing live is given up for want of another node.
+        let was_here = waiting.is_some() || self.streams.contains_key(&stream);
+        if self.state != NodeState::Ready && !was_here {
+            return Err(Denied::NotReady(self.state));
+        }
         let mut known = self.streams.remove(&stream);
         if let Some(held) = known.take_if(|held| held.epoch >= epoch && held.reservation.is_some())
         {
@@ -366,6 +400,7 @@ impl Books {
 
     fn show(&self) {
         let (promised, capacity) = (self.ledger.promised(), self.ledger.capacity());
+        self.shown.send_if_modified(|shown| std::mem::replace(shown, promised) != promised);
         let set = |gauge: &millrace_telemetry::prometheus::IntGaugeVec,
                    resource: Resource,
                    amount: u64| {

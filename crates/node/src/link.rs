@@ -2,27 +2,25 @@
 
 use std::{io, time::Duration};
 
-use millrace_hls::StreamOpen;
+use millrace_hls::{Refusal, StreamOpen};
 use millrace_sched::cost;
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{FarmListener, FarmStream, Peer};
-use millrace_types::{Decision, DecisionKind, Mark, RefusalReason};
+use millrace_types::{Decision, DecisionKind, Mark, MediaTime, Msn, PartNo, RefusalReason, Rung};
 use millrace_wire::{Admitted, End, Hello, Message, MessageReader, MessageWriter, Refused, Start};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     adoption::{Orphan, Unfit},
     assignment::{Assignment, Link},
+    gate::{Claim, Gate},
     host::{Granted, Host},
     metrics::NodeMetrics,
     origin_client::OriginClient,
     origins::Origins,
-    output::{Command, Heard, Output},
+    output::{Heard, Output},
     spares::Spares,
     stopping::Stopping,
     worker_process::{WorkerKind, WorkerProcess},
@@ -105,12 +103,18 @@ async fn take(hello: Hello, mut link: Link, desk: Desk) {
             let (rungs, next_seq) = (hello.ladder.rungs.len(), prepared.next_seq);
             info!(worker_pid, rungs, next_seq, after_ms, "stream taken");
             let admitted = decision(DecisionKind::Admitted).worker(worker_pid);
-            let worker = if next_seq.is_some() { "with its own worker" } else { "with a spare" };
+            let worker = match next_seq {
+                Some(_) => "with its own worker",
+                None if hello.standby => "as a standby",
+                None => "with a spare",
+            };
             let safe = resume.len();
             let text =
                 format!("{rungs} rungs, {safe} go on from a mark, {worker}; after {after_ms} ms");
             desk.decisions.record(admitted.saying(text));
-            link.writer.push(&Message::Admitted(Admitted { resume, worker_pid, next_seq }));
+            let standby = hello.standby;
+            let admitted = Admitted { resume, worker_pid, next_seq, standby };
+            link.writer.push(&Message::Admitted(admitted));
             prepared.assignment(Some(link), None).run().await;
         }
         Err(No { reason, text }) => {
@@ -134,6 +138,7 @@ async fn refuse(link: &mut Link, reason: RefusalReason, text: String) -> io::Res
 struct Prepared {
     worker: WorkerProcess,
     output: Output,
+    gate: Gate,
     superseded: CancellationToken,
     heard: mpsc::Receiver<Heard>,
     hello: Hello,
@@ -145,12 +150,14 @@ struct Prepared {
 impl Prepared {
     fn assignment(self, link: Option<Link>, end: Option<End>) -> Assignment {
         Assignment {
-            stream: self.hello.stream,
+            stream: self.hello.stream.clone(),
             epoch: self.hello.epoch,
+            hello: self.hello,
             link,
             end,
             worker: self.worker,
             output: self.output,
+            gate: self.gate,
             heard: self.heard,
             superseded: self.superseded,
             stopping: self.desk.stopping,
@@ -174,9 +181,11 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
     let Granted { output, origin, superseded, orphan } = granted;
     match staff(hello, &output, &origin, orphan, desk).await {
         Ok((staff, marks)) => {
-            let Staff { worker, heard, next_seq } = staff;
+            let Staff { worker, gate, heard, next_seq } = staff;
             let (hello, desk) = (hello.clone(), desk.clone());
-            Ok((Prepared { worker, output, superseded, heard, hello, next_seq, desk }, marks))
+            let prepared =
+                Prepared { worker, output, gate, superseded, heard, hello, next_seq, desk };
+            Ok((prepared, marks))
         }
         Err(no) => {
             desk.host.left(hello.stream.clone(), hello.epoch, None, false).await;
@@ -188,6 +197,7 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
 /// Who makes a stream.
 struct Staff {
     worker: WorkerProcess,
+    gate: Gate,
     heard: mpsc::Receiver<Heard>,
     next_seq: Option<u64>,
 }
@@ -204,6 +214,9 @@ async fn staff(
         true => WorkerKind::Transcode,
         false => WorkerKind::Passthrough,
     };
+    if hello.standby {
+        not_adopted(orphan.take(), Unfit::OtherSession, desk);
+    }
     if let Some(unfit) = orphan.as_mut().and_then(|orphan| orphan.fits(hello).err()) {
         not_adopted(orphan.take(), unfit, desk);
     }
@@ -213,8 +226,8 @@ async fn staff(
             false => spare(kind, desk).await,
         }
     };
-    let (claimed, spare) = tokio::join!(claim(hello, output, origin), spare);
-    let (resume, heard) = match claimed {
+    let (claimed, spare) = tokio::join!(settle(hello, output, origin), spare);
+    let (gate, resume, heard) = match claimed {
         Ok(claimed) => claimed,
         Err(no) => {
             not_adopted(orphan, Unfit::OtherSession, desk);
@@ -246,15 +259,23 @@ async fn staff(
         resume: resume.clone(),
         hello: Some(hello.clone()),
     }));
-    Ok((Staff { worker, heard, next_seq }, resume))
+    Ok((Staff { worker, gate, heard, next_seq }, resume))
 }
 
-/// Fences older writers; what is safe, and where to hear of what follows.
-async fn claim(
+/// The way to the output: a writer claims it at once, a standby once it is told to.
+async fn settle(
     hello: &Hello,
     output: &Output,
     origin: &OriginClient,
-) -> Result<(Vec<Mark>, mpsc::Receiver<Heard>), No> {
+) -> Result<(Gate, Vec<Mark>, mpsc::Receiver<Heard>), No> {
+    let (claim, heard) = claim_of(hello, origin);
+    match hello.standby {
+        true => Ok((Gate::Closed(claim), nothing_to_make(hello), heard)),
+        false => Ok((Gate::Open, claimed(claim, output).await?, heard)),
+    }
+}
+
+fn claim_of(hello: &Hello, origin: &OriginClient) -> (Claim, mpsc::Receiver<Heard>) {
     let open = StreamOpen {
         epoch: hello.epoch,
         rungs: hello.ladder.rungs.iter().map(|rung| rung.id.clone()).collect(),
@@ -263,15 +284,27 @@ async fn claim(
         restores: Vec::new(),
     };
     let (heard_by, heard) = mpsc::channel(HEARD);
-    let (reply, claimed) = oneshot::channel();
-    let origin = Box::new(origin.clone());
-    let claim = Command::Claim { open, origin, heard: heard_by, reply };
-    output.commands.send(claim).await.map_err(|_| internal("output is gone"))?;
-    match claimed.await {
-        Ok(Ok(resume)) => Ok((resume, heard)),
-        Ok(Err(refusal)) => Err(No { reason: RefusalReason::Fenced, text: refusal.to_string() }),
-        Err(_) => Err(internal("output is gone")),
-    }
+    (Claim { open, origin: origin.clone(), heard: heard_by }, heard)
+}
+
+/// Fences older writers, and says what is safe.
+async fn claimed(claim: Claim, output: &Output) -> Result<Vec<Mark>, No> {
+    let gone = || internal("output is gone");
+    let claimed = claim.make(output).await.ok_or_else(gone)?;
+    let fenced = |refusal: Refusal| No { reason: RefusalReason::Fenced, text: refusal.to_string() };
+    claimed.await.map_err(|_| gone())?.map_err(fenced)
+}
+
+/// The marks of a worker that is told later where to begin: everything is made already.
+fn nothing_to_make(hello: &Hello) -> Vec<Mark> {
+    let all = |rung: &Rung| Mark {
+        rung: rung.id.clone(),
+        msn: Msn(u64::MAX),
+        part: PartNo(u32::MAX),
+        end: MediaTime(0),
+        closed: true,
+    };
+    hello.ladder.rungs.iter().map(all).collect()
 }
 
 async fn spare(kind: WorkerKind, desk: &Desk) -> Option<WorkerProcess> {
@@ -299,14 +332,16 @@ pub async fn without_router(hello: Hello, desk: Desk) {
     let Some(intake) = desk.origins.intake_of(&hello) else { return };
     let Some(granted) = desk.host.abandoned(hello.stream.clone(), intake).await else { return };
     let Granted { output, origin, superseded, orphan: Some(orphan) } = granted else { return };
-    match claim(&hello, &output, &origin).await {
-        Ok((_, heard)) => {
+    let (claim, heard) = claim_of(&hello, &origin);
+    match claimed(claim, &output).await {
+        Ok(_) => {
             desk.metrics.adoptions.with_label_values(&["abandoned"]).inc();
             let Orphan { worker, work } = orphan;
             let end = work.ended.unwrap_or(End { continues: true });
             let desk = desk.clone();
+            let (gate, next_seq) = (Gate::Open, None);
             let prepared =
-                Prepared { worker, output, superseded, heard, hello, next_seq: None, desk };
+                Prepared { worker, output, gate, superseded, heard, hello, next_seq, desk };
             prepared.assignment(None, Some(end)).run().await;
         }
         Err(no) => {

@@ -8,13 +8,16 @@ use std::{
     time::Duration,
 };
 
-use millrace_registry::{Kept, NodeRecord, NodeState, Registry};
+use millrace_registry::{NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
-use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_at, version_line};
+use millrace_telemetry::{
+    Clock, DecisionLog, Metrics, Readiness, SystemClock, reached_at, version_line,
+};
 use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
 };
+use millrace_types::Wall;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -26,6 +29,7 @@ use crate::{
     link::{self, Desk},
     metrics::NodeMetrics,
     origins::Origins,
+    registration::Registration,
     run_dir::RunDir,
     spares::{Spares, WorkerPlan},
     stopping::Stopping,
@@ -89,7 +93,7 @@ pub struct Node {
     stopping: Stopping,
     connections: TaskTracker,
     readiness: Readiness,
-    kept: Kept<NodeRecord>,
+    registration: Registration,
     tls: Option<Arc<FarmTls>>,
 }
 
@@ -105,7 +109,7 @@ impl Node {
     /// Takes no more streams and lets go of those it has: their routers place them on other nodes.
     pub async fn stop(self) {
         self.readiness.set(false);
-        self.kept.withdraw().await;
+        self.registration.withdraw().await;
         self.stopping.end();
         all_gone(&self.connections).await;
     }
@@ -116,7 +120,7 @@ impl Node {
         self.readiness.set(false);
         self.stopping.hand_over();
         all_gone(&self.connections).await;
-        self.kept.leave();
+        self.registration.leave().await;
     }
 }
 
@@ -161,7 +165,7 @@ pub async fn start(
     let origins = Origins { only: config.origin_intake, registry: registry.clone() };
     let connections = TaskTracker::new();
     let desk = Desk {
-        host,
+        host: host.clone(),
         origins,
         spares,
         metrics: node_metrics,
@@ -177,10 +181,11 @@ pub async fn start(
         |tls| Gate { tls, roles: &[Role::Router], listener: "link", plain_from_here: false };
     let link_listener = FarmListener::new(link_listener, tls.clone().map(routers));
     tokio::spawn(link::serve(link_listener, desk));
-    let kept = registry.keep(&record(&config, addresses, capacity));
+    let record = record(&config, addresses, capacity, SystemClock::new().wall());
     readiness.set(true);
+    let registration = Registration::start(record, registry, host, readiness.clone());
     info!(link = %addresses.link, ?capacity, "node ready");
-    Ok(Node { addresses, stopping, connections, readiness, kept, tls })
+    Ok(Node { addresses, stopping, connections, readiness, registration, tls })
 }
 
 /// By what the farm knows this node; without it Link stays on this host.
@@ -259,7 +264,7 @@ async fn measured(config: &Config, plan: &WorkerPlan) -> Capacity {
     }
 }
 
-fn record(config: &Config, addresses: Addresses, capacity: Capacity) -> NodeRecord {
+fn record(config: &Config, addresses: Addresses, capacity: Capacity, started: Wall) -> NodeRecord {
     NodeRecord {
         node: config.name.clone(),
         link: reached_at(addresses.link, config.advertise),
@@ -269,6 +274,9 @@ fn record(config: &Config, addresses: Addresses, capacity: Capacity) -> NodeReco
         encode_pixels_per_second: capacity.encode_pixels_per_second,
         workers: capacity.workers,
         memory_bytes: capacity.memory_bytes,
+        allocated: Default::default(),
+        labels: config.labels.clone(),
+        started,
         version: version_line().to_owned(),
     }
 }

@@ -1,4 +1,5 @@
-//! What the farm remembers: typed JSON records under `/millrace/v1/…`, of nodes, routers, origins, streams and channels.
+//! What the farm remembers: typed JSON records under `/millrace/v1/…`, of nodes and orders to them, routers, origins, streams and
+//! channels.
 //!
 //! [`Registry`] is a handle; clones share it. Reading is reading the local view, which never waits; writing goes to the
 //! store. The store is etcd, or lives and dies with its process, as
@@ -18,8 +19,8 @@ mod view;
 
 pub use kept::Kept;
 pub use record::{
-    ChannelRecord, EndingKey, NodeRecord, NodeState, OriginRecord, Priority, Record, RouterRecord,
-    StreamRecord,
+    Allocated, ChannelRecord, EndingKey, NodeRecord, NodeState, Order, OrderRecord, OriginRecord,
+    Priority, Record, RouterRecord, StreamRecord,
 };
 pub use registry::{Changes, Follower, Registry, RegistryError};
 pub use settings::{RegistryConfig, SettingsError};

@@ -1,6 +1,6 @@
 //! The records, one type per key prefix.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use millrace_types::{ChannelId, Epoch, Ladder, NodeId, StreamId, Wall};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -28,6 +28,18 @@ pub enum NodeState {
     Quarantined,
 }
 
+impl NodeState {
+    /// As in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Cordoned => "cordoned",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// A host that runs workers; amounts in the units of `millrace_sched::Capacity`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeRecord {
@@ -47,8 +59,66 @@ pub struct NodeRecord {
     pub workers: u64,
     /// Memory for workers, bytes.
     pub memory_bytes: u64,
+    /// What is reserved of it.
+    #[serde(default)]
+    pub allocated: Allocated,
+    /// Where it is, for choices between nodes: `zone`, `rack` and whatever its operator says.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it started: an order may be for this run of it only.
+    #[serde(default)]
+    pub started: Wall,
     /// The build it runs.
     pub version: String,
+}
+
+/// What a node has reserved for its streams, in the units of [`NodeRecord`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Allocated {
+    /// Pixels per second.
+    pub decode_pixels_per_second: u64,
+    /// Pixels per second.
+    pub encode_pixels_per_second: u64,
+    /// Worker processes.
+    pub workers: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+}
+
+/// What an operator wants of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// No new streams, and those it has go elsewhere.
+    Drain,
+    /// No new streams.
+    Cordon,
+}
+
+/// An operator's order to a node; deleted when it holds no longer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRecord {
+    /// Which node.
+    pub node: NodeId,
+    /// What it is to do.
+    pub order: Order,
+    /// When it was given.
+    pub since: Wall,
+    /// Given to that run of the node only ([`NodeRecord::started`]): when it starts again, the order is void.
+    #[serde(default)]
+    pub only_run: Option<Wall>,
+}
+
+impl OrderRecord {
+    /// The state that the order puts a node in which started at `started`.
+    pub fn state(&self, started: Wall) -> NodeState {
+        match self.order {
+            _ if self.only_run.is_some_and(|run| run != started) => NodeState::Ready,
+            Order::Drain => NodeState::Draining,
+            Order::Cordon => NodeState::Cordoned,
+        }
+    }
 }
 
 /// A program that takes publishers.
@@ -169,6 +239,7 @@ record!(RouterRecord, "routers", router);
 record!(OriginRecord, "origins", origin);
 record!(StreamRecord, "streams", stream);
 record!(ChannelRecord, "channels", channel);
+record!(OrderRecord, "orders", node);
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ mod config;
 mod feed;
 pub mod ingest;
 mod metrics;
+mod moves;
 mod origin_fence;
 mod placement;
 mod published;

@@ -20,6 +20,8 @@ pub struct RouterMetrics {
     pub losses: IntCounterVec,
     /// Streams given to another origin in place of a lost one.
     pub origin_changes: IntCounter,
+    /// Attempts to move a stream to another node, by result.
+    pub moves: IntCounterVec,
     /// Sessions in which input had to be dropped before it was published.
     pub lossy: IntCounter,
 }
@@ -56,6 +58,11 @@ impl RouterMetrics {
             origin_changes: counter(
                 "millrace_router_origin_changes_total",
                 "Streams given to another origin in place of a lost one.",
+            ),
+            moves: counters(
+                "millrace_router_moves_total",
+                "Attempts to move a stream to another node.",
+                "result",
             ),
             lossy: counter(
                 "millrace_router_lossy_sessions_total",

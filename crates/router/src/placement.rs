@@ -1,4 +1,5 @@
-//! Asks nodes, best first, until one takes the stream. The node's own admission is the last word.
+//! Asks nodes, best first, until one takes the stream. The node's own admission is the last word; what was held of each node
+//! is kept, for who asks why.
 //!
 //! Each node is asked under an epoch of its own: one that answers too late, or long after it was given up, writes under an
 //! epoch that its successor's fence is above.
@@ -7,7 +8,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use millrace_lifecycle::Breakers;
 use millrace_registry::{NodeRecord, NodeState, Registry};
-use millrace_sched::{Candidate, Capacity, Unfit, cost, place};
+use millrace_sched::{Candidate, Capacity, Constraints, Demand, Standing, cost, place};
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{Expected, FarmReader, FarmTls, FarmWriter, Role, connect};
 use millrace_types::{
@@ -45,6 +46,9 @@ pub struct Link {
     pub chosen: Chosen,
 }
 
+/// A node, why it does not take the stream, and the same for people.
+type Refusal = (NodeId, RefusalReason, String);
+
 /// Why one node has the stream and the others have not.
 #[derive(Clone, Debug)]
 pub struct Chosen {
@@ -65,6 +69,14 @@ pub struct Unplaced {
     pub epoch: Epoch,
     /// Each node's reason.
     pub others: Vec<Alternative>,
+}
+
+impl Unplaced {
+    /// The task that asked is lost.
+    pub fn by_bug(error: &tokio::task::JoinError) -> Self {
+        let (reason, text) = (RefusalReason::Internal, error.to_string());
+        Self { reason, text, epoch: Epoch::default(), others: Vec::new() }
+    }
 }
 
 /// Where a stream was made before.
@@ -123,14 +135,29 @@ impl Fleet {
     ///
     /// # Errors
     /// [`Unplaced`] when every node refused or could not be reached.
-    pub async fn place(&self, mut hello: Hello, last: Option<Last>) -> Result<Link, Unplaced> {
+    pub async fn place(
+        &self,
+        mut hello: Hello,
+        last: Option<Last>,
+        constraints: Constraints,
+    ) -> Result<Link, Unplaced> {
         let nodes = self.registry.list::<NodeRecord>();
         let demand = cost(hello.source_pixels_per_second, &hello.ladder);
-        let candidates: Vec<_> = nodes.iter().map(candidate).collect();
-        let (mut order, unfit) = place(&candidates, &demand);
         let last_node = last.as_ref().map(|last| &last.node);
-        order.sort_by_key(|node| self.rank(node, last_node));
-        let mut refusals: Vec<_> = unfit.into_iter().map(refusal).collect();
+        // Without the registry what it last said of free capacity is old: who has the capacity is asked.
+        let is_current = self.registry.is_reachable();
+        let candidates: Vec<_> = nodes
+            .iter()
+            .map(|node| candidate(node, &demand, last_node == Some(&node.node), is_current))
+            .collect();
+        let placement = place(&candidates, &demand, &constraints);
+        let mut ranked = placement.order;
+        ranked.sort_by_key(|ranked| (ranked.standing, self.rank(&ranked.node, last_node)));
+        let order: Vec<NodeId> = ranked.into_iter().map(|ranked| ranked.node).collect();
+        let unfit = placement.unfit.into_iter();
+        let (mut refusals, closed): (Vec<Refusal>, Vec<Refusal>) = unfit
+            .map(|(node, unfit)| (node, unfit.reason(), unfit.to_string()))
+            .partition(|(_, reason, _)| *reason == RefusalReason::NoCapacity);
         let mut left = order.len();
         for (at, node) in order.iter().enumerate() {
             left -= 1;
@@ -143,7 +170,7 @@ impl Fleet {
             match answer {
                 Ok(mut link) => {
                     link.chosen.reason = self.why(node, last_node, at > 0);
-                    link.chosen.others = others(&refusals, &order[at + 1..]);
+                    link.chosen.others = others(&refusals, &closed, &order[at + 1..]);
                     return Ok(link);
                 }
                 Err((reason, text)) => {
@@ -161,7 +188,7 @@ impl Fleet {
                 hello.epoch = hello.epoch.next_placement();
             }
         }
-        Err(unplaced(&refusals, hello.epoch))
+        Err(unplaced(&refusals, &closed, hello.epoch))
     }
 
     async fn ask_within(
@@ -226,19 +253,33 @@ const fn limit(others_left: bool) -> Duration {
     if others_left { NEXT_ANSWER_TIMEOUT } else { ANSWER_TIMEOUT }
 }
 
-/// The node's books are its own, so the registry's total stands for what is free; the node refuses what it lacks.
-fn candidate(record: &NodeRecord) -> Candidate {
+/// What the node said last of itself. What this stream holds there counts as free for it: it is a moment old, or about to go.
+fn candidate(record: &NodeRecord, demand: &Demand, was_here: bool, is_current: bool) -> Candidate {
     let capacity = Capacity {
         decode_pixels_per_second: record.decode_pixels_per_second,
         encode_pixels_per_second: record.encode_pixels_per_second,
         workers: record.workers,
         memory_bytes: record.memory_bytes,
     };
-    let ready = record.state == NodeState::Ready;
-    Candidate { node: record.node.clone(), ready, capacity, free: capacity }
+    let allocated = Capacity {
+        decode_pixels_per_second: record.allocated.decode_pixels_per_second,
+        encode_pixels_per_second: record.allocated.encode_pixels_per_second,
+        workers: record.allocated.workers,
+        memory_bytes: record.allocated.memory_bytes,
+    };
+    let others = if was_here { allocated.minus(demand) } else { allocated };
+    let free = if is_current { capacity.minus(&others) } else { capacity };
+    let standing = match record.state {
+        NodeState::Ready => Standing::Open,
+        NodeState::Cordoned if was_here => Standing::Open,
+        NodeState::Draining if was_here => Standing::LastResort,
+        NodeState::Draining | NodeState::Cordoned | NodeState::Quarantined => Standing::Closed,
+    };
+    Candidate { node: record.node.clone(), standing, capacity, free, labels: record.labels.clone() }
 }
 
-fn unplaced(refusals: &[(NodeId, RefusalReason, String)], epoch: Epoch) -> Unplaced {
+/// Nodes that take no new work decide nothing about the reason while there are others.
+fn unplaced(refusals: &[Refusal], closed: &[Refusal], epoch: Epoch) -> Unplaced {
     let full = |(_, reason, _): &&_| *reason == RefusalReason::NoCapacity;
     let fenced = refusals.iter().any(|(_, reason, _)| *reason == RefusalReason::Fenced);
     let reason = match refusals.iter().find(|refusal| !full(refusal)) {
@@ -247,25 +288,21 @@ fn unplaced(refusals: &[(NodeId, RefusalReason, String)], epoch: Epoch) -> Unpla
         Some((_, reason, _)) => *reason,
         None => RefusalReason::NoCapacity,
     };
-    let each = refusals.iter().map(|(node, reason, text)| {
+    let each = refusals.iter().chain(closed).map(|(node, reason, text)| {
         format!("{node}: {}{}{text}", reason.as_str(), if text.is_empty() { "" } else { ": " })
     });
-    let text = each.collect::<Vec<_>>().join("; ");
-    Unplaced { reason, text, epoch, others: others(refusals, &[]) }
-}
-
-/// A node that cannot take the stream, with what it lacks.
-fn refusal(unfit: Unfit) -> (NodeId, RefusalReason, String) {
-    let text = unfit.resource.filter(|_| unfit.reason == RefusalReason::NoCapacity);
-    let text = text.map(|resource| format!("not enough {}", resource.as_str()));
-    (unfit.node, unfit.reason, text.unwrap_or_default())
+    let text = match refusals.is_empty() && closed.is_empty() {
+        true => "no node is known".to_owned(),
+        false => each.collect::<Vec<_>>().join("; "),
+    };
+    Unplaced { reason, text, epoch, others: others(refusals, closed, &[]) }
 }
 
 /// The nodes that have not got the stream: those that refused, and those that were still to be asked.
-fn others(refusals: &[(NodeId, RefusalReason, String)], unasked: &[NodeId]) -> Vec<Alternative> {
-    let refused = refusals
-        .iter()
-        .map(|(node, reason, text)| Alternative::new(node.clone(), *reason, text.clone()));
+fn others(refusals: &[Refusal], closed: &[Refusal], unasked: &[NodeId]) -> Vec<Alternative> {
+    let refused = refusals.iter().chain(closed);
+    let refused =
+        refused.map(|(node, reason, text)| Alternative::new(node.clone(), *reason, text.clone()));
     let unasked = unasked.iter().map(|node| Alternative::new(node.clone(), Because::NotAsked, ""));
     refused.chain(unasked).collect()
 }
@@ -311,11 +348,52 @@ mod tests {
         let full = refusal("a", RefusalReason::NoCapacity);
         let draining = refusal("b", RefusalReason::NodeUnavailable);
         let fenced = refusal("c", RefusalReason::Fenced);
-        let reason = |refusals: &[_]| unplaced(refusals, epoch).reason;
+        let reason = |refusals: &[_]| unplaced(refusals, &[], epoch).reason;
+        let aside = [refusal("d", RefusalReason::NodeUnavailable)];
+        let full_or_closed = unplaced(std::slice::from_ref(&full), &aside, epoch);
+        assert_eq!(full_or_closed.reason, RefusalReason::NoCapacity);
+        assert_eq!(full_or_closed.text, "a: no_capacity; d: node_unavailable");
+        assert_eq!(unplaced(&[], &aside, epoch).reason, RefusalReason::NodeUnavailable);
         assert_eq!(reason(std::slice::from_ref(&full)), RefusalReason::NoCapacity);
         assert_eq!(reason(&[full, draining.clone()]), RefusalReason::NodeUnavailable);
         assert_eq!(reason(&[draining, fenced]), RefusalReason::Fenced);
         assert_eq!(reason(&[]), RefusalReason::NodeUnavailable);
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_free_but_for_the_stream_that_holds_it_and_old_news_count_for_nothing()
+     {
+        let mut record = NodeRecord {
+            node: "a".parse().unwrap(),
+            link: ([127, 0, 0, 1], 1).into(),
+            admin: ([127, 0, 0, 1], 2).into(),
+            state: NodeState::Ready,
+            decode_pixels_per_second: 100,
+            encode_pixels_per_second: 100,
+            workers: 2,
+            memory_bytes: 100,
+            allocated: Default::default(),
+            labels: Default::default(),
+            started: Default::default(),
+            version: String::new(),
+        };
+        (record.allocated.workers, record.allocated.memory_bytes) = (2, 60);
+        let demand = Capacity { workers: 1, memory_bytes: 30, ..Capacity::ZERO };
+        let free = |was_here, is_current| {
+            let free = candidate(&record, &demand, was_here, is_current).free;
+            (free.workers, free.memory_bytes)
+        };
+        assert_eq!(free(false, true), (0, 40));
+        assert_eq!(free(true, true), (1, 70));
+        assert_eq!(free(false, false), (2, 100));
+        let standing = |state, was_here| {
+            let record = NodeRecord { state, ..record.clone() };
+            candidate(&record, &demand, was_here, true).standing
+        };
+        assert_eq!(standing(NodeState::Draining, true), Standing::LastResort);
+        assert_eq!(standing(NodeState::Cordoned, true), Standing::Open);
+        assert_eq!(standing(NodeState::Draining, false), Standing::Closed);
+        assert_eq!(standing(NodeState::Quarantined, true), Standing::Closed);
     }
 
     fn fleet() -> Fleet {
@@ -334,6 +412,9 @@ mod tests {
             encode_pixels_per_second: 1 << 40,
             workers: 8,
             memory_bytes: 1 << 40,
+            allocated: Default::default(),
+            labels: Default::default(),
+            started: Default::default(),
             version: "test".to_owned(),
         }
     }
@@ -365,6 +446,7 @@ mod tests {
             source_pixels_per_second: 0,
             origin_intake: None,
             replay_from: None,
+            standby: false,
         }
     }
 
@@ -379,7 +461,8 @@ mod tests {
         fleet.registry.put(&node("b", others)).await.unwrap();
         let other = tokio::spawn(refuse_at(others));
         let since = std::time::Instant::now();
-        let unplaced = fleet.place(hello(), Some(last("a"))).await.unwrap_err();
+        let unplaced =
+            fleet.place(hello(), Some(last("a")), Constraints::default()).await.unwrap_err();
         let waited = since.elapsed().as_millis();
         assert!((280..600).contains(&waited), "{waited} ms");
         other.await.unwrap();
@@ -398,7 +481,8 @@ mod tests {
             fleet.registry.put(&node("a", address)).await.unwrap();
             refuse_at(address).await;
         };
-        let (unplaced, ()) = tokio::join!(fleet.place(hello(), Some(last("a"))), back);
+        let (unplaced, ()) =
+            tokio::join!(fleet.place(hello(), Some(last("a")), Constraints::default()), back);
         let text = unplaced.unwrap_err().text;
         assert!(text.contains("a: no_capacity"), "{text}");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, RungId};
+use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, Msn, RungId};
 
 /// A rung this far behind the furthest one no longer holds input back, ticks of 90 kHz.
 const MAX_LAG: i64 = 3 * MEDIA_TIMESCALE as i64;
@@ -49,6 +49,12 @@ impl PublishedMarks {
         Some(marks)
     }
 
+    /// Whether every rung is published up to the segment `msn`, of which nothing needs to be there.
+    pub fn reaches(&self, ladder: &Ladder, msn: Msn) -> bool {
+        let reached = |mark: &Mark| mark.msn >= msn || mark.closed && mark.msn.next() == msn;
+        ladder.rungs.iter().all(|rung| self.0.get(&rung.id).is_some_and(reached))
+    }
+
     /// The marks a successor resumes from: `None`, and so from the oldest input, as long as a rung has none.
     pub fn resume_by(&self, ladder: &Ladder) -> Option<Vec<Mark>> {
         ladder.rungs.iter().map(|rung| self.0.get(&rung.id).cloned()).collect()
@@ -57,7 +63,7 @@ impl PublishedMarks {
 
 #[cfg(test)]
 mod tests {
-    use millrace_types::{MediaTime, Msn, PartNo, Rung, RungKind};
+    use millrace_types::{MediaTime, PartNo, Rung, RungKind};
 
     use super::*;
 
@@ -69,6 +75,18 @@ mod tests {
     fn ladder(rungs: &[&str]) -> Ladder {
         let rung = |id: &&str| Rung { id: id.parse().unwrap(), kind: RungKind::Source };
         Ladder { rungs: rungs.iter().map(rung).collect() }
+    }
+
+    #[test]
+    fn a_segment_is_reached_once_every_rung_has_closed_the_one_before() {
+        let (ladder, mut marks) = (ladder(&["a", "b"]), PublishedMarks::default());
+        let closed = |rung: &str, part| Mark { closed: true, ..mark(rung, part, 0) };
+        marks.note(closed("a", 6));
+        assert!(!marks.reaches(&ladder, Msn(2)), "b has nothing");
+        marks.note(mark("b", 5, 0));
+        assert!(!marks.reaches(&ladder, Msn(2)), "b is open");
+        marks.note(closed("b", 6));
+        assert!(marks.reaches(&ladder, Msn(2)) && !marks.reaches(&ladder, Msn(3)));
     }
 
     #[test]

@@ -146,6 +146,10 @@ pub struct StreamReport {
     pub epoch: String,
     /// Since when the session is, RFC 3339.
     pub session_since: String,
+    /// Whether it is on its way to another node.
+    pub moving: bool,
+    /// Why it could not be moved, when it last should be; `None` once it was, or never had to.
+    pub stays: Option<String>,
     /// Workers lost so far.
     pub restarts: u64,
     /// The ladder and how far it is published.
@@ -168,6 +172,8 @@ impl StreamReport {
             worker_pid: None,
             epoch: String::new(),
             session_since: since.to_string(),
+            moving: false,
+            stays: None,
             restarts: 0,
             rungs: Vec::new(),
             health: HealthReport::default(),

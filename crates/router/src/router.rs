@@ -13,6 +13,7 @@ use crate::{
     Config, admin,
     ingest::{IngestConfig, IngestServer, Limits},
     metrics::RouterMetrics,
+    moves,
     origin_fence::OriginFence,
     placement::Fleet,
     session::SessionContext,
@@ -135,9 +136,11 @@ pub async fn start(
     let addresses = Addresses { rtmp, rtmps, admin };
     let decisions = DecisionLog::new(config.name.clone());
     let sessions = sessions(&config, &registry, &metrics, &decisions, farm_tls.clone());
+    let stop = CancellationToken::new();
+    tokio::spawn(moves::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
-    let (stop, readiness) = (CancellationToken::new(), Readiness::default());
+    let readiness = Readiness::default();
     let serve =
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();

@@ -9,6 +9,8 @@
 
 mod driver;
 mod link_side;
+mod link_state;
+mod moving;
 mod origin_side;
 mod publisher_side;
 mod record;
@@ -24,9 +26,12 @@ use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
 use tokio::{sync::watch, task::JoinHandle};
 
-use self::origin_side::OriginSide;
+use self::{
+    link_state::LinkState,
+    moving::{CutWatch, Moving},
+    origin_side::OriginSide,
+};
 use crate::{
-    feed::Feed,
     ingest::Publication,
     metrics::RouterMetrics,
     origin_fence::OriginFence,
@@ -47,6 +52,8 @@ pub enum Command {
     },
     /// The publisher is turned away: its key was revoked, or the router is going down.
     Refuse(RefusalReason),
+    /// The stream is to leave its node, if another takes it.
+    MoveAway,
 }
 
 /// What every session works with.
@@ -97,6 +104,10 @@ pub struct Session {
     recording: Option<JoinHandle<()>>,
     link: Option<LinkState>,
     last: Option<Last>,
+    moving: Option<Moving>,
+    /// Why it was not moved, when it last should be.
+    stays: Option<String>,
+    cut_watch: CutWatch,
     /// No node takes the stream, and that has been said.
     is_unplaced: bool,
     published: PublishedMarks,
@@ -138,17 +149,6 @@ impl Tracks {
     }
 }
 
-/// A node that makes the stream.
-struct LinkState {
-    link: Link,
-    feed: Feed,
-    heard_at: Mono,
-    sent_seq: u64,
-    end_pushed: bool,
-    /// Something of it was published.
-    progressed: bool,
-}
-
 impl Session {
     /// A session that is not claimed yet; it waits for its first publisher.
     pub fn new(
@@ -178,6 +178,9 @@ impl Session {
             recording: None,
             link: None,
             last: None,
+            moving: None,
+            stays: None,
+            cut_watch: CutWatch::default(),
             is_unplaced: false,
             published: PublishedMarks::default(),
             restarts: 0,

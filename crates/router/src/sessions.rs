@@ -1,11 +1,15 @@
 //! Every session of this router. One task owns them; ingest asks it whether a publisher may come in, operators what there is.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use millrace_lifecycle::{Takeover, Takeovers};
+use millrace_lifecycle::{Leaver, Takeover, Takeovers};
 use millrace_registry::ChannelRecord;
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
-use millrace_types::{ChannelId, Decision, DecisionKind, RefusalReason, StreamId, Wall};
+use millrace_types::{ChannelId, Decision, DecisionKind, NodeId, RefusalReason, StreamId, Wall};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -40,6 +44,8 @@ enum Question {
         reply: oneshot::Sender<Result<Granted, Refusal>>,
     },
     Reports(oneshot::Sender<Vec<StreamReport>>),
+    MadeOn(BTreeSet<NodeId>, oneshot::Sender<Vec<Leaver>>),
+    MoveAway(StreamId),
     SetReplayBytes(usize),
     Stop(oneshot::Sender<()>),
 }
@@ -67,6 +73,17 @@ impl Sessions {
     /// Every stream's report.
     pub async fn reports(&self) -> Vec<StreamReport> {
         self.ask(Question::Reports).await.unwrap_or_default()
+    }
+
+    /// The streams that these nodes make for this router, by name.
+    pub async fn made_on(&self, nodes: BTreeSet<NodeId>) -> Vec<Leaver> {
+        self.ask(|reply| Question::MadeOn(nodes, reply)).await.unwrap_or_default()
+    }
+
+    /// Tells a stream's session to leave its node, if another takes it.
+    pub async fn move_away(&self, stream: StreamId) {
+        // Without the task there is no session either.
+        let _ = self.questions.send(Question::MoveAway(stream)).await;
     }
 
     /// Tells every publisher to connect again.
@@ -209,6 +226,20 @@ impl Task {
             Question::Reports(reply) => {
                 let reports = self.sessions.values().map(|held| held.report.borrow().clone());
                 let _ = reply.send(reports.collect());
+            }
+            Question::MadeOn(nodes, reply) => {
+                let leaver = |(stream, held): (&StreamId, &Handle)| {
+                    let report = held.report.borrow();
+                    let is_there = report.node.as_ref().is_some_and(|node| nodes.contains(node));
+                    is_there.then(|| Leaver { stream: stream.clone(), moving: report.moving })
+                };
+                let _ = reply.send(self.sessions.iter().filter_map(leaver).collect());
+            }
+            Question::MoveAway(stream) => {
+                if let Some(held) = self.sessions.get(&stream) {
+                    // Full: it is told again.
+                    let _ = held.commands.try_send(Command::MoveAway);
+                }
             }
             Question::SetReplayBytes(bytes) => self.context.replay_bytes = bytes,
             Question::Stop(reply) => {

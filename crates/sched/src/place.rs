@@ -1,54 +1,164 @@
-//! Where a stream goes: feasible nodes, best first, and for every other one why not. The node's own admission is the last word.
+//! Where a stream goes: feasible → rank → ask. Here the first two: feasible nodes, best first, and for every other one why not.
+//! The asking is the router's, and the node's own admission the last word.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use millrace_types::{NodeId, RefusalReason};
 
 use crate::{Capacity, Demand, Resource};
+
+/// The label that says which zone a node is in.
+const ZONE: &str = "zone";
+
+/// Whether a node takes work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Any.
+    Open,
+    /// Only this stream, which it made until now, and only if nobody else does.
+    LastResort,
+    /// None: draining, cordoned or quarantined.
+    Closed,
+}
 
 /// What the router believes about one node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     /// Which.
     pub node: NodeId,
-    /// Takes new work: ready, not draining, cordoned or quarantined.
-    pub ready: bool,
+    /// Whether it takes work.
+    pub standing: Standing,
     /// What it has.
     pub capacity: Capacity,
-    /// What is free of it.
+    /// What is free of it, for this stream.
     pub free: Capacity,
+    /// Where it is, and what its operator says of it.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a stream asks of the node besides capacity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constraints {
+    /// Nodes that it may not go to: it is leaving them, or made there already.
+    pub avoid: BTreeSet<NodeId>,
+    /// Labels that the node must have.
+    pub require: BTreeMap<String, String>,
+    /// Zones in which it is made already: nodes of others come first.
+    pub apart_from: BTreeSet<String>,
 }
 
 /// Why a node is no candidate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// Which node.
-    pub node: NodeId,
-    /// The closed reason.
-    pub reason: RefusalReason,
-    /// The dimension that does not suffice, when that is why.
-    pub resource: Option<Resource>,
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It is draining, cordoned or quarantined.
+    #[error("takes no new work")]
+    Closed,
+    /// The stream may not go there.
+    #[error("the stream is to be elsewhere")]
+    Avoided,
+    /// A label that it lacks, or has with another value.
+    #[error("label {name} is not {value}")]
+    Label {
+        /// Its name.
+        name: String,
+        /// The value that is required.
+        value: String,
+    },
+    /// The first dimension that does not suffice.
+    #[error("{} needs {needed} but {free} of {total} are free", resource.as_str())]
+    Full {
+        /// Which.
+        resource: Resource,
+        /// What the stream needs of it.
+        needed: u64,
+        /// What is free.
+        free: u64,
+        /// What the node has.
+        total: u64,
+    },
 }
 
-/// Feasible nodes in the order in which to ask them (most free share of its scarcest dimension first, then by name),
-/// and why each other is none.
-pub fn place(candidates: &[Candidate], demand: &Demand) -> (Vec<NodeId>, Vec<Unfit>) {
-    let (mut fit, mut unfit) = (Vec::new(), Vec::new());
-    for candidate in candidates {
-        let lacking = Resource::ALL
-            .into_iter()
-            .find(|&resource| demand.amount(resource) > candidate.free.amount(resource));
-        match (candidate.ready, lacking) {
-            (true, None) => fit.push((headroom(candidate, demand), candidate.node.clone())),
-            (ready, resource) => {
-                let reason = match ready {
-                    true => RefusalReason::NoCapacity,
-                    false => RefusalReason::NodeUnavailable,
-                };
-                unfit.push(Unfit { node: candidate.node.clone(), reason, resource });
-            }
+impl Unfit {
+    /// The closed reason.
+    pub const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::Full { .. } => RefusalReason::NoCapacity,
+            Self::Closed | Self::Avoided | Self::Label { .. } => RefusalReason::NodeUnavailable,
         }
     }
-    fit.sort_by(|(a, a_node), (b, b_node)| b.total_cmp(a).then_with(|| a_node.cmp(b_node)));
-    (fit.into_iter().map(|(_, node)| node).collect(), unfit)
+}
+
+/// A node that can take the stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranked {
+    /// Which.
+    pub node: NodeId,
+    /// Share of its scarcest dimension that stays free, 0 to 1.
+    pub headroom: f64,
+    /// The stream is made in its zone already.
+    pub shares_zone: bool,
+    /// [`Standing::Open`] or [`Standing::LastResort`].
+    pub standing: Standing,
+}
+
+/// Every node's verdict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Placement {
+    /// Those that can take the stream, in the order in which to ask them.
+    pub order: Vec<Ranked>,
+    /// Every other, and why not.
+    pub unfit: Vec<(NodeId, Unfit)>,
+}
+
+/// Judges every node: open ones first, then those of another zone, then the one whose scarcest dimension keeps the largest
+/// free share, then by name.
+pub fn place(candidates: &[Candidate], demand: &Demand, constraints: &Constraints) -> Placement {
+    let mut placement = Placement::default();
+    for candidate in candidates {
+        let node = candidate.node.clone();
+        match unfit(candidate, demand, constraints) {
+            Some(unfit) => placement.unfit.push((node, unfit)),
+            None => placement.order.push(Ranked {
+                node,
+                headroom: headroom(candidate, demand),
+                shares_zone: candidate
+                    .labels
+                    .get(ZONE)
+                    .is_some_and(|zone| constraints.apart_from.contains(zone)),
+                standing: candidate.standing,
+            }),
+        }
+    }
+    placement.order.sort_by(better);
+    placement
+}
+
+fn unfit(candidate: &Candidate, demand: &Demand, constraints: &Constraints) -> Option<Unfit> {
+    if constraints.avoid.contains(&candidate.node) {
+        return Some(Unfit::Avoided);
+    }
+    if candidate.standing == Standing::Closed {
+        return Some(Unfit::Closed);
+    }
+    let mut required = constraints.require.iter();
+    if let Some((name, value)) =
+        required.find(|(name, value)| candidate.labels.get(*name) != Some(*value))
+    {
+        return Some(Unfit::Label { name: name.clone(), value: value.clone() });
+    }
+    Resource::ALL.into_iter().find_map(|resource| {
+        let (needed, free) = (demand.amount(resource), candidate.free.amount(resource));
+        let total = candidate.capacity.amount(resource);
+        (needed > free).then_some(Unfit::Full { resource, needed, free, total })
+    })
+}
+
+fn better(a: &Ranked, b: &Ranked) -> Ordering {
+    let by_kind = (a.standing, a.shares_zone).cmp(&(b.standing, b.shares_zone));
+    by_kind.then_with(|| b.headroom.total_cmp(&a.headroom)).then_with(|| a.node.cmp(&b.node))
 }
 
 /// The smallest free share over the dimensions that remains once the demand is placed.
@@ -67,23 +177,80 @@ fn headroom(candidate: &Candidate, demand: &Demand) -> f64 {
 mod tests {
     use super::*;
 
-    fn candidate(node: &str, ready: bool, free: u64) -> Candidate {
-        let of = |encode| Capacity { encode_pixels_per_second: encode, ..Capacity::ZERO };
-        Candidate { node: node.parse().unwrap(), ready, capacity: of(100), free: of(free) }
+    fn encode(pixels: u64) -> Capacity {
+        Capacity { encode_pixels_per_second: pixels, ..Capacity::ZERO }
+    }
+
+    fn candidate(node: &str, free: u64) -> Candidate {
+        Candidate {
+            node: node.parse().unwrap(),
+            standing: Standing::Open,
+            capacity: encode(100),
+            free: encode(free),
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn in_zone(node: &str, free: u64, zone: &str) -> Candidate {
+        let labels = BTreeMap::from([(ZONE.to_owned(), zone.to_owned())]);
+        Candidate { labels, ..candidate(node, free) }
+    }
+
+    fn order(fleet: &[Candidate], constraints: &Constraints) -> Vec<String> {
+        let placement = place(fleet, &encode(30), constraints);
+        placement.order.iter().map(|ranked| ranked.node.to_string()).collect()
     }
 
     #[test]
     fn the_emptiest_node_comes_first_and_every_other_gets_its_reason() {
-        let demand = Capacity { encode_pixels_per_second: 30, ..Capacity::ZERO };
-        let fleet = [
-            candidate("full", true, 20),
-            candidate("half", true, 50),
-            candidate("empty", true, 100),
-            candidate("drained", false, 100),
-        ];
-        let (fit, unfit) = place(&fleet, &demand);
-        assert_eq!(fit.iter().map(NodeId::as_str).collect::<Vec<_>>(), ["empty", "half"]);
-        assert_eq!(unfit[0].resource, Some(Resource::Encode));
-        assert_eq!(unfit[1].reason, RefusalReason::NodeUnavailable);
+        let closed = Candidate { standing: Standing::Closed, ..candidate("drained", 100) };
+        let fleet = [candidate("full", 20), candidate("half", 50), candidate("empty", 100), closed];
+        let placement = place(&fleet, &encode(30), &Constraints::default());
+        assert_eq!(order(&fleet, &Constraints::default()), ["empty", "half"]);
+        assert_eq!(placement.order[0].headroom, 0.7);
+        let (full, drained) = (&placement.unfit[0].1, &placement.unfit[1].1);
+        assert_eq!(full.to_string(), "encode needs 30 but 20 of 100 are free");
+        assert_eq!(full.reason(), RefusalReason::NoCapacity);
+        assert_eq!(drained.to_string(), "takes no new work");
+        assert_eq!(drained.reason(), RefusalReason::NodeUnavailable);
+    }
+
+    #[test]
+    fn what_is_free_decides_and_not_what_a_node_has() {
+        let large = Candidate { capacity: encode(1_000), ..candidate("large", 40) };
+        assert_eq!(
+            order(&[large, candidate("small", 90)], &Constraints::default()),
+            ["small", "large"]
+        );
+    }
+
+    #[test]
+    fn a_node_to_avoid_is_never_chosen_and_a_last_resort_comes_last() {
+        let last = Candidate { standing: Standing::LastResort, ..candidate("a", 100) };
+        let fleet = [last, candidate("b", 100), candidate("c", 40)];
+        assert_eq!(order(&fleet, &Constraints::default()), ["b", "c", "a"]);
+        let avoid = BTreeSet::from(["b".parse().unwrap()]);
+        let constraints = Constraints { avoid, ..Constraints::default() };
+        assert_eq!(order(&fleet, &constraints), ["c", "a"]);
+        assert_eq!(place(&fleet, &encode(30), &constraints).unfit[0].1, Unfit::Avoided);
+    }
+
+    #[test]
+    fn another_zone_comes_first_and_the_same_is_better_than_none() {
+        let fleet = [in_zone("a", 100, "east"), in_zone("b", 50, "west"), candidate("c", 40)];
+        let apart_from = BTreeSet::from(["east".to_owned()]);
+        let constraints = Constraints { apart_from, ..Constraints::default() };
+        assert_eq!(order(&fleet, &constraints), ["b", "c", "a"]);
+        assert_eq!(order(&fleet[..1], &constraints), ["a"]);
+    }
+
+    #[test]
+    fn a_required_label_rules_out_who_lacks_it() {
+        let fleet = [in_zone("a", 100, "east"), in_zone("b", 50, "west"), candidate("c", 40)];
+        let require = BTreeMap::from([(ZONE.to_owned(), "west".to_owned())]);
+        let constraints = Constraints { require, ..Constraints::default() };
+        assert_eq!(order(&fleet, &constraints), ["b"]);
+        let unfit = place(&fleet, &encode(30), &constraints).unfit;
+        assert_eq!(unfit[1].1.to_string(), "label zone is not west");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{EndReason, Epoch, NodeId, RefusalReason, StreamId, reason::reasons};
+use crate::{EndReason, Epoch, MoveEnd, NodeId, RefusalReason, StreamId, reason::reasons};
 
 reasons!(
     /// What was decided.
@@ -31,6 +31,10 @@ reasons!(
         PlacementLost = "placement_lost",
         /// The node's daemon goes and its workers stay: the same node is asked again before others.
         NodeRestarts = "node_restarts",
+        /// Another node makes the stream from a segment on; nobody noticed.
+        Moved = "moved",
+        /// The stream should leave its node and stays: it is tried again.
+        NotMoved = "not_moved",
         /// The stream goes on without encoders: they died of it.
         Unencoded = "unencoded",
         /// Input was dropped before it was published: a failure now would lose frames.
@@ -131,7 +135,7 @@ macro_rules! reason_from {
     };
 }
 
-reason_from!(Because, RefusalReason, EndReason);
+reason_from!(Because, RefusalReason, EndReason, MoveEnd);
 
 impl Serialize for Reason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -114,6 +114,26 @@ reasons!(
     }
 );
 
+reasons!(
+    /// What came of an attempt to move a live stream to another node.
+    MoveEnd {
+        /// It is made there, and nothing was lost.
+        Moved = "moved",
+        /// No other node takes it: it stays.
+        Refused = "refused",
+        /// The other node's worker died or did not keep up: it stays, or is placed again.
+        StandbyLost = "standby_lost",
+        /// The node that made it lost it meanwhile: it is placed again.
+        WriterLost = "writer_lost",
+        /// No segment began where two encoders agree: it stays.
+        NoCleanPoint = "no_clean_point",
+        /// The node that made it did not publish all it had: it is placed again, from what is published.
+        Incomplete = "incomplete",
+        /// The stream ended, or another router owns it.
+        Cancelled = "cancelled",
+    }
+);
+
 impl EndReason {
     /// Whose fault it is.
     pub const fn fault(self) -> Fault {

@@ -12,8 +12,8 @@ use crate::{
     convert::{self, ConvertError},
     frame::{self, Frame, FrameError},
     message::{
-        Admitted, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message, OriginLost, Part,
-        PartAck, Published, Ready, Restarting, Start, Work,
+        Admitted, Begin, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message, OriginLost,
+        Part, PartAck, Published, Ready, Restarting, Start, Work,
     },
     proto,
 };
@@ -49,6 +49,8 @@ mod kind {
     pub const ORIGIN_LOST: u8 = 20;
     pub const CHANGE_ORIGIN: u8 = 21;
     pub const RESTARTING: u8 = 17;
+    pub const BEGIN: u8 = 24;
+    pub const PUBLISH: u8 = 25;
 }
 
 /// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
@@ -73,8 +75,8 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::Ready(ready) => (kind::READY, ready_to(ready).encode_to_vec(), none),
         Message::Admitted(admitted) => {
             let resume = admitted.resume.iter().map(convert::mark_to).collect();
-            let Admitted { worker_pid, next_seq, .. } = *admitted;
-            let control = proto::Admitted { resume, worker_pid, next_seq };
+            let Admitted { worker_pid, next_seq, standby, .. } = *admitted;
+            let control = proto::Admitted { resume, worker_pid, next_seq, standby };
             (kind::ADMITTED, control.encode_to_vec(), none)
         }
         Message::Refused(refused) => {
@@ -104,6 +106,10 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
             (kind::END, proto::End { continues: end.continues }.encode_to_vec(), none)
         }
         Message::PartAck(ack) => (kind::PART_ACK, ack_to(ack).encode_to_vec(), none),
+        Message::Begin(begin) => {
+            (kind::BEGIN, proto::Begin { msn: begin.msn.0 }.encode_to_vec(), none)
+        }
+        Message::Publish => (kind::PUBLISH, Vec::new(), none),
         Message::Restarting(restarting) => {
             let control = proto::Restarting { grace_ms: restarting.grace_ms };
             (kind::RESTARTING, control.encode_to_vec(), none)
@@ -141,6 +147,7 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         source_pixels_per_second: hello.source_pixels_per_second,
         origin_intake: hello.origin_intake.map(|at| at.to_string()).unwrap_or_default(),
         replay_from: hello.replay_from,
+        standby: hello.standby,
     }
 }
 
@@ -243,6 +250,8 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
             Message::Heartbeat(Heartbeat { seq: beat.seq, lag_ms: beat.lag_ms })
         }
         kind::HEALTH => Message::Health(Health { json: read::<proto::Health>(&frame)?.json }),
+        kind::BEGIN => Message::Begin(Begin { msn: Msn(read::<proto::Begin>(&frame)?.msn) }),
+        kind::PUBLISH => Message::Publish,
         kind::ORIGIN_LOST => {
             let lost: proto::OriginLost = read(&frame)?;
             Message::OriginLost(OriginLost { intake: convert::address_from(&lost.intake)? })
@@ -272,6 +281,7 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
         source_pixels_per_second: hello.source_pixels_per_second,
         origin_intake: hello.origin_intake.parse().ok(),
         replay_from: hello.replay_from,
+        standby: hello.standby,
     })
 }
 
@@ -310,6 +320,6 @@ fn ack_from(ack: proto::PartAck) -> Result<PartAck, ConvertError> {
 
 fn admitted_from(admitted: proto::Admitted) -> Result<Admitted, ConvertError> {
     let resume = admitted.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?;
-    let proto::Admitted { worker_pid, next_seq, .. } = admitted;
-    Ok(Admitted { resume, worker_pid, next_seq })
+    let proto::Admitted { worker_pid, next_seq, standby, .. } = admitted;
+    Ok(Admitted { resume, worker_pid, next_seq, standby })
 }

@@ -1,9 +1,9 @@
 //! What the programs on a stream's way say to each other, as values. Encoding is in `codec`.
 //!
 //! ```text
-//! router → node    Hello, then Item…, Health, Heartbeat, ChangeOrigin, End
+//! router → node    Hello, then Item…, Health, Heartbeat, ChangeOrigin, End; to a standby also Begin and Publish
 //! node → router    Admitted | Refused, then Published…, Heartbeat, OriginLost, Ended | Restarting
-//! node → worker    Start, then Item…, PartAck…, End
+//! node → worker    Start, then Item…, PartAck…, End; to a standby's also Begin
 //! worker → node    Ready, then Init, Part…, Heartbeat, Ended
 //! ```
 
@@ -44,6 +44,10 @@ pub enum Message {
     ChangeOrigin(ChangeOrigin),
     /// Router → node → worker: the stream is over; flush, close the segment, end.
     End(End),
+    /// Router → standby → worker: make parts from this segment on.
+    Begin(Begin),
+    /// Router → standby: the writer before has ended; claim the stream's output, and push what is there and what comes.
+    Publish,
     /// Worker → node: confined and waiting for work.
     Ready(Ready),
     /// Node → worker: the work.
@@ -76,6 +80,9 @@ pub struct Hello {
     /// The oldest record that can still be fed: a worker that needs none before it may be gone on with. `None`: only a new
     /// worker, fed from a keyframe.
     pub replay_from: Option<u64>,
+    /// Another node makes the stream and goes on: be ready, make nothing before [`Message::Begin`], fence and push nothing
+    /// before [`Message::Publish`].
+    pub standby: bool,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.
@@ -87,6 +94,8 @@ pub struct Admitted {
     pub worker_pid: u32,
     /// The worker was there already, and needs no record before this one. `None`: it is new.
     pub next_seq: Option<u64>,
+    /// As a standby, which is what was asked: nothing is fenced.
+    pub standby: bool,
 }
 
 /// A node does not take the stream.
@@ -158,6 +167,13 @@ pub struct ChangeOrigin {
 pub struct End {
     /// Whether a later session or successor goes on: close the segment short and push no end mark.
     pub continues: bool,
+}
+
+/// The first segment that a standby makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Its number. Said before the first unit of it.
+    pub msn: Msn,
 }
 
 /// A worker waits for work, or for its next daemon to go on with the work it has.

@@ -63,6 +63,8 @@ pub struct Hello {
     pub origin_intake: String,
     #[prost(uint64, optional, tag = "8")]
     pub replay_from: Option<u64>,
+    #[prost(bool, tag = "12")]
+    pub standby: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,6 +89,8 @@ pub struct Admitted {
     pub worker_pid: u32,
     #[prost(uint64, optional, tag = "3")]
     pub next_seq: Option<u64>,
+    #[prost(bool, tag = "12")]
+    pub standby: bool,
 }
 
 /// A closed reason and a sentence: `Refused` and `Ended`.
@@ -201,6 +205,12 @@ pub struct End {
 pub struct Restarting {
     #[prost(uint32, tag = "1")]
     pub grace_ms: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Begin {
+    #[prost(uint64, tag = "1")]
+    pub msn: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

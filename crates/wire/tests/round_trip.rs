@@ -15,7 +15,7 @@ use millrace_types::{
     RungKind, VideoRung,
 };
 use millrace_wire::{
-    Admitted, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message,
+    Admitted, Begin, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message,
     MessageReader, MessageWriter, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting,
     Start, Work, blocking, encode,
 };
@@ -111,6 +111,7 @@ fn every_message() -> Vec<Message> {
         source_pixels_per_second: 62_208_000,
         origin_intake: Some(([192, 0, 2, 1], 7002).into()),
         replay_from: Some(0),
+        standby: false,
     };
     let ack = PartAck { rung: "audio".parse().unwrap(), msn: Msn(8), part: PartNo(3) };
     let end = End { continues: true };
@@ -119,7 +120,13 @@ fn every_message() -> Vec<Message> {
     let sandbox = vec![("seccomp".into(), "applied".into())];
     vec![
         Message::Hello(hello.clone()),
-        Message::Admitted(Admitted { resume: vec![mark()], worker_pid: 42, next_seq: Some(77) }),
+        Message::Hello(Hello { standby: true, ..hello.clone() }),
+        Message::Admitted(Admitted {
+            resume: vec![mark()],
+            worker_pid: 42,
+            next_seq: Some(77),
+            standby: true,
+        }),
         Message::Refused(Refused { reason: RefusalReason::NoCapacity, text: "full".into() }),
         Message::Item(Item::Config(Config { seq: 0, track: TrackConfig::Video(video) })),
         Message::Item(Item::Config(Config { seq: 1, track: TrackConfig::Audio(audio) })),
@@ -134,6 +141,8 @@ fn every_message() -> Vec<Message> {
         Message::OriginLost(OriginLost { intake: "127.0.0.1:7002".parse().unwrap() }),
         Message::ChangeOrigin(ChangeOrigin { epoch: EPOCH, intake: "[::1]:7002".parse().unwrap() }),
         Message::End(end),
+        Message::Begin(Begin { msn: Msn(9) }),
+        Message::Publish,
         Message::Restarting(Restarting { grace_ms: 2_000 }),
         Message::Ready(Ready {
             version: "0.1.0".into(),

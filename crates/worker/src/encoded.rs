@@ -53,6 +53,11 @@ impl<B: Backend> EncodedRung<B> {
         Size { width: self.video.width, height: self.video.height }
     }
 
+    /// What exists already, or is made elsewhere.
+    pub(crate) const fn set_done(&mut self, done: Option<(Msn, PartNo)>) {
+        self.done = done;
+    }
+
     /// Whether the rung shows the picture at `pts` and has not published it already.
     pub(crate) fn wants(&self, pts: MediaTime, slot: Slot, source_rate: FrameRate) -> bool {
         self.done.is_none_or(|done| slot.key() > done)

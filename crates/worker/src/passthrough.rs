@@ -28,6 +28,11 @@ impl Passthrough {
         Self { track, packager, done, timescale: 0, reached: MediaTime(0) }
     }
 
+    /// What exists already, or is made elsewhere.
+    pub(crate) const fn set_done(&mut self, done: Option<(Msn, PartNo)>) {
+        self.done = done;
+    }
+
     /// The track is described anew.
     pub(crate) fn describe(&mut self, config: &TrackConfig) -> Option<Message> {
         if config.track() != self.track {

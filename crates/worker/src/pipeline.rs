@@ -6,7 +6,7 @@
 
 use millrace_media::{AccessUnit, Config, Item, Track, TrackConfig};
 use millrace_transcode::{Backend, TranscodeError};
-use millrace_types::{MEDIA_TIMESCALE, MediaTime, RungKind};
+use millrace_types::{MEDIA_TIMESCALE, MediaTime, Msn, PartNo, RungKind};
 use millrace_wire::{Heartbeat, Message, Start};
 
 use crate::{
@@ -88,6 +88,15 @@ impl<B: Backend> Pipeline<B> {
             Item::Tick(_) => {}
         }
         Ok(())
+    }
+
+    /// What a standby makes begins with the segment `msn`, of which no unit was taken yet.
+    pub fn begin(&mut self, msn: Msn) {
+        let done = msn.0.checked_sub(1).map(|before| (Msn(before), PartNo(u32::MAX)));
+        self.passthroughs.iter_mut().for_each(|rung| rung.set_done(done));
+        if let Some(transcoder) = &mut self.transcoder {
+            transcoder.set_done(done);
+        }
     }
 
     /// Nothing came for a while: if the last picture closed its segment, encoded rungs need not wait for another either.

@@ -216,6 +216,11 @@ impl<B: Backend + Clone> Worker<B> {
                 self.last_item = self.now();
                 self.work_off()?;
             }
+            Message::Begin(begin) => {
+                if let Some(pipeline) = &mut self.pipeline {
+                    pipeline.begin(begin.msn);
+                }
+            }
             Message::PartAck(ack) => {
                 self.unacked.acknowledge(&ack);
                 self.work_off()?;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use millrace_media::{AccessUnit, VideoConfig};
 use millrace_transcode::{Backend, Decoder, DecoderSettings, Frame, Scaler, TranscodeError};
-use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime};
+use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Msn, PartNo};
 use millrace_wire::Message;
 
 use crate::{
@@ -57,6 +57,11 @@ impl<B: Backend> Transcoder<B> {
             expected: BTreeSet::new(),
             rungs: scaled,
         })
+    }
+
+    /// What exists already of every rung, or is made elsewhere.
+    pub(crate) fn set_done(&mut self, done: Option<(Msn, PartNo)>) {
+        self.rungs.iter_mut().for_each(|scaled| scaled.rung.set_done(done));
     }
 
     /// The source is described anew: what was given before comes out first.

@@ -49,6 +49,9 @@ fn node(name: &str, workers: u64) -> NodeRecord {
         encode_pixels_per_second: 1,
         workers,
         memory_bytes: 1,
+        allocated: Default::default(),
+        labels: Default::default(),
+        started: Default::default(),
         version: "test".to_owned(),
     }
 }

@@ -26,7 +26,7 @@ fn users() -> Vec<String> {
 
 #[test]
 fn every_flag_of_a_units_command_line_is_one_of_its_program() {
-    for unit in Unit::all() {
+    for unit in Unit::daemons() {
         let (name, arguments) = unit.command();
         let command = arguments.first().copied().filter(|word| !word.starts_with("--"));
         let known = flags(name, command);
@@ -39,9 +39,26 @@ fn every_flag_of_a_units_command_line_is_one_of_its_program() {
 }
 
 #[test]
+fn the_unit_that_empties_a_node_at_shutdown_asks_for_what_there_is_and_stops_before_the_node() {
+    let unit = Unit::named("millrace-node-drain.service");
+    let (name, arguments) = unit.command_of("ExecStop");
+    assert_eq!((name, arguments[0]), ("millrace", "drain"));
+    let known = flags(name, Some("drain"));
+    for flag in arguments.iter().filter(|word| word.starts_with("--")) {
+        assert!(known.contains(*flag), "millrace drain has no {flag}");
+    }
+    assert!(arguments.contains(&"--until-restart"), "a host that comes back takes streams again");
+    let node = Unit::named("millrace-node.service");
+    let patience = |key: &str| unit.values(key)[0].parse::<u32>().unwrap();
+    let timeout = arguments.iter().position(|word| *word == "--timeout").unwrap() + 1;
+    assert!(patience("TimeoutStopSec") > arguments[timeout].parse::<u32>().unwrap());
+    assert!(unit.values("After")[0].split_whitespace().any(|after| after == node.name));
+}
+
+#[test]
 fn every_settings_file_that_a_unit_names_is_shipped_as_an_example() {
     let crates = folder().join("../crates");
-    for unit in Unit::all() {
+    for unit in Unit::daemons() {
         let (_, arguments) = unit.command();
         let at = arguments.iter().position(|word| *word == "--config").unwrap();
         let file = arguments[at + 1].strip_prefix("/etc/millrace/").unwrap();
@@ -58,7 +75,7 @@ fn every_unit_is_watched_restarted_and_run_by_a_user_that_is_made_for_it() {
     let example = folder().join("../crates/millrace/config/standalone.toml");
     let settings = fs::read_to_string(example).unwrap();
     assert!(settings.contains("\nworker_user = \"millrace-worker\"\n"), "the node's default");
-    for unit in Unit::all() {
+    for unit in Unit::daemons() {
         let one = |key: &str| unit.values(key).last().copied().unwrap_or_default().to_owned();
         assert_eq!(one("Type"), "notify", "{}", unit.name);
         assert_eq!(one("Restart"), "always", "{}", unit.name);

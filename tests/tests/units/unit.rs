@@ -43,10 +43,20 @@ impl Unit {
         assignments.filter(|(found, _)| *found == key).map(|(_, value)| value).collect()
     }
 
+    /// Those that keep a program running.
+    pub fn daemons() -> Vec<Self> {
+        Self::all().into_iter().filter(|unit| unit.values("Type") != ["oneshot"]).collect()
+    }
+
     /// Program and arguments. Our units quote nothing and expand nothing.
     pub fn command(&self) -> (&str, Vec<&str>) {
-        let [command] = self.values("ExecStart")[..] else { panic!("{}: ExecStart", self.name) };
-        let mut words = command.split_whitespace();
+        self.command_of("ExecStart")
+    }
+
+    /// The same of the command under `key`; `-` before it says that it may fail.
+    pub fn command_of(&self, key: &str) -> (&str, Vec<&str>) {
+        let [command] = self.values(key)[..] else { panic!("{}: {key}", self.name) };
+        let mut words = command.trim_start_matches('-').split_whitespace();
         let program = words.next().unwrap();
         let name = program.strip_prefix(PROGRAMS).and_then(|rest| rest.strip_prefix('/'));
         (name.unwrap_or_else(|| panic!("{}: {program}", self.name)), words.collect())

@@ -13,6 +13,7 @@ use crate::unit::{PROGRAMS, Unit};
 /// The exposure that `systemd-analyze security` may find at most, in tenths of its scale from 0 to 10.
 const EXPOSURE: &[(&str, u32)] = &[
     ("millrace-api.service", 12),
+    ("millrace-node-drain.service", 12),
     ("millrace-node.service", 33),
     ("millrace-origin.service", 12),
     ("millrace-router.service", 12),

@@ -2,10 +2,10 @@
 
 use std::{io, time::Duration};
 
-use millrace_lifecycle::{LadderChoice, Stream, StreamInput, StreamOutput};
+use millrace_lifecycle::{HandoverInput, LadderChoice, Stream, StreamInput, StreamOutput};
 use millrace_media::Input;
 use millrace_registry::StreamRecord;
-use millrace_sched::{full_ladder, passthrough_ladder, unencoded_ladder};
+use millrace_sched::{Constraints, full_ladder, passthrough_ladder, unencoded_ladder};
 use millrace_telemetry::Clock;
 use millrace_types::{Because, DecisionKind, Epoch, Mono, Reason, RefusalReason};
 use millrace_wire::{Hello, Message};
@@ -15,7 +15,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Command, Session};
+use super::{
+    Command, Session,
+    moving::{MoveEvent, Moving},
+};
 use crate::{
     claim::{Claimed, claim},
     ingest::{IngestEvent, Publication},
@@ -38,6 +41,7 @@ pub enum Happened {
     Written(io::Result<()>),
     Beat,
     Deadline,
+    Moving(MoveEvent),
 }
 
 impl Session {
@@ -50,7 +54,7 @@ impl Session {
             if self.obey() {
                 break;
             }
-            self.feed_link();
+            self.feed_links();
             match self.wait(&mut commands, &mut beat).await {
                 Happened::Told(Some(Command::Join { publication, peer })) => {
                     self.join(publication, peer);
@@ -61,6 +65,8 @@ impl Session {
                     self.refuse(reason, "operator");
                 }
                 Happened::Told(None) => self.refuse(RefusalReason::ShuttingDown, "router"),
+                Happened::Told(Some(Command::MoveAway)) => self.move_away(),
+                Happened::Moving(event) => self.move_event(event),
                 Happened::Published(event) => self.publisher_said(event),
                 Happened::Placed(placed) => self.placed(placed),
                 Happened::NodeSaid(message) => self.node_said(message),
@@ -91,15 +97,15 @@ impl Session {
     ) -> Happened {
         let clock = self.context.clock;
         let timeline = self.timeline.as_ref().and_then(|timeline| timeline.deadline());
-        let deadlines = [self.machine.deadline(), timeline];
+        let moving = self.moving.as_ref().and_then(Moving::deadline);
+        let deadlines = [self.machine.deadline(), timeline, moving];
         let wake = deadlines.into_iter().flatten().min();
         let wake = clock.instant(wake.unwrap_or_else(|| clock.mono() + BEAT_EVERY));
         let placing = async {
             match &mut self.placing {
-                Some(placing) => placing.await.unwrap_or_else(|error| {
-                    let (reason, text) = (RefusalReason::Internal, error.to_string());
-                    Err(Unplaced { reason, text, epoch: Epoch::default(), others: Vec::new() })
-                }),
+                Some(placing) => {
+                    placing.await.unwrap_or_else(|error| Err(Unplaced::by_bug(&error)))
+                }
                 None => std::future::pending().await,
             }
         };
@@ -120,6 +126,7 @@ impl Session {
             }
             message = or_never(said) => Happened::NodeSaid(message),
             result = or_never(written) => Happened::Written(result),
+            event = or_never(self.moving.as_mut().map(Moving::event)) => Happened::Moving(event),
             _ = beat.tick() => Happened::Beat,
             () = sleep_until(wake) => Happened::Deadline,
         }
@@ -132,6 +139,7 @@ impl Session {
         {
             self.timeline_input(Input::Elapsed);
         }
+        self.move_input(HandoverInput::Tick);
         self.input(StreamInput::Tick);
     }
 
@@ -159,6 +167,9 @@ impl Session {
 
     fn place(&mut self, epoch: Epoch, choice: LadderChoice) {
         self.replace_lost_origin();
+        if self.machine.is_poison() && self.ladder.is_transcoded() {
+            warn!(stream = %self.stream, "stream quarantined: its workers fail, it goes on unencoded");
+        }
         let source = self.tracks.source();
         let was_encoded = self.ladder.is_transcoded();
         self.ladder = match choice {
@@ -167,17 +178,27 @@ impl Session {
             LadderChoice::Passthrough => unencoded_ladder(&self.ladder),
         };
         if choice == LadderChoice::Passthrough && was_encoded {
-            let unencoded = self.decision(DecisionKind::Unencoded).because(match self.last {
-                Some(_) => Reason::from(Because::Poison),
-                None => RefusalReason::NoCapacity.into(),
-            });
+            let because: Reason = match self.machine.is_poison() {
+                true => Because::Poison.into(),
+                false => RefusalReason::NoCapacity.into(),
+            };
+            let unencoded = self.decision(DecisionKind::Unencoded).because(because);
             self.note(unencoded.saying("every rung is the source, passed through"));
         }
+        let hello = self.hello(epoch, false);
+        self.link = None;
+        let (fleet, last) = (self.context.fleet.clone(), self.last.clone());
+        let place = async move { fleet.place(hello, last, Constraints::default()).await };
+        self.placing = Some(tokio::spawn(place));
+    }
+
+    /// What a node is asked.
+    pub(super) fn hello(&self, epoch: Epoch, standby: bool) -> Hello {
         let ticks = self.timeline.as_ref().and_then(|timeline| timeline.part_target());
         let part_target_ms = ticks
             .map_or(PART_TARGET_MS, |ticks| u32::try_from(ticks / 90).unwrap_or(PART_TARGET_MS));
         let hold_back_ms = if self.low_latency { 3 * part_target_ms } else { HOLD_BACK_MS };
-        let hello = Hello {
+        Hello {
             stream: self.stream.clone(),
             epoch,
             ladder: self.ladder.clone(),
@@ -185,12 +206,9 @@ impl Session {
             hold_back_ms,
             source_pixels_per_second: self.tracks.pixels_per_second(),
             origin_intake: self.origin.now.as_ref().map(|origin| origin.intake),
-            replay_from: self.replay.oldest(),
-        };
-        self.link = None;
-        let (fleet, last) = (self.context.fleet.clone(), self.last.clone());
-        let place = async move { fleet.place(hello, last).await };
-        self.placing = Some(tokio::spawn(place));
+            replay_from: self.replay.oldest().filter(|_| !standby),
+            standby,
+        }
     }
 
     fn placed(&mut self, placed: Result<Link, Unplaced>) {
@@ -223,6 +241,7 @@ impl Session {
         if let Some(placing) = self.placing.take() {
             placing.abort();
         }
+        self.moving = None;
         drop(self.publisher.take());
         // The record stays: the next session's epoch must be higher than any the origin has seen.
         let ours = self.machine.epoch().generation;

@@ -2,19 +2,14 @@
 
 use std::{io, time::Duration};
 
-use millrace_lifecycle::{Lost, StreamInput};
+use millrace_lifecycle::{HandoverInput, Lost, StreamInput};
 use millrace_types::{Because, DecisionKind, EndReason, Mark, Reason};
-use millrace_wire::{End, Health, Heartbeat, Message, Restarting};
+use millrace_wire::{End, Health, Message, Restarting};
 use tracing::{debug, info, warn};
 
-use super::{LinkState, Session, driver::BEAT_EVERY};
-use crate::{
-    feed::Feed,
-    placement::{Last, Link, SAME_NODE_PATIENCE},
-};
+use super::{Session, driver::BEAT_EVERY, link_state::LinkState, moving::Moving};
+use crate::placement::{Last, Link, SAME_NODE_PATIENCE};
 
-/// Silence of the node after which the Link is lost.
-const LINK_SILENCE: Duration = Duration::from_secs(1);
 /// Why a Link is lost that says nothing any more.
 const SILENT: &str = "silent";
 /// A beat that comes later than this says that this router is slow; the silence starts anew.
@@ -23,8 +18,6 @@ const LATE: Duration = Duration::from_millis(300);
 const BEATS_PER_HEALTH: u64 = 5;
 /// The longest that a node's word is taken for: players do not wait longer.
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
-/// Bytes that may wait in the Link's writer; the rest waits in the feed.
-const WRITER_BYTES: usize = 1 << 20;
 
 impl Session {
     /// A node took the stream: everything that is not published goes to it, then what follows.
@@ -33,54 +26,40 @@ impl Session {
             self.published.note(mark.clone());
         }
         let resume = self.published.resume_by(&self.ladder).unwrap_or_default();
-        let mut feed = Feed::default();
-        let replayed = match link.admitted.next_seq {
-            Some(next_seq) => feed.fill(self.replay.since(next_seq)),
-            None => feed.fill(self.replay.from(&resume)),
-        };
         let (node, pid) = (link.node.clone(), link.admitted.worker_pid);
-        let replayed = match replayed {
+        let mut state = LinkState::new(link, self.now());
+        let given = match state.link.admitted.next_seq {
+            Some(next_seq) => state.give_all(self.replay.since(next_seq)),
+            None => state.give_all(self.replay.from(&resume)),
+        };
+        let replayed = match given {
             Ok(replayed) => replayed,
             Err(error) => return self.link_lost(&error.to_string()),
         };
         info!(stream = %self.stream, epoch = %self.machine.epoch(), %node, pid, replayed, "stream placed");
+        let link = &state.link;
         let whose = if link.admitted.next_seq.is_some() { "its own worker" } else { "worker" };
         let placed = self.decision(DecisionKind::Placed).subject(&node).worker(pid);
         let placed = placed.because(link.chosen.reason).instead_of(link.chosen.others.clone());
         self.note(placed.saying(format!("{whose} {pid} on {node}, {replayed} items replayed")));
         self.last = Some(Last { node, patience: None });
-        let heard_at = self.now();
-        self.link = Some(LinkState {
-            link,
-            feed,
-            heard_at,
-            sent_seq: 0,
-            end_pushed: false,
-            progressed: false,
-        });
+        self.link = Some(state);
         self.input(StreamInput::Admitted);
         self.record();
         self.show();
     }
 
-    /// Moves items to the writer, as many as it may hold.
-    pub(super) fn feed_link(&mut self) {
-        let Some(state) = &mut self.link else { return };
-        while state.link.writer.pending_bytes() < WRITER_BYTES {
-            let Some(item) = state.feed.pop() else { break };
-            state.sent_seq = item.seq();
-            state.link.writer.push(&Message::Item(item));
-        }
-        if state.end_pushed && state.feed.is_empty() {
-            state.end_pushed = false;
-            state.link.writer.push(&Message::End(End { continues: false }));
-        }
+    /// Moves items to the writers, as many as they may hold.
+    pub(super) fn feed_links(&mut self) {
+        self.link.iter_mut().for_each(LinkState::fill);
+        self.moving.iter_mut().for_each(Moving::fill);
     }
 
     /// The stream is over: `End` follows the last item.
     pub(super) fn finish_link(&mut self) {
+        self.end_move(HandoverInput::Cancelled);
         match &mut self.link {
-            Some(state) => state.end_pushed = true,
+            Some(state) => state.end(End { continues: false }),
             None => self.input(StreamInput::Finished),
         }
     }
@@ -95,11 +74,16 @@ impl Session {
             Ok(Some(Message::OriginLost(lost))) => self.origin_lost(lost.intake),
             Ok(Some(Message::Ended(ended))) => {
                 let reason = ended.reason;
+                if reason == EndReason::Stopped && self.writer_ended() {
+                    return;
+                }
                 if reason == EndReason::Stopped {
                     self.link = None;
                     return self.input(StreamInput::Finished);
                 }
-                self.lost(Lost::Worker(reason), reason.as_str(), &ended.text);
+                let node = self.link.as_ref().map(|state| state.link.node.clone());
+                let lost = node.map_or(Lost::Link, |node| Lost::Worker(reason, node));
+                self.lost(lost, reason.as_str(), &ended.text);
             }
             Ok(Some(Message::Restarting(restarting))) => self.restarting(restarting),
             Ok(Some(other)) => debug!(?other, "node said"),
@@ -141,10 +125,11 @@ impl Session {
     }
 
     /// A node that is silent, or loses a worker before it has published anything, is asked after all others for a while.
-    fn lost(&mut self, lost: Lost, reason: &str, text: &str) {
+    pub(super) fn lost(&mut self, lost: Lost, reason: &str, text: &str) {
+        self.end_move(HandoverInput::WriterLost);
         let mut noted =
-            self.decision(DecisionKind::PlacementLost).saying(text).because(match lost {
-                Lost::Worker(reason) => Reason::from(reason),
+            self.decision(DecisionKind::PlacementLost).saying(text).because(match &lost {
+                Lost::Worker(reason, _) => Reason::from(*reason),
                 Lost::Link if text == SILENT => Because::Silent.into(),
                 Lost::Link | Lost::Restart => Because::LinkBroke.into(),
             });
@@ -155,10 +140,10 @@ impl Session {
         self.note(noted);
         if let Some(state) = self.link.take() {
             let node = state.link.node;
-            let at_fault = match lost {
+            let at_fault = match &lost {
                 Lost::Link => text == SILENT,
-                Lost::Worker(EndReason::BadInput) | Lost::Restart => false,
-                Lost::Worker(_) => !state.progressed,
+                Lost::Worker(EndReason::BadInput, _) | Lost::Restart => false,
+                Lost::Worker(..) => !state.progressed,
             };
             if at_fault {
                 self.context.fleet.failed(&node, text);
@@ -176,16 +161,13 @@ impl Session {
         let now = self.now();
         let late = now.since(self.beat_at) > BEAT_EVERY + LATE;
         self.beat_at = now;
-        if let Some(state) = &mut self.link {
-            if late {
-                state.heard_at = now;
-            }
-            if now.since(state.heard_at) > LINK_SILENCE {
-                self.link_lost(SILENT);
-            } else {
-                let beat = Heartbeat { seq: state.sent_seq, lag_ms: 0 };
-                state.link.writer.push(&Message::Heartbeat(beat));
-            }
+        let writer_lives = self.link.as_mut().is_none_or(|state| state.beat(now, late));
+        if !writer_lives {
+            self.link_lost(SILENT);
+        }
+        let standby_lives = self.moving.as_mut().is_none_or(|moving| moving.beat(now, late));
+        if !standby_lives {
+            self.move_input(HandoverInput::StandbyLost);
         }
         self.look_for_origin();
         self.look_at_record();

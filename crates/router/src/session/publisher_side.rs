@@ -49,6 +49,7 @@ impl Session {
         self.note(self.decision(DecisionKind::PublisherLeft).saying(why));
         self.timeline_input(Input::PublisherLeft);
         self.input(StreamInput::PublisherLeft);
+        self.cut_while_away();
         self.show();
     }
 
@@ -120,6 +121,7 @@ impl Session {
             Item::Unit(_) | Item::Tick(_) => {}
         }
         self.replay.push(item.clone());
+        self.watch_for_cut(&item);
         if self.was_lossless && !self.replay.is_lossless() {
             self.was_lossless = false;
             self.context.metrics.lossy.inc();
@@ -127,9 +129,6 @@ impl Session {
             let lossy = self.decision(DecisionKind::Lossy);
             self.note(lossy.saying("input was dropped before it was published"));
         }
-        let pushed = self.link.as_mut().map(|state| state.feed.push(item));
-        if let Some(Err(error)) = pushed {
-            self.link_lost(&error.to_string());
-        }
+        self.give(item);
     }
 }

@@ -34,6 +34,8 @@ impl Session {
             report.node = self.link.as_ref().map(|state| state.link.node.clone());
             report.worker_pid = self.link.as_ref().map(|state| state.link.admitted.worker_pid);
             report.epoch = self.machine.epoch().to_string();
+            report.moving = self.moving.is_some();
+            report.stays = self.stays.clone();
             report.restarts = self.restarts;
             report.set_rungs(&self.ladder, &self.published.to_vec());
             report.health = HealthReport::of(&stats, self.replay.is_lossless());

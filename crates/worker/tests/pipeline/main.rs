@@ -10,7 +10,9 @@ use anyhow::Result;
 use clip::Clip;
 use millrace_media::{AccessUnit, Input, Item, Track};
 use millrace_software::{Software, log_errors_to};
-use millrace_types::{Epoch, FrameRate, Ladder, Mark, Mono, Rung, RungKind, VideoRung};
+use millrace_types::{
+    Epoch, FrameRate, Ladder, Mark, MediaTime, Mono, Msn, PartNo, Rung, RungKind, VideoRung,
+};
 use millrace_wire::{Message, Start};
 use millrace_worker::{NoBackend, Pipeline};
 use rendition::Rendition;
@@ -147,6 +149,47 @@ fn segments_are_cut_and_begin_with_an_idr_also_where_the_source_has_none() -> Re
     assert_eq!(rendition.packets()?.iter().filter(|packet| packet.key).count(), segments);
     for (record, _) in &rendition.parts {
         assert_eq!(record.independent, record.part.0 == 0, "{record:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_standby_makes_nothing_before_its_segment_and_all_that_the_writer_was_not_given() -> Result<()>
+{
+    let items = CLIP.items()?;
+    let rungs = vec![video("480p", 854, 480, 30, false)];
+    let msn = |unit: &AccessUnit| unit.stamp.segment.msn;
+    let begin = units(&items, Track::Video).iter().map(|unit| msn(unit)).nth(100).unwrap();
+    let before = |item: &&Item| !matches!(item, Item::Unit(unit) if msn(unit) >= begin);
+    let given: Vec<_> = items.iter().filter(before).cloned().collect();
+    let mut out = run(&start(ladder(rungs.clone()), vec![]), &given, true)?;
+
+    let everything = |rung: &Rung| Mark {
+        rung: rung.id.clone(),
+        msn: Msn(u64::MAX),
+        part: PartNo(u32::MAX),
+        end: MediaTime(0),
+        closed: true,
+    };
+    let ladder = ladder(rungs);
+    let marks = ladder.rungs.iter().map(everything).collect();
+    let mut standby = Pipeline::new(Software::default(), &start(ladder, marks))?;
+    let mut made = Vec::new();
+    for item in &items {
+        if matches!(item, Item::Unit(unit) if msn(unit) == begin) {
+            standby.begin(begin);
+        }
+        standby.take(item, &mut made)?;
+    }
+    standby.finish(&mut made)?;
+    out.extend(made);
+    for (rung, track) in [("source", Track::Video), ("480p", Track::Video), ("audio", Track::Audio)]
+    {
+        let rendition = Rendition::of(&out, rung);
+        assert_contiguous(&rendition);
+        assert_eq!(pts_of(&rendition)?, presented(&items, track), "{rung}");
+        let frames = rendition.decoded_frames()?;
+        assert!(track == Track::Audio || frames == CLIP.frames(), "{rung}");
     }
     Ok(())
 }

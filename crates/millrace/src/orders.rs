@@ -1,0 +1,213 @@
+//! `millrace drain`, `cordon`, `uncordon`: gives an order by the farm's API, and watches a node become empty.
+
+use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use millrace_types::NodeId;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    api_client::{ask, tell},
+    arguments::{DrainArguments, FarmArguments, OrderArguments},
+    table::{items, table, text},
+};
+
+/// From one look at the farm to the next while a node is drained.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A stream that the node still makes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Left {
+    stream: String,
+    moving: bool,
+    /// Why it could not be moved so far.
+    why: Option<String>,
+}
+
+/// What the farm says of a node that is drained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Progress {
+    /// The node follows the order, or is gone.
+    obeys: bool,
+    left: BTreeSet<Left>,
+    /// Whom the answer lacks.
+    missing: Vec<String>,
+}
+
+impl Progress {
+    /// From the answers to `/v1/nodes` and `/v1/streams`.
+    fn of(node: &str, nodes: &Value, streams: &Value) -> Self {
+        let record = items(&nodes["nodes"]).find(|record| record["node"] == node);
+        let of_routers =
+            items(&streams["streams"]).filter(|stream| stream["node"] == node).map(|stream| Left {
+                stream: text(&stream["stream"]),
+                moving: stream["moving"] == true,
+                why: stream["stays"].as_str().map(str::to_owned),
+            });
+        let mut left: BTreeSet<Left> = of_routers.collect();
+        // What only the node knows of: its router does not answer, or has just let go of it.
+        for stream in record.into_iter().flat_map(|record| items(&record["streams"])) {
+            let stream = text(&stream["stream"]);
+            if !left.iter().any(|left| left.stream == stream) {
+                left.insert(Left { stream, moving: false, why: None });
+            }
+        }
+        let missing = items(&streams["missing"]).map(|router| text(&router["name"])).collect();
+        let obeys = record.is_none_or(|record| record["state"] == "draining");
+        Self { obeys, left, missing }
+    }
+
+    fn is_done(&self) -> bool {
+        self.obeys && self.left.is_empty()
+    }
+
+    fn line(&self, node: &str) -> String {
+        if !self.obeys {
+            return format!("{node} has not followed the order yet");
+        }
+        let moving = self.left.iter().filter(|left| left.moving).count();
+        let stay = self.left.iter().filter(|left| !left.moving && left.why.is_some()).count();
+        let missing = match self.missing.is_empty() {
+            true => String::new(),
+            false => format!("; no answer from {}", self.missing.join(", ")),
+        };
+        format!("{node}: {} left, {moving} moving, {stay} could not yet{missing}", self.left.len())
+    }
+
+    fn to_json(&self, node: &str) -> Value {
+        let left = self
+            .left
+            .iter()
+            .map(|left| json!({ "stream": left.stream, "moving": left.moving, "why": left.why }));
+        json!({ "node": node, "empty": self.is_done(), "left": left.collect::<Vec<_>>() })
+    }
+}
+
+/// Drains a node.
+///
+/// # Errors
+/// The API refuses, or the node is not empty in time.
+pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
+    let farm = &arguments.order.farm;
+    let node = node_of(arguments.order.node.as_ref(), arguments.config.as_ref())?;
+    let only_run = if arguments.until_restart { "?only_run=true" } else { "" };
+    let order = give(&arguments.order, &node, &format!("drain{only_run}")).await?;
+    if arguments.no_wait {
+        return Ok(said(farm, &order, &format!("{node} is told to drain")));
+    }
+    let until = Instant::now() + Duration::from_secs(arguments.timeout);
+    let mut shown = String::new();
+    loop {
+        let nodes = ask(farm, "/v1/nodes").await?;
+        let progress = Progress::of(node.as_str(), &nodes, &ask(farm, "/v1/streams").await?);
+        let line = progress.line(node.as_str());
+        let is_new = progress.obeys && shown != line;
+        if is_new && !progress.is_done() {
+            eprintln!("{line}");
+            shown = line;
+        }
+        if progress.is_done() {
+            let empty = progress.to_json(node.as_str());
+            return Ok(said(farm, &empty, &format!("{node} is empty")));
+        }
+        if Instant::now() >= until {
+            if farm.json {
+                println!("{:#}", progress.to_json(node.as_str()));
+            }
+            bail!("{}", late(&node, arguments.timeout, &progress));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Cordons a node.
+///
+/// # Errors
+/// The API refuses.
+pub async fn cordon(arguments: &OrderArguments) -> anyhow::Result<ExitCode> {
+    let node = node_of(arguments.node.as_ref(), None)?;
+    let order = give(arguments, &node, "cordon").await?;
+    Ok(said(&arguments.farm, &order, &format!("{node} takes no new streams")))
+}
+
+/// Takes an order back.
+///
+/// # Errors
+/// The API refuses.
+pub async fn uncordon(arguments: &OrderArguments) -> anyhow::Result<ExitCode> {
+    let node = node_of(arguments.node.as_ref(), None)?;
+    let order = give(arguments, &node, "uncordon").await?;
+    Ok(said(&arguments.farm, &order, &format!("{node} takes streams again")))
+}
+
+fn said(farm: &FarmArguments, answer: &Value, sentence: &str) -> ExitCode {
+    match farm.json {
+        true => println!("{answer:#}"),
+        false => println!("{sentence}"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The node that is named, or the one that the settings of this host's node name.
+fn node_of(named: Option<&String>, config: Option<&PathBuf>) -> anyhow::Result<NodeId> {
+    let name = match (named, config) {
+        (Some(name), _) => name.clone(),
+        (None, Some(path)) => {
+            let file = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+            let table: toml::Table = file.parse().with_context(|| path.display().to_string())?;
+            let named = table.get("name").and_then(toml::Value::as_str);
+            named.map_or_else(|| "node-1".to_owned(), str::to_owned)
+        }
+        (None, None) => bail!("name a node: `millrace nodes` shows them"),
+    };
+    Ok(name.parse()?)
+}
+
+async fn give(arguments: &OrderArguments, node: &NodeId, order: &str) -> anyhow::Result<Value> {
+    tell(&arguments.farm, &format!("/v1/nodes/{node}/{order}"), None).await
+}
+
+fn late(node: &NodeId, timeout: u64, progress: &Progress) -> String {
+    let rows: Vec<[String; 2]> = progress
+        .left
+        .iter()
+        .map(|left| [left.stream.clone(), left.why.clone().unwrap_or_else(|| "-".to_owned())])
+        .collect();
+    format!(
+        "{node} is not empty after {timeout} s; the order stays in force, and streams go on where they are\n\n{}",
+        table(["STREAM", "WHY IT IS STILL THERE"], &rows)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_empty_once_it_drains_and_neither_routers_nor_itself_know_of_a_stream() {
+        let nodes = |state: &str, streams: Value| {
+            json!({ "nodes": [
+            { "node": "node-1", "state": state, "streams": streams },
+            { "node": "node-2", "state": "ready", "streams": [{ "stream": "b" }] },
+        ] })
+        };
+        let none = json!({ "streams": [{ "stream": "b", "node": "node-2" }], "missing": [] });
+        let one = json!({ "streams": [
+            { "stream": "a", "node": "node-1", "moving": false, "stays": "refused: node-2: full" },
+        ], "missing": [{ "name": "router-2" }] });
+        let of = |nodes: Value, streams: &Value| Progress::of("node-1", &nodes, streams);
+        assert!(of(nodes("draining", json!([])), &none).is_done());
+        assert!(!of(nodes("ready", json!([])), &none).is_done());
+        assert!(!of(nodes("draining", json!([{ "stream": "c" }])), &none).is_done());
+        assert!(of(json!({ "nodes": [] }), &none).is_done(), "gone is empty");
+        let left = of(nodes("draining", json!([{ "stream": "a" }])), &one);
+        assert_eq!(left.left.len(), 1);
+        assert_eq!(
+            left.line("node-1"),
+            "node-1: 1 left, 0 moving, 1 could not yet; no answer from router-2"
+        );
+        let late = late(&"node-1".parse().unwrap(), 5, &left);
+        assert!(late.contains("a       refused: node-2: full"), "{late}");
+    }
+}

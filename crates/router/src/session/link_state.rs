@@ -1,0 +1,85 @@
+//! One Link of a session: what is on its way to the node, and when the node was last heard.
+
+use std::time::Duration;
+
+use millrace_media::Item;
+use millrace_types::Mono;
+use millrace_wire::{End, Heartbeat, Message};
+
+use crate::{
+    feed::{Feed, TooFarBehind},
+    placement::Link,
+};
+
+/// Silence of the node after which the Link is lost.
+const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// Bytes that may wait in the Link's writer; the rest waits in the feed.
+const WRITER_BYTES: usize = 1 << 20;
+
+/// A node that makes the stream, or is ready to.
+pub(super) struct LinkState {
+    pub(super) link: Link,
+    feed: Feed,
+    pub(super) heard_at: Mono,
+    sent_seq: u64,
+    /// What follows the last item.
+    end: Option<End>,
+    /// Something of it was published.
+    pub(super) progressed: bool,
+}
+
+impl LinkState {
+    pub(super) fn new(link: Link, now: Mono) -> Self {
+        let feed = Feed::default();
+        Self { link, feed, heard_at: now, sent_seq: 0, end: None, progressed: false }
+    }
+
+    /// Puts an item in line.
+    pub(super) fn give(&mut self, item: Item) -> Result<(), TooFarBehind> {
+        self.feed.push(item)
+    }
+
+    /// Puts items in line; how many.
+    pub(super) fn give_all(
+        &mut self,
+        items: impl IntoIterator<Item = Item>,
+    ) -> Result<usize, TooFarBehind> {
+        let mut given = 0;
+        for item in items {
+            self.give(item)?;
+            given += 1;
+        }
+        Ok(given)
+    }
+
+    /// `end` follows the last item.
+    pub(super) fn end(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    /// Moves items to the writer, as many as it may hold.
+    pub(super) fn fill(&mut self) {
+        while self.link.writer.pending_bytes() < WRITER_BYTES {
+            let Some(item) = self.feed.pop() else { break };
+            self.sent_seq = item.seq();
+            self.link.writer.push(&Message::Item(item));
+        }
+        if self.feed.is_empty()
+            && let Some(end) = self.end.take()
+        {
+            self.link.writer.push(&Message::End(end));
+        }
+    }
+
+    /// Says that this router lives; whether the node does. `is_late`: this router was slow itself, and has not listened.
+    pub(super) fn beat(&mut self, now: Mono, is_late: bool) -> bool {
+        if is_late {
+            self.heard_at = now;
+        }
+        if now.since(self.heard_at) > LINK_SILENCE {
+            return false;
+        }
+        self.link.writer.push(&Message::Heartbeat(Heartbeat { seq: self.sent_seq, lag_ms: 0 }));
+        true
+    }
+}
