@@ -34,10 +34,18 @@ impl HardSource {
     /// # Errors
     /// `ffmpeg` is missing or cannot make it.
     pub fn of(seconds: u32) -> anyhow::Result<Self> {
-        let file = cache_dir()?.join(format!("hard-1080p30-{seconds}s.flv"));
+        Self::at(seconds, 8_000)
+    }
+
+    /// The same with another bitrate of the pictures, kilobits per second.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn at(seconds: u32, kbps: u32) -> anyhow::Result<Self> {
+        let file = cache_dir()?.join(format!("hard-1080p30-{seconds}s-{kbps}k.flv"));
         if !file.exists() {
             let draft = file.with_extension(format!("{}.flv", std::process::id()));
-            make(seconds, &draft)?;
+            make(seconds, kbps, &draft)?;
             fs::rename(draft, &file)?;
         }
         Ok(Self { seconds, file })
@@ -79,7 +87,7 @@ impl HardSource {
     }
 }
 
-fn make(seconds: u32, file: &std::path::Path) -> anyhow::Result<()> {
+fn make(seconds: u32, kbps: u32, file: &std::path::Path) -> anyhow::Result<()> {
     let pictures = [
         "mandelbrot=size=960x540:rate=30:maxiter=400:end_scale=0.0005:end_pts=600".to_owned(),
         "life=size=240x135:rate=30:mold=10:ratio=0.3:death_color=#204060:life_color=#ffffff\
@@ -97,7 +105,8 @@ fn make(seconds: u32, file: &std::path::Path) -> anyhow::Result<()> {
     let quarters = "[0][1][2][3]xstack=inputs=4:layout=0_0|960_0|0_540|960_540,format=yuv420p[v]";
     command.args(["-filter_complex", quarters, "-map", "[v]", "-map", "4"]);
     command.args(["-t", &seconds.to_string(), "-c:v", "libx264", "-preset", "veryfast"]);
-    command.args(["-b:v", "8M", "-maxrate", "8M", "-bufsize", "8M", "-x264-params"]);
+    let rate = format!("{kbps}k");
+    command.args(["-b:v", &rate, "-maxrate", &rate, "-bufsize", &rate, "-x264-params"]);
     command.args(["keyint=60:min-keyint=60:scenecut=0:bframes=2", "-c:a", "aac", "-b:a", "128k"]);
     command.args(["-f", "flv", "-flvflags", "no_duration_filesize"]).arg(file);
     let output = command.stdin(Stdio::null()).output().context("ffmpeg")?;

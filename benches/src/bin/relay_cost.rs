@@ -1,0 +1,192 @@
+//! What does a stream cost on its way from the publisher to the worker, beside nginx-rtmp that ingests it and serves one pull?
+//!
+//! Watches "CPU of router and node per relayed stream over nginx-rtmp" in docs/SPECIFICATION.md. The workers only swallow what
+//! they are given: this program, started by the node under their names.
+
+use std::{
+    env,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use millrace_benches::{Common, HardSource, Nginx, RelayFarm, Report, Row, Series, Usage};
+use millrace_publisher::{Clip, Playout, Publisher};
+use millrace_sandbox::inherited_listener;
+use millrace_testkit::{Scratch, free_port};
+use millrace_wire::{
+    Decoder, Heartbeat, Message, Ready, WORKER_PROTOCOL,
+    blocking::{read_message, write_message},
+};
+use tokio::task::JoinSet;
+
+/// Of the source, sound apart.
+const KBPS: u32 = 6_000;
+const SOURCE_SECONDS: u32 = 10;
+const BEAT: Duration = Duration::from_millis(100);
+/// From the last publisher's start until the measurement begins.
+const SETTLE: Duration = Duration::from_secs(4);
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Streams at a time.
+    #[arg(long, default_value_t = 100)]
+    streams: usize,
+    /// How long each side is measured in each round.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let name = env::args().next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|name| name != "relay_cost") {
+        swallow()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(measure(&Arguments::parse()))
+}
+
+async fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let clip = HardSource::at(SOURCE_SECONDS, KBPS)?.clip()?;
+    let workers = Scratch::new("workers")?;
+    for name in ["millrace-worker", "millrace-worker-av"] {
+        symlink(env::current_exe()?, workers.path().join(name))?;
+    }
+    let stream_seconds = (arguments.streams as u64 * arguments.seconds) as f64;
+    let (mut router, mut node) = (Series::default(), Series::default());
+    let (mut ours, mut theirs) = (Series::default(), Series::default());
+    for _ in 0..arguments.common.rounds {
+        let farm = RelayFarm::start(arguments.streams, workers.path()).await?;
+        let used = through_the_farm(arguments, &clip, &farm).await?;
+        let [by_router, by_node] = used.map(|seconds| seconds / stream_seconds * 1e3);
+        drop(farm);
+        router.push(by_router);
+        node.push(by_node);
+        ours.push(by_router + by_node);
+        theirs.push(through_nginx(arguments, &clip).await? / stream_seconds * 1e3);
+    }
+    let mut report = Report::new(
+        "What does a stream cost on its way to the worker, beside nginx-rtmp?",
+        "CPU of router and node per relayed stream over nginx-rtmp",
+    );
+    let unit = "CPU-ms per stream-second";
+    report.row(Row::new("router", unit, &router));
+    report.row(Row::new("node", unit, &node));
+    report.row(Row::new("router and node", unit, &ours));
+    report.row(Row::new("nginx-rtmp, one pull each", unit, &theirs));
+    let ratio = Row::new("router and node over nginx-rtmp", "", &ours.over(&theirs));
+    report.row(ratio.at_most(1.0).aiming_at(0.5));
+    report.say(arguments.common.json)
+}
+
+/// CPU-seconds of router and node while all streams run.
+async fn through_the_farm(
+    arguments: &Arguments,
+    clip: &Clip,
+    farm: &RelayFarm,
+) -> anyhow::Result<[f64; 2]> {
+    let url = format!("rtmp://{}/live", farm.address("router", "rtmp")?);
+    let mut keys = Vec::with_capacity(arguments.streams);
+    for number in 0..arguments.streams {
+        keys.push(farm.channel(&format!("relay{number}")).await?);
+    }
+    let publishers = publish(clip, &url, keys).await?;
+    let programs = [farm.usage("router")?, farm.usage("node")?];
+    let used = cpu_seconds_of(&programs, arguments.seconds).await?;
+    ensure!(publishers.len() == arguments.streams, "a publisher was turned away");
+    Ok([used[0], used[1]])
+}
+
+/// CPU-seconds of nginx-rtmp with as many publishers and a pull of each.
+async fn through_nginx(arguments: &Arguments, clip: &Clip) -> anyhow::Result<f64> {
+    let port = free_port()?;
+    let nginx = Nginx::start("rtmp.conf", &[("@RTMP_PORT@", &port.to_string())])?;
+    let url = format!("rtmp://{}/live", SocketAddr::from(([127, 0, 0, 1], port)));
+    let keys: Vec<_> = (0..arguments.streams).map(|number| format!("relay{number}")).collect();
+    let pulls = keys.iter().map(|key| Pull::start(&format!("{url}/{key}")));
+    let pulls = pulls.collect::<anyhow::Result<Vec<_>>>()?;
+    let publishers = publish(clip, &url, keys).await?;
+    let used = cpu_seconds_of(&[Usage::of(nginx.pid())], arguments.seconds).await?;
+    ensure!(publishers.len() == arguments.streams, "a publisher was turned away");
+    drop(pulls);
+    Ok(used[0])
+}
+
+/// Starts a publisher for each key, spread over a second as they would be by chance, and waits until all have settled.
+async fn publish(clip: &Clip, url: &str, keys: Vec<String>) -> anyhow::Result<JoinSet<()>> {
+    let mut publishers = JoinSet::new();
+    let between = Duration::from_secs(1) / u32::try_from(keys.len().max(1))?;
+    for key in keys {
+        let mut publisher = Publisher::connect(url, &key).await?;
+        let playout = Playout::endless(clip);
+        publishers.spawn(async move {
+            if let Err(error) = publisher.play(playout).await {
+                eprintln!("publisher: {error}");
+            }
+        });
+        tokio::time::sleep(between).await;
+    }
+    tokio::time::sleep(SETTLE).await;
+    Ok(publishers)
+}
+
+async fn cpu_seconds_of(programs: &[Usage], seconds: u64) -> anyhow::Result<Vec<f64>> {
+    let now = || programs.iter().map(|it| it.cpu_seconds()).collect::<anyhow::Result<Vec<_>>>();
+    let before = now()?;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    Ok(now()?.iter().zip(before).map(|(after, before)| after - before).collect())
+}
+
+/// A player of nginx's; killed when dropped.
+struct Pull(Child);
+
+impl Pull {
+    fn start(url: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "quiet", "-nostdin", "-i", url, "-c", "copy", "-f", "null", "-"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(Self(command.spawn().context("ffmpeg")?))
+    }
+}
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A worker that takes everything in, says that it lives, and makes nothing.
+fn swallow() -> anyhow::Result<()> {
+    let (mut from, _) = inherited_listener()?.accept()?;
+    let mut to = from.try_clone()?;
+    let ready = Ready {
+        version: "swallow".to_owned(),
+        protocol: WORKER_PROTOCOL,
+        work: None,
+        sandbox: Vec::new(),
+    };
+    write_message(&mut to, &Message::Ready(ready))?;
+    let (mut decoder, mut seq, mut next) = (Decoder::default(), 0, Instant::now());
+    from.set_read_timeout(Some(BEAT))?;
+    loop {
+        match read_message(&mut from, &mut decoder) {
+            Ok(Some(Message::Item(item))) => seq = item.seq(),
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if Instant::now() >= next {
+            next = Instant::now() + BEAT;
+            write_message(&mut to, &Message::Heartbeat(Heartbeat { seq, lag_ms: 0 }))?;
+        }
+    }
+}
