@@ -108,15 +108,15 @@ impl Replay {
             Some(end) => self.covering(end).or(self.entries.front()),
             None => self.entries.front(),
         };
-        self.since(covering)
+        self.items_at(covering)
     }
 
     /// What an encoder is fed that makes nothing before the newest IDR: the effective descriptions, then everything from there.
     pub fn from_newest(&self) -> impl Iterator<Item = Item> + '_ {
-        self.since(self.entries.back())
+        self.items_at(self.entries.back())
     }
 
-    fn since(&self, entry: Option<&Entry>) -> impl Iterator<Item = Item> + use<'_> {
+    fn items_at(&self, entry: Option<&Entry>) -> impl Iterator<Item = Item> + use<'_> {
         let from = entry.map_or(u64::MAX, |entry| entry.seq);
         let split = self.items.partition_point(|item| item.seq() < from);
         let mut effective = self.before.clone();

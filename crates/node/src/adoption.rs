@@ -186,6 +186,7 @@ mod tests {
             source_pixels_per_second: 0,
             origin_intake: None,
             replay_from,
+            standby: false,
         }
     }
 

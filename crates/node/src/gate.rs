@@ -43,7 +43,7 @@ impl Claim {
 #[derive(Debug)]
 pub enum Gate {
     /// A standby's.
-    Closed(Claim),
+    Closed(Box<Claim>),
     /// The output was asked.
     Claiming(Claimed),
     /// A writer's.

@@ -270,7 +270,7 @@ async fn settle(
 ) -> Result<(Gate, Vec<Mark>, mpsc::Receiver<Heard>), No> {
     let (claim, heard) = claim_of(hello, origin);
     match hello.standby {
-        true => Ok((Gate::Closed(claim), nothing_to_make(hello), heard)),
+        true => Ok((Gate::Closed(Box::new(claim)), nothing_to_make(hello), heard)),
         false => Ok((Gate::Open, claimed(claim, output).await?, heard)),
     }
 }

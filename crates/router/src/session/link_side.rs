@@ -94,6 +94,7 @@ impl Session {
 
     /// The node's daemon goes, and the worker waits for the next one.
     fn restarting(&mut self, restarting: Restarting) {
+        self.end_move(HandoverInput::WriterLost);
         if let Some(state) = self.link.take() {
             let node = state.link.node;
             let grace = Duration::from_millis(restarting.grace_ms.into()).min(LONGEST_GRACE);

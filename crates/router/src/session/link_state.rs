@@ -42,14 +42,9 @@ impl LinkState {
     /// Puts items in line; how many.
     pub(super) fn give_all(
         &mut self,
-        items: impl IntoIterator<Item = Item>,
+        items: impl Iterator<Item = Item>,
     ) -> Result<usize, TooFarBehind> {
-        let mut given = 0;
-        for item in items {
-            self.give(item)?;
-            given += 1;
-        }
-        Ok(given)
+        self.feed.fill(items)
     }
 
     /// `end` follows the last item.

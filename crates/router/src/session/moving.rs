@@ -37,6 +37,7 @@ struct Crossing {
 }
 
 /// What a move waits for.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and looked at where it is returned")]
 pub enum MoveEvent {
     Asked(Box<Result<Link, Unplaced>>),
     Said(io::Result<Option<Message>>),

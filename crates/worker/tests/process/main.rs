@@ -35,6 +35,7 @@ fn hello() -> Hello {
         source_pixels_per_second: 6_912_000,
         origin_intake: Some(([127, 0, 0, 1], 7002).into()),
         replay_from: Some(0),
+        standby: false,
     }
 }
 
