@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use millrace_registry::{ChannelRecord, Record, Registry, RegistryError};
+use millrace_registry::{ChannelRecord, OrderRecord, Record, Registry, RegistryError};
 use millrace_types::DecisionKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -34,6 +34,9 @@ pub(crate) struct Backup {
     made_at: String,
     /// With the hashes of their keys.
     channels: Vec<ChannelRecord>,
+    /// To nodes: drained or cordoned. Older documents have none.
+    #[serde(default)]
+    orders: Vec<OrderRecord>,
 }
 
 /// `?dry_run=true`: only say what would change.
@@ -59,6 +62,7 @@ pub(crate) async fn give(State(farm): State<Farm>) -> Json<Value> {
         millrace_backup: VERSION,
         made_at: farm.now().to_string(),
         channels: farm.registry.list(),
+        orders: farm.registry.list(),
     }))
 }
 
@@ -77,20 +81,32 @@ pub(crate) async fn restore(
             let text = format!("as of {}", backup.made_at);
             channels::note(&farm, DecisionKind::Restored, &record.channel, &text);
         }
-        let name = format!("{}/{}", ChannelRecord::PREFIX, record.key());
-        changes.push(json!({ "record": name, "change": change }));
+        changes.push(json!({ "record": name(record), "change": change }));
     }
-    let kept = farm.registry.list::<ChannelRecord>();
-    let kept =
-        kept.iter().filter(|record| !backup.channels.iter().any(|b| b.key() == record.key()));
-    let kept = kept.map(|record| format!("{}/{}", ChannelRecord::PREFIX, record.key()));
-    tracing::info!(records = backup.channels.len(), dry_run, "backup restored");
+    for record in &backup.orders {
+        let change = put_back(&farm.registry, record, dry_run).await?;
+        changes.push(json!({ "record": name(record), "change": change }));
+    }
+    let mut kept = others(&farm.registry, &backup.channels);
+    kept.extend(others(&farm.registry, &backup.orders));
+    tracing::info!(records = changes.len(), dry_run, "backup restored");
     Ok(Json(json!({
         "dry_run": dry_run,
         "made_at": backup.made_at,
         "changes": changes,
-        "not_in_backup": kept.collect::<Vec<_>>(),
+        "not_in_backup": kept,
     })))
+}
+
+fn name<T: Record>(record: &T) -> String {
+    format!("{}/{}", T::PREFIX, record.key())
+}
+
+/// The records that are there and not among `these`.
+fn others<T: Record>(registry: &Registry, these: &[T]) -> Vec<String> {
+    let all = registry.list::<T>();
+    let others = all.iter().filter(|record| !these.iter().any(|it| it.key() == record.key()));
+    others.map(name).collect()
 }
 
 /// Puts one record back unless it is there as it is.
@@ -160,6 +176,12 @@ mod tests {
         let first = [Added, Replaced, Unchanged];
         assert_eq!(seen, [first, first, [Unchanged; 3]].concat());
         assert_eq!(registry.list::<ChannelRecord>(), records);
+    }
+
+    #[test]
+    fn a_document_from_before_there_were_orders_is_read() {
+        let old = read(br#"{"millrace_backup": 1, "made_at": "then", "channels": []}"#).unwrap();
+        assert_eq!((old.channels.len(), old.orders.len()), (0, 0));
     }
 
     #[test]

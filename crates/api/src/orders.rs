@@ -9,7 +9,7 @@ use axum::{
     http::StatusCode,
 };
 use millrace_registry::{NodeRecord, Order, OrderRecord};
-use millrace_types::{NodeId, Wall};
+use millrace_types::{Because, Decision, DecisionKind, NodeId, Wall};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -52,6 +52,7 @@ pub(crate) async fn uncordon(State(farm): State<Farm>, Path(name): Path<String>)
     }
     farm.registry.delete::<OrderRecord>(node.as_str()).await?;
     tracing::info!(%node, "order taken back");
+    note(&farm, &node, "none: it takes new streams");
     Ok(Json(json!({ "node": node, "order": null })))
 }
 
@@ -62,7 +63,18 @@ async fn give(farm: &Farm, name: &str, order: Order, only_run: bool) -> Answer {
     let record = OrderRecord { node, order, since: now(), only_run };
     farm.registry.put(&record).await?;
     tracing::info!(node = %record.node, ?order, ?only_run, "order given");
+    let text = match order {
+        Order::Drain => "drain: it takes no new streams, and those it has go elsewhere",
+        Order::Cordon => "cordon: it takes no new streams",
+    };
+    note(farm, &record.node, text);
     Ok(Json(json!(record)))
+}
+
+/// Keeps what was ordered, for operators.
+fn note(farm: &Farm, node: &NodeId, text: &str) {
+    let order = Decision::of(DecisionKind::OrderGiven).subject(node);
+    farm.decisions.record(order.because(Because::Ordered).saying(text));
 }
 
 fn known(farm: &Farm, node: &NodeId) -> Result<NodeRecord, Problem> {

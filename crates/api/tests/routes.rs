@@ -124,12 +124,17 @@ async fn rotation_ends_the_old_key_unless_it_is_kept_and_revocation_ends_all() {
 async fn a_backup_restores_a_wiped_registry_and_says_what_it_changes() {
     let (before, after) = (Bench::new().await, Bench::new().await);
     before.ask("POST", "/v1/channels", r#"{"channel": "news"}"#).await;
+    let order: OrderRecord =
+        serde_json::from_value(json!({ "node": "node-7", "order": "cordon", "since": 1 })).unwrap();
+    before.registry.put(&order).await.unwrap();
     let (status, backup) = before.ask("GET", "/v1/backup", "").await;
     assert_eq!((status, &backup["millrace_backup"]), (200, &json!(1)));
     after.ask("POST", "/v1/channels", r#"{"channel": "later"}"#).await;
     let (status, said) = after.ask("POST", "/v1/restore", &backup.to_string()).await;
     assert_eq!(status, 200, "{said}");
-    assert_eq!(said["changes"], json!([{ "record": "channels/news", "change": "added" }]));
+    let added = |record: &str| json!({ "record": record, "change": "added" });
+    assert_eq!(said["changes"], json!([added("channels/news"), added("orders/node-7")]));
+    assert_eq!(after.registry.list::<OrderRecord>(), [order]);
     assert_eq!(said["not_in_backup"], json!(["channels/later"]));
     let channel = |bench: &Bench| bench.registry.get::<ChannelRecord>("news").unwrap();
     assert_eq!(channel(&after), channel(&before));

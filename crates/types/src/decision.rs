@@ -71,6 +71,8 @@ reasons!(
         KeyRotated = "key_rotated",
         /// A channel's stream keys have ended.
         KeysRevoked = "keys_revoked",
+        /// A node was told to drain or to take no new streams, or is free of such an order.
+        OrderGiven = "order_given",
         /// A channel is as a backup has it.
         Restored = "restored",
     }
