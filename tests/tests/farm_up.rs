@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -90,7 +90,13 @@ async fn a_farm_on_one_machine_survives_the_death_of_a_node_and_is_gone_when_tol
     again.await.unwrap_or_else(|error| panic!("{error}\n{}", read(&said)));
     assert!(read(&said).contains(&format!("{node} died")), "{}", read(&said));
 
+    // The publisher might return: its stream still has a worker.
+    let report = http.send(Method::GET, &stream, Default::default(), SOON).await.unwrap();
+    let report: Value = serde_json::from_str(&report.text()).unwrap();
+    let worker = PathBuf::from(format!("/proc/{}", report["worker_pid"].as_i64().unwrap()));
+    assert!(worker.exists());
     assert_eq!(up.stop(), Some(0), "{}", read(&said));
+    assert!(!worker.exists(), "a worker is left");
     let alive = |program: &Value| Path::new(&format!("/proc/{}", pid(program))).exists();
     let left: Vec<_> = ready["programs"].as_object().unwrap().iter().collect();
     let left: Vec<_> = left.iter().filter(|(_, program)| alive(program)).collect();

@@ -145,7 +145,16 @@ fn read(body: &[u8]) -> Result<Backup, Problem> {
             return Err(wrong("no `millrace_backup`: this is no backup of Millrace".to_owned()));
         }
     }
-    serde_json::from_value(document).map_err(|error| wrong(format!("the backup: {error}")))
+    let backup: Backup =
+        serde_json::from_value(document).map_err(|error| wrong(format!("the backup: {error}")))?;
+    let is_hash = |hash: &&String| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    for channel in &backup.channels {
+        if let Some(hash) = channel.key_hashes.iter().find(|hash| !is_hash(hash)) {
+            let channel = &channel.channel;
+            return Err(wrong(format!("the backup: {hash:?} of {channel} is no SHA-256 of a key")));
+        }
+    }
+    Ok(backup)
 }
 
 #[cfg(test)]
@@ -189,6 +198,9 @@ mod tests {
         let refused = |text: &str| format!("{:?}", read(text.as_bytes()).unwrap_err());
         assert!(refused("{").contains("not JSON"));
         assert!(refused("[]").contains("no backup of Millrace"));
+        let zz = r#"{"millrace_backup": 1, "made_at": "then",
+            "channels": [{"channel": "news", "key_hashes": ["zz"]}]}"#;
+        assert!(refused(zz).contains("of news is no SHA-256 of a key"));
         assert!(refused(r#"{"millrace_backup": 2, "gadgets": []}"#).contains("backup version 2"));
         let cut = r#"{"millrace_backup": 1, "made_at": "", "channels": [{}]}"#;
         assert!(refused(cut).contains("channel"));

@@ -29,6 +29,14 @@ pub async fn tell(farm: &FarmArguments, path: &str, body: Option<Value>) -> anyh
 /// # Errors
 /// As [`ask`].
 pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result<Value> {
+    if !farm.api.starts_with("http://") {
+        bail!(
+            "--api {}: commands speak plain HTTP and never pretend otherwise; give http://HOST:PORT, through a tunnel where the \
+             API is on another host",
+            farm.api
+        );
+    }
+    question.patience = question.patience.max(PATIENCE);
     question.token = farm.token_file.as_deref().map(token).transpose()?;
     match HttpClient::new().ask(farm.api.trim_end_matches('/'), question).await {
         Ok(value) => Ok(value),
@@ -42,6 +50,8 @@ pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result
     }
 }
 
+/// How long an answer may take: longer than the API waits for the registry, so that its own words are heard.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// How long an answer may take that has much to do behind it.
 pub const LONG: Duration = Duration::from_secs(120);
 

@@ -42,7 +42,7 @@ pub enum Command {
     Channels(ChannelsArguments),
     /// Make tokens for the API.
     Tokens(TokensArguments),
-    /// Write what only the registry knows, channels and the hashes of their keys, to a file.
+    /// Write what only the registry knows, channels, the hashes of their keys and orders to nodes, to a file.
     Backup(BackupArguments),
     /// Put the records of a backup back: add what is missing, replace what differs, leave all else.
     Restore(RestoreArguments),

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use millrace_api::Ask;
 use serde_json::Value;
 
@@ -26,9 +26,18 @@ use crate::{
 pub async fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
     let document = ask(&arguments.farm, "/v1/backup").await?;
     let path = &arguments.file;
+    let count = |what: &str| items(&document[what]).count();
+    let (channels, orders) = (count("channels"), count("orders"));
+    // A registry that was lost must not cost the backup, too.
+    if channels == 0 && path.exists() {
+        bail!(
+            "{}: kept, since the registry has no channel now; delete the file first if that is as it should be",
+            path.display()
+        );
+    }
     write_whole(path, &document).with_context(|| path.display().to_string())?;
-    let channels = items(&document["channels"]).count();
-    println!("{}: {channels} channels, as of {}", path.display(), text(&document["made_at"]));
+    let at = text(&document["made_at"]);
+    println!("{}: {channels} channels and {orders} orders to nodes, as of {at}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 

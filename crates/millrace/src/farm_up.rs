@@ -77,11 +77,12 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
         up = farm.up(&size, arguments.ready_json.as_deref()) => match up {
             Ok(()) => tokio::select! {
                 failed = farm.watch() => failed,
-                () = stop.stop() => Ok(()),
+                _ = stop.next() => Ok(()),
             },
             failed => failed,
         },
-        () = stop.stop() => Ok(()),
+        // Also when its terminal is closed: nobody could end it any more.
+        _ = stop.next() => Ok(()),
     };
     println!("stopping");
     farm.down().await;
@@ -285,6 +286,10 @@ Ctrl-C stops everything.",
                     let _ = running.child.kill().await;
                 }
             }
+        }
+        // A node's daemon that is told to stop leaves its workers to the next one, which does not come.
+        for running in &self.programs {
+            millrace_node::end_left_behind(&self.dir.join(&running.planned.name));
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::{
 /// From one look at the farm to the next while a node is drained.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Before an API that gave no answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 /// A stream that the node still makes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Left {
@@ -99,8 +102,16 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
     let mut shown = String::new();
     loop {
-        let nodes = ask(farm, "/v1/nodes").await?;
-        let progress = Progress::of(node.as_str(), &nodes, &ask(farm, "/v1/streams").await?);
+        let progress = match progress_of(farm, &node).await {
+            Ok(progress) => progress,
+            // The order stands, and an API that is restarted is back in a moment.
+            Err(error) if Instant::now() < until => {
+                eprintln!("{error:#}; {node} goes on draining, asking again");
+                tokio::time::sleep(ASK_AGAIN).await;
+                continue;
+            }
+            Err(error) => return Err(error.context(format!("{node} goes on draining"))),
+        };
         let line = progress.line(node.as_str());
         let is_new = progress.obeys && shown != line;
         if is_new && !progress.is_done() {
@@ -119,6 +130,11 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+async fn progress_of(farm: &FarmArguments, node: &NodeId) -> anyhow::Result<Progress> {
+    let (nodes, streams) = (ask(farm, "/v1/nodes").await?, ask(farm, "/v1/streams").await?);
+    Ok(Progress::of(node.as_str(), &nodes, &streams))
 }
 
 /// Cordons a node.

@@ -152,6 +152,7 @@ impl Session {
                     self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
                     let detail = match reason {
                         RefusalReason::Undecodable => "no worker can decode the pictures",
+                        RefusalReason::TakenOver => "another router has the session",
                         _ => "no node takes the stream",
                     };
                     let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
