@@ -142,7 +142,7 @@ fn add(window: &mut Window, record: PartRecord) {
 
 fn announcement(epoch: u8, rungs: u8, part_target_ms: u32, hold_back_ms: u32) -> StreamOpen {
     let rungs = (0..3).filter(|rung| rungs >> rung & 1 == 1).map(rung_id).collect();
-    StreamOpen { epoch: epoch_of(epoch), rungs, part_target_ms, hold_back_ms }
+    StreamOpen { epoch: epoch_of(epoch), rungs, part_target_ms, hold_back_ms, restores: Vec::new() }
 }
 
 fn rung_id(index: u8) -> RungId {

@@ -18,8 +18,13 @@ static WINDOW: LazyLock<Window> = LazyLock::new(|| {
     let rung: RungId = RUNG.parse().expect("a rung name");
     let epoch = Epoch::default();
     let rungs = vec![rung.clone()];
-    let mut window =
-        Window::open(StreamOpen { epoch, rungs, part_target_ms: 334, hold_back_ms: 1500 });
+    let mut window = Window::open(StreamOpen {
+        epoch,
+        rungs,
+        part_target_ms: 334,
+        hold_back_ms: 1500,
+        restores: Vec::new(),
+    });
     let hash = Hash::of(RUNG.as_bytes());
     let kind = RenditionKind::Audio { channels: 2 };
     let codecs = "mp4a.40.2".to_owned();
