@@ -8,74 +8,33 @@ use std::{
 };
 
 use hyper::Method;
-use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Recording, check, until_some};
-use millrace_tests::{Channel, ManyFarm, ManyOptions, discontinuities, program};
+use millrace_testkit::{ClipSpec, until_some};
+use millrace_tests::{Ended, Live, ManyFarm, ManyOptions, discontinuities, program};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A stream under way: who sends it and who watches it.
-struct Live {
-    clip: ClipSpec,
-    publisher: Publisher,
-    player: Player,
-    channel: Channel,
+async fn node_of(live: &Live, farm: &ManyFarm) -> String {
+    farm.made_by("router-1", &live.channel.stream, None).await.unwrap().0
 }
 
-impl Live {
-    async fn begin(farm: &ManyFarm, name: &str, clip: ClipSpec) -> Self {
-        let router = farm.address("router-1", "rtmp").unwrap();
-        let channel = farm.new_channel(name, router).await.unwrap();
-        let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
-        let player = Player::start(&channel.playback_url, PlayerOptions::default());
-        player.media(0.3, PATIENCE).await.unwrap();
-        Self { clip, publisher, player, channel }
+/// Proves that nothing is missing, and nothing broken.
+fn assert_whole(ended: &Ended) {
+    ended.assert_lossless();
+    for (rung, count) in discontinuities(&ended.recording) {
+        assert_eq!(count, 0, "{rung}");
     }
-
-    async fn node(&self, farm: &ManyFarm) -> String {
-        farm.made_by("router-1", &self.channel.stream, None).await.unwrap().0
-    }
-
-    /// Waits for the end of the clip. Nothing is checked before all are there: that would take the players' time.
-    async fn end(mut self) -> Ended {
-        let status = self.publisher.wait(Duration::from_secs(90)).await.unwrap();
-        assert!(status.success(), "the publisher was cut off: {}", self.publisher.log());
-        let all = f64::from(self.clip.seconds) - 0.2;
-        self.player.media(all, PATIENCE).await.unwrap();
-        let recording = self.player.stop().await.unwrap();
-        Ended { name: self.channel.stream, clip: self.clip, recording }
+    for rung in &ended.recording.renditions {
+        assert_eq!(rung.inits.len(), 1, "{}: the encoders are equal", rung.name);
     }
 }
 
-/// A stream from its beginning to its end.
-struct Ended {
-    name: String,
-    clip: ClipSpec,
-    recording: Recording,
-}
-
-impl Ended {
-    /// Proves that nothing is missing, and nothing broken.
-    fn assert_whole(&self) {
-        let last = self.clip.frames().last().unwrap() - 2;
-        let report = check(&self.recording, &self.clip.expected().at_least(0..=last)).unwrap();
-        println!("{}\n{report}", self.name);
-        report.assert_lossless();
-        for (rung, count) in discontinuities(&self.recording) {
-            assert_eq!(count, 0, "{rung}");
-        }
-        for rung in &self.recording.renditions {
-            assert_eq!(rung.inits.len(), 1, "{}: the encoders are equal", rung.name);
-        }
-    }
-
-    /// The longest time between two parts of one rung, of those around that time.
-    fn longest_gap(&self, from: Instant, to: Instant) -> Duration {
-        let pairs = self.recording.renditions.iter().flat_map(|rung| rung.chunks.windows(2));
-        let arrivals = pairs.map(|pair| (pair[0].arrived, pair[1].arrived));
-        let around = arrivals.filter(|(before, after)| *after > from && *before < to);
-        around.map(|(before, after)| after - before).max().unwrap()
-    }
+/// The longest time between two parts of one rung, of those around that time.
+fn longest_gap(ended: &Ended, from: Instant, to: Instant) -> Duration {
+    let pairs = ended.recording.renditions.iter().flat_map(|rung| rung.chunks.windows(2));
+    let arrivals = pairs.map(|pair| (pair[0].arrived, pair[1].arrived));
+    let around = arrivals.filter(|(before, after)| *after > from && *before < to);
+    around.map(|(before, after)| after - before).max().unwrap()
 }
 
 /// Runs `millrace ORDER NODE --json`; what it says, and how long it took.
@@ -114,7 +73,7 @@ async fn two_on_one(farm: &ManyFarm, seconds: u32) -> [Live; 2] {
     let first = Live::begin(farm, "one", clip.clone()).await;
     let second = Live::begin(farm, "two", clip).await;
     for live in [&first, &second] {
-        assert_eq!(live.node(farm).await, "node-1", "the other takes no new streams");
+        assert_eq!(node_of(live, farm).await, "node-1", "the other takes no new streams");
     }
     order(farm, "uncordon", "node-2").await;
     state(farm, "node-2", "ready").await;
@@ -128,7 +87,7 @@ async fn a_farm_is_drained_and_restarted_node_by_node_and_no_stream_loses_a_fram
     let (empty, _) = order(&farm, "drain", "node-1").await;
     assert_eq!(empty["empty"], true);
     for live in [&one, &two] {
-        assert_eq!(live.node(&farm).await, "node-2");
+        assert_eq!(node_of(live, &farm).await, "node-2");
         let view = farm.stream("router-1", &live.channel.stream).await.unwrap();
         assert_eq!(view.restarts, 0, "a move is no loss");
     }
@@ -136,7 +95,7 @@ async fn a_farm_is_drained_and_restarted_node_by_node_and_no_stream_loses_a_fram
     assert_eq!(farm.metric("router-1", "millrace_router_moves_total").await.unwrap(), 2.0);
     let short = ClipSpec { seconds: 3, ..ClipSpec::default() };
     let three = Live::begin(&farm, "three", short.clone()).await;
-    assert_eq!(three.node(&farm).await, "node-2", "a draining node takes no new stream");
+    assert_eq!(node_of(&three, &farm).await, "node-2", "a draining node takes no new stream");
     let three = three.end().await;
 
     // A rolling restart: each node in turn. The third stream waits for its publisher, and is moved as well.
@@ -147,16 +106,16 @@ async fn a_farm_is_drained_and_restarted_node_by_node_and_no_stream_loses_a_fram
         order(&farm, "uncordon", node).await;
         state(&farm, node, "ready").await;
         for live in [&one, &two] {
-            assert_eq!(live.node(&farm).await, other, "nobody comes back by itself");
+            assert_eq!(node_of(live, &farm).await, other, "nobody comes back by itself");
         }
     }
     let four = Live::begin(&farm, "four", short).await;
-    assert_eq!(four.node(&farm).await, "node-2", "the emptier node is chosen");
+    assert_eq!(node_of(&four, &farm).await, "node-2", "the emptier node is chosen");
     let mut ended = vec![three];
     for live in [four, one, two] {
         ended.push(live.end().await);
     }
-    ended.iter().for_each(Ended::assert_whole);
+    ended.iter().for_each(assert_whole);
 }
 
 #[tokio::test]
@@ -164,7 +123,7 @@ async fn timing_no_part_is_late_when_streams_move() {
     let farm = ManyFarm::start(ManyOptions::default()).await.unwrap();
     let streams = two_on_one(&farm, 12).await;
     for live in &streams {
-        live.player.media(4.1, PATIENCE).await.unwrap();
+        live.play(4.1).await;
     }
     let start = Instant::now();
     let (_, took) = order(&farm, "drain", "node-1").await;
@@ -173,9 +132,9 @@ async fn timing_no_part_is_late_when_streams_move() {
         ended.push(live.end().await);
     }
     let until = start + took + Duration::from_secs(2);
-    let longest = ended.iter().map(|ended| ended.longest_gap(start, until)).max().unwrap();
+    let longest = ended.iter().map(|ended| longest_gap(ended, start, until)).max().unwrap();
     println!("drained in {took:?}; longest time between two parts meanwhile: {longest:?}");
-    ended.iter().for_each(Ended::assert_whole);
+    ended.iter().for_each(assert_whole);
     // A part lasts 334 ms, and none is more than another one late.
     assert!(longest <= Duration::from_millis(668), "{longest:?}");
 }

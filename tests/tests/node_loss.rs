@@ -3,46 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use millrace_testkit::{
-    ClipSpec, Player, PlayerOptions, Publisher, Recording, RenditionRecording, check, until_some,
-};
-use millrace_tests::{Channel, ManyFarm, ManyOptions};
+use millrace_testkit::{ClipSpec, Recording, RenditionRecording, until_some};
+use millrace_tests::{Live, ManyFarm, ManyOptions};
 use nix::sys::signal::Signal;
-
-/// A stream under way: who sends it and who watches it.
-struct Live {
-    clip: ClipSpec,
-    publisher: Publisher,
-    player: Player,
-    channel: Channel,
-}
-
-impl Live {
-    async fn begin(farm: &ManyFarm, seconds: u32) -> Self {
-        let router = farm.address("router-1", "rtmp").unwrap();
-        let channel = farm.new_channel("live", router).await.unwrap();
-        let clip = ClipSpec { seconds, ..ClipSpec::default() };
-        let file = clip.file().unwrap();
-        let publisher = Publisher::start(&file, &channel.rtmp_url).unwrap();
-        let player = Player::start(&channel.playback_url, PlayerOptions::default());
-        player.media(0.3, Duration::from_secs(15)).await.unwrap();
-        Self { clip, publisher, player, channel }
-    }
-
-    /// Waits for the end of the clip and proves that nothing is missing.
-    async fn end(mut self) -> Recording {
-        let status = self.publisher.wait(Duration::from_secs(60)).await.unwrap();
-        assert!(status.success(), "the publisher was cut off: {}", self.publisher.log());
-        let all = f64::from(self.clip.seconds) - 0.2;
-        self.player.media(all, Duration::from_secs(15)).await.unwrap();
-        let recording = self.player.stop().await.unwrap();
-        let last = self.clip.frames().last().unwrap() - 2;
-        let report = check(&recording, &self.clip.expected().at_least(0..=last)).unwrap();
-        println!("{report}");
-        report.assert_lossless();
-        recording
-    }
-}
 
 /// The longest time from one of the faults to the next part of any rung. A part that was on its way when the fault struck does
 /// not count for it: the longest time between two parts does then.
@@ -58,11 +21,12 @@ fn longest_recovery(recording: &Recording, struck: &[Instant]) -> Duration {
 /// Kills the node that makes the stream, `kills` times, each time once the stream is made elsewhere; each comes back.
 async fn survive_kills(seconds: u32, kills: usize) -> Duration {
     let mut farm = ManyFarm::start(ManyOptions::default()).await.unwrap();
-    let live = Live::begin(&farm, seconds).await;
+    let clip = ClipSpec { seconds, ..ClipSpec::default() };
+    let live = Live::begin(&farm, "live", clip).await;
     let (mut struck, mut old) = (Vec::new(), None);
     for round in 0..kills {
         let enough = 3.1 + 5.7 * round as f64;
-        live.player.media(enough, Duration::from_secs(30)).await.unwrap();
+        live.play(enough).await;
         let (node, worker) = farm.made_by("router-1", &live.channel.stream, old).await.unwrap();
         farm.kill(&node).unwrap();
         struck.push(Instant::now());
@@ -73,7 +37,9 @@ async fn survive_kills(seconds: u32, kills: usize) -> Duration {
     }
     let view = farm.stream("router-1", &live.channel.stream).await.unwrap();
     assert_eq!(view.restarts, kills as u64, "restarts counted are faults injected");
-    let recording = live.end().await;
+    let ended = live.end().await;
+    ended.assert_lossless();
+    let recording = ended.recording;
     let longest = longest_recovery(&recording, &struck);
     println!("next part after a node's death: {longest:?} at most");
     longest
@@ -93,19 +59,22 @@ async fn timing_the_next_part_comes_within_three_seconds_of_a_nodes_death() {
 #[tokio::test]
 async fn a_node_that_freezes_is_fenced_and_adds_nothing_when_it_thaws() {
     let farm = ManyFarm::start(ManyOptions::default()).await.unwrap();
-    let live = Live::begin(&farm, 20).await;
-    live.player.media(3.1, Duration::from_secs(20)).await.unwrap();
+    let clip = ClipSpec { seconds: 20, ..ClipSpec::default() };
+    let live = Live::begin(&farm, "live", clip).await;
+    live.play(3.1).await;
     let (node, worker) = farm.made_by("router-1", &live.channel.stream, None).await.unwrap();
     farm.signal(&node, Signal::SIGSTOP).unwrap();
     let struck = Instant::now();
     let moved = farm.made_by("router-1", &live.channel.stream, Some(worker)).await.unwrap();
     assert_ne!(moved.0, node);
-    live.player.media(8.0, Duration::from_secs(20)).await.unwrap();
+    live.play(8.0).await;
     farm.signal(&node, Signal::SIGCONT).unwrap();
     let worker_gone = until_some("the old worker is gone", Duration::from_secs(10), async || {
         (!std::path::Path::new(&format!("/proc/{worker}")).exists()).then_some(())
     });
     worker_gone.await.unwrap();
-    let recording = live.end().await;
+    let ended = live.end().await;
+    ended.assert_lossless();
+    let recording = ended.recording;
     println!("next part after a node froze: {:?}", longest_recovery(&recording, &[struck]));
 }

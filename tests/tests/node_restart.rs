@@ -7,50 +7,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Recording, check, until_some};
-use millrace_tests::{Channel, ManyFarm, ManyOptions};
+use millrace_testkit::{ClipSpec, Recording, until_some};
+use millrace_tests::{Live, ManyFarm, ManyOptions};
 use nix::sys::signal::Signal;
 
 const NODE: &str = "node-1";
 
-/// A stream under way on the first node.
-struct Live {
-    clip: ClipSpec,
-    publisher: Publisher,
-    player: Player,
-    channel: Channel,
+async fn begin(farm: &ManyFarm, seconds: u32) -> Live {
+    Live::begin(farm, "live", ClipSpec { seconds, ..ClipSpec::default() }).await
 }
 
-impl Live {
-    async fn begin(farm: &ManyFarm, seconds: u32) -> Self {
-        let router = farm.address("router-1", "rtmp").unwrap();
-        let channel = farm.new_channel("live", router).await.unwrap();
-        let clip = ClipSpec { seconds, ..ClipSpec::default() };
-        let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
-        let player = Player::start(&channel.playback_url, PlayerOptions::default());
-        player.media(0.3, Duration::from_secs(15)).await.unwrap();
-        Self { clip, publisher, player, channel }
+/// Proves that nothing is missing, and that no player was told of a break.
+async fn end(live: Live) -> Recording {
+    let ended = live.end().await;
+    ended.assert_lossless();
+    for rung in &ended.recording.renditions {
+        assert!(!rung.playlist.contains("EXT-X-DISCONTINUITY\n"), "{}: a break", rung.name);
     }
-
-    async fn play(&self, seconds: f64) {
-        self.player.media(seconds, Duration::from_secs(30)).await.unwrap();
-    }
-
-    /// Waits for the end of the clip and proves that nothing is missing, and that no player was told of a break.
-    async fn end(mut self) -> Recording {
-        let status = self.publisher.wait(Duration::from_secs(60)).await.unwrap();
-        assert!(status.success(), "the publisher was cut off: {}", self.publisher.log());
-        self.play(f64::from(self.clip.seconds) - 0.2).await;
-        let recording = self.player.stop().await.unwrap();
-        let last = self.clip.frames().last().unwrap() - 2;
-        let report = check(&recording, &self.clip.expected().at_least(0..=last)).unwrap();
-        println!("{report}");
-        report.assert_lossless();
-        for rung in &recording.renditions {
-            assert!(!rung.playlist.contains("EXT-X-DISCONTINUITY\n"), "{}: a break", rung.name);
-        }
-        recording
-    }
+    ended.recording
 }
 
 /// The longest time between two parts of any rung within a few seconds of a fault. (The last part of a stream comes later
@@ -134,7 +108,7 @@ async fn ends_without_router(farm: &mut ManyFarm) {
 async fn an_upgraded_and_a_killed_daemon_lose_no_frame_and_one_that_is_late_adds_nothing() {
     let options = ManyOptions { nodes: 1, ..ManyOptions::default() };
     let mut farm = ManyFarm::start(options).await.unwrap();
-    let live = Live::begin(&farm, 24).await;
+    let live = begin(&farm, 24).await;
     survive_restarts(&mut farm, &live).await;
 
     // A second node comes, the daemon of the first dies and stays away: the stream moves, the worker waits.
@@ -152,16 +126,16 @@ async fn an_upgraded_and_a_killed_daemon_lose_no_frame_and_one_that_is_late_adds
         (!farm.workers(NODE).contains(&worker)).then_some(())
     });
     ends.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log(NODE)));
-    live.end().await;
+    end(live).await;
 }
 
 #[tokio::test]
 async fn timing_the_next_part_comes_within_a_second_of_a_daemons_end() {
     let options = ManyOptions { nodes: 1, ..ManyOptions::default() };
     let mut farm = ManyFarm::start(options).await.unwrap();
-    let live = Live::begin(&farm, 12).await;
+    let live = begin(&farm, 12).await;
     let (struck, listens) = survive_restarts(&mut farm, &live).await;
-    let recording = live.end().await;
+    let recording = end(live).await;
     let longest = longest_recovery(&recording, &struck);
     println!("next part after a daemon's end: {longest:?} at most, links taken after {listens:?}");
     assert!(longest <= Duration::from_millis(1_000), "{longest:?}");
