@@ -12,29 +12,27 @@
 //! Decisions about the worker are `millrace_lifecycle::Worker`'s; this is its driver. Whole messages that a dead worker
 //! left in its socket are still taken: they are parts its successor need not make again.
 
+mod ending;
+
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
-use millrace_hls::intake;
 use millrace_lifecycle::{Worker, WorkerInput, WorkerOutput};
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{FarmReader, FarmWriter};
 use millrace_types::{
-    Because, Decision, DecisionKind, EndReason, Epoch, Mark, Mono, Reason, RefusalReason, StreamId,
+    Because, Decision, DecisionKind, EndReason, Epoch, Mark, Mono, Reason, StreamId,
 };
 use millrace_wire::{
-    End, Ended, Heartbeat, Hello, Message, MessageReader, MessageWriter, OriginLost, Published,
-    Restarting, Start,
+    End, Heartbeat, Hello, Message, MessageReader, MessageWriter, OriginLost, Published, Start,
 };
 use tokio::{
-    sync::{
-        mpsc::{self, error::TrySendError},
-        oneshot,
-    },
+    sync::mpsc::{self, error::TrySendError},
     time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::ending::{Ending, Outcome};
 use crate::{
     gate::Gate,
     host::{Host, StreamStatus},
@@ -54,10 +52,6 @@ const SILENT: &str = "silent";
 const LATE: Duration = Duration::from_millis(300);
 /// Input for the worker that may wait in the node, bytes; beyond it the Link is not read.
 const MAX_PENDING_BYTES: usize = 4 << 20;
-/// How long a router should wait for the next daemon before it asks other nodes: a program's restart, with room.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long the rest of a dead worker's socket may take.
-const REMAINS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The two halves of a Link.
 pub struct Link {
@@ -99,16 +93,6 @@ pub struct Assignment {
     pub clock: SystemClock,
 }
 
-/// Why the loop ended.
-enum Outcome {
-    /// The worker is gone.
-    WorkerEnded(EndReason),
-    /// A newer assignment has taken over, here or elsewhere.
-    Superseded,
-    /// The node goes down: its successor takes the stream and the worker, or another node the stream alone.
-    NodeStops,
-}
-
 /// What the loop waits for.
 enum Event {
     Superseded,
@@ -126,14 +110,6 @@ enum Event {
     ToRouter(io::Result<()>),
     Beat,
     Deadline,
-}
-
-/// What is going on with the stream's end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    No,
-    /// The router said so, or is gone (`continues`).
-    Told(End),
 }
 
 struct Loop {
@@ -472,89 +448,6 @@ impl Loop {
             self.note(DecisionKind::LetGo, reason, &format!("link to the router: {why}"));
             self.stop(End { continues: true });
         }
-    }
-
-    /// What a dead worker had sent before it died.
-    async fn take_remains(&mut self) {
-        let remains = async {
-            if !self.it.gate.settled().await {
-                return;
-            }
-            loop {
-                while let Some(command) = self.pending.pop_front() {
-                    let _ = self.it.output.commands.send(command).await;
-                }
-                match self.it.worker.reader.next().await {
-                    Ok(Some(message)) => self.take(message),
-                    Ok(None) | Err(_) => return,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(REMAINS_PATIENCE, remains).await;
-    }
-
-    async fn finish(mut self, outcome: Outcome) {
-        let (stream, epoch) = (self.it.stream.clone(), self.it.epoch);
-        let reason = match outcome {
-            Outcome::WorkerEnded(reason) => reason,
-            Outcome::NodeStops if self.it.stopping.workers_stay() && self.it.gate.is_open() => {
-                return self.hand_over().await;
-            }
-            Outcome::Superseded | Outcome::NodeStops => {
-                let stops = matches!(outcome, Outcome::NodeStops);
-                info!(stops, "stream left to another assignment");
-                let reason =
-                    if stops { RefusalReason::ShuttingDown } else { RefusalReason::Fenced };
-                self.note(DecisionKind::LetGo, reason, "left to another assignment");
-                self.it.worker.kill();
-                let _ = self.it.worker.died().await;
-                return self.it.host.left(stream, epoch, None, false).await;
-            }
-        };
-        let ended = match self.ending {
-            Ending::Told(end) if reason == EndReason::Stopped && self.it.gate.is_open() => {
-                let end = intake::End { epoch, continues: end.continues };
-                let (done, settled) = oneshot::channel();
-                if self.it.output.commands.send(Command::End(end, done)).await.is_ok() {
-                    let _ = settled.await;
-                }
-                info!("stream ended");
-                let text = if end.continues { "flushed for a successor" } else { "flushed" };
-                self.note(DecisionKind::WorkerEnded, reason, text);
-                true
-            }
-            _ => {
-                warn!(reason = reason.as_str(), pid = self.it.worker.pid(), "worker ended");
-                self.note(DecisionKind::WorkerEnded, reason, "");
-                false
-            }
-        };
-        // The books first: the router's next placement must find the capacity free.
-        let over = ended && matches!(self.ending, Ending::Told(End { continues: false }));
-        self.it.host.left(stream, epoch, Some(reason), over).await;
-        while let Ok(Heard::Published(mark)) = self.it.heard.try_recv() {
-            self.tell_router(&Message::Published(Published { mark }));
-        }
-        let text = format!("worker {}: {}", self.it.worker.pid(), reason.as_str());
-        self.last_words(&Message::Ended(Ended { reason, text })).await;
-    }
-
-    /// Leaves the worker, and what the origin does not have yet with it, to the daemon that comes.
-    async fn hand_over(mut self) {
-        info!(pid = self.it.worker.pid(), "stream left to the next daemon");
-        let reason = RefusalReason::ShuttingDown;
-        self.note(DecisionKind::HandedOver, reason, "its worker waits for the next daemon");
-        let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
-        self.last_words(&Message::Restarting(Restarting { grace_ms })).await;
-    }
-
-    async fn last_words(&mut self, message: &Message) {
-        let Some(link) = &mut self.it.link else { return };
-        let said = async {
-            link.writer.send(message).await?;
-            link.writer.shutdown().await
-        };
-        let _ = tokio::time::timeout(LINK_SILENCE, said).await;
     }
 }
 
