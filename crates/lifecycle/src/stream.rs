@@ -11,12 +11,20 @@
 //! to its encoders and goes on as passthrough. A publisher whose pictures two workers could not decode is turned away; what is
 //! left of its stream goes on as passthrough to the end.
 
+mod input;
+mod output;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
 use millrace_types::{EndReason, Epoch, Mono, NodeId, RefusalReason};
+
+pub use self::{
+    input::{Lost, StreamInput},
+    output::{LadderChoice, StreamOutput},
+};
 
 /// How long a stream waits for its publisher to come back.
 const PUBLISHER_GRACE: Duration = Duration::from_secs(30);
@@ -34,69 +42,6 @@ const UNDECODABLE_FAILURES: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-
-/// How much of a ladder is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LadderChoice {
-    /// All rungs.
-    Full,
-    /// Source and audio: nothing is decoded.
-    Passthrough,
-}
-
-/// What an assignment died of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// The connection to the node.
-    Link,
-    /// The worker, on that node.
-    Worker(EndReason, NodeId),
-    /// The connection to a node whose daemon had announced it: no failure, and its worker waits.
-    Restart,
-}
-
-/// What the driver observed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamInput {
-    /// A publisher sends.
-    PublisherJoined,
-    /// It does not any more.
-    PublisherLeft,
-    /// The tracks are known, so that a ladder can be built.
-    SourceKnown,
-    /// A node took the placement.
-    Admitted,
-    /// No node did.
-    Refused(RefusalReason),
-    /// The placement is gone.
-    Lost(Lost),
-    /// Another router owns the stream's session now.
-    TakenOver,
-    /// Something new was published.
-    Progressed,
-    /// The node has flushed everything after [`StreamOutput::Finish`].
-    Finished,
-    /// Time has passed.
-    Tick,
-}
-
-/// What the driver must now do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamOutput {
-    /// Place the stream under this epoch; replay what is not published.
-    Place {
-        /// Higher than any before.
-        epoch: Epoch,
-        /// What to ask for.
-        ladder: LadderChoice,
-    },
-    /// Turn the publisher away: the stream never went live, or nobody can decode it.
-    RefusePublisher(RefusalReason),
-    /// Tell the node that the stream is over.
-    Finish,
-    /// Nothing is left to do; forget the stream.
-    Close,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

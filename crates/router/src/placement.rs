@@ -4,11 +4,14 @@
 //! Each node is asked under an epoch of its own: one that answers too late, or long after it was given up, writes under an
 //! epoch that its successor's fence is above.
 
+mod candidate;
+mod unplaced;
+
 use std::{io, sync::Arc, time::Duration};
 
 use millrace_lifecycle::Breakers;
-use millrace_registry::{NodeRecord, NodeState, Registry};
-use millrace_sched::{Candidate, Capacity, Constraints, Demand, Standing, cost, place};
+use millrace_registry::{NodeRecord, Registry};
+use millrace_sched::{Constraints, cost, place};
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{Expected, FarmReader, FarmTls, FarmWriter, Role, connect};
 use millrace_types::{
@@ -17,6 +20,12 @@ use millrace_types::{
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter};
 use tokio::{sync::watch, time::timeout};
 use tracing::debug;
+
+pub use self::unplaced::Unplaced;
+use self::{
+    candidate::candidate,
+    unplaced::{Refusal, others, unplaced},
+};
 
 /// How long a node may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -46,9 +55,6 @@ pub struct Link {
     pub chosen: Chosen,
 }
 
-/// A node, why it does not take the stream, and the same for people.
-type Refusal = (NodeId, RefusalReason, String);
-
 /// Why one node has the stream and the others have not.
 #[derive(Clone, Debug)]
 pub struct Chosen {
@@ -56,27 +62,6 @@ pub struct Chosen {
     pub reason: Reason,
     /// Why not the others.
     pub others: Vec<Alternative>,
-}
-
-/// No node took the stream.
-#[derive(Debug)]
-pub struct Unplaced {
-    /// The reason that weighs most: lack of capacity only if every ready node lacks it.
-    pub reason: RefusalReason,
-    /// Each node's reason, for people.
-    pub text: String,
-    /// The last epoch that a node was asked under.
-    pub epoch: Epoch,
-    /// Each node's reason.
-    pub others: Vec<Alternative>,
-}
-
-impl Unplaced {
-    /// The task that asked is lost.
-    pub fn by_bug(error: &tokio::task::JoinError) -> Self {
-        let (reason, text) = (RefusalReason::Internal, error.to_string());
-        Self { reason, text, epoch: Epoch::default(), others: Vec::new() }
-    }
 }
 
 /// Where a stream was made before.
@@ -253,60 +238,6 @@ const fn limit(others_left: bool) -> Duration {
     if others_left { NEXT_ANSWER_TIMEOUT } else { ANSWER_TIMEOUT }
 }
 
-/// What the node said last of itself. What this stream holds there counts as free for it: it is a moment old, or about to go.
-fn candidate(record: &NodeRecord, demand: &Demand, was_here: bool, is_current: bool) -> Candidate {
-    let capacity = Capacity {
-        decode_pixels_per_second: record.decode_pixels_per_second,
-        encode_pixels_per_second: record.encode_pixels_per_second,
-        workers: record.workers,
-        memory_bytes: record.memory_bytes,
-    };
-    let allocated = Capacity {
-        decode_pixels_per_second: record.allocated.decode_pixels_per_second,
-        encode_pixels_per_second: record.allocated.encode_pixels_per_second,
-        workers: record.allocated.workers,
-        memory_bytes: record.allocated.memory_bytes,
-    };
-    let others = if was_here { allocated.minus(demand) } else { allocated };
-    let free = if is_current { capacity.minus(&others) } else { capacity };
-    let standing = match record.state {
-        NodeState::Ready => Standing::Open,
-        NodeState::Cordoned if was_here => Standing::Open,
-        NodeState::Draining if was_here => Standing::LastResort,
-        NodeState::Draining | NodeState::Cordoned | NodeState::Quarantined => Standing::Closed,
-    };
-    Candidate { node: record.node.clone(), standing, capacity, free, labels: record.labels.clone() }
-}
-
-/// Nodes that take no new work decide nothing about the reason while there are others.
-fn unplaced(refusals: &[Refusal], closed: &[Refusal], epoch: Epoch) -> Unplaced {
-    let full = |(_, reason, _): &&_| *reason == RefusalReason::NoCapacity;
-    let fenced = refusals.iter().any(|(_, reason, _)| *reason == RefusalReason::Fenced);
-    let reason = match refusals.iter().find(|refusal| !full(refusal)) {
-        _ if fenced => RefusalReason::Fenced,
-        _ if refusals.is_empty() => RefusalReason::NodeUnavailable,
-        Some((_, reason, _)) => *reason,
-        None => RefusalReason::NoCapacity,
-    };
-    let each = refusals.iter().chain(closed).map(|(node, reason, text)| {
-        format!("{node}: {}{}{text}", reason.as_str(), if text.is_empty() { "" } else { ": " })
-    });
-    let text = match refusals.is_empty() && closed.is_empty() {
-        true => "no node is known".to_owned(),
-        false => each.collect::<Vec<_>>().join("; "),
-    };
-    Unplaced { reason, text, epoch, others: others(refusals, closed, &[]) }
-}
-
-/// The nodes that have not got the stream: those that refused, and those that were still to be asked.
-fn others(refusals: &[Refusal], closed: &[Refusal], unasked: &[NodeId]) -> Vec<Alternative> {
-    let refused = refusals.iter().chain(closed);
-    let refused =
-        refused.map(|(node, reason, text)| Alternative::new(node.clone(), *reason, text.clone()));
-    let unasked = unasked.iter().map(|node| Alternative::new(node.clone(), Because::NotAsked, ""));
-    refused.chain(unasked).collect()
-}
-
 async fn ask(
     record: &NodeRecord,
     hello: &Hello,
@@ -337,64 +268,10 @@ async fn ask(
 
 #[cfg(test)]
 mod tests {
+    use millrace_registry::NodeState;
     use tokio::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn lack_of_capacity_is_the_reason_only_when_every_node_lacks_it() {
-        let epoch = Epoch { generation: 1, placement: 3 };
-        let refusal = |node: &str, reason| (node.parse().unwrap(), reason, String::new());
-        let full = refusal("a", RefusalReason::NoCapacity);
-        let draining = refusal("b", RefusalReason::NodeUnavailable);
-        let fenced = refusal("c", RefusalReason::Fenced);
-        let reason = |refusals: &[_]| unplaced(refusals, &[], epoch).reason;
-        let aside = [refusal("d", RefusalReason::NodeUnavailable)];
-        let full_or_closed = unplaced(std::slice::from_ref(&full), &aside, epoch);
-        assert_eq!(full_or_closed.reason, RefusalReason::NoCapacity);
-        assert_eq!(full_or_closed.text, "a: no_capacity; d: node_unavailable");
-        assert_eq!(unplaced(&[], &aside, epoch).reason, RefusalReason::NodeUnavailable);
-        assert_eq!(reason(std::slice::from_ref(&full)), RefusalReason::NoCapacity);
-        assert_eq!(reason(&[full, draining.clone()]), RefusalReason::NodeUnavailable);
-        assert_eq!(reason(&[draining, fenced]), RefusalReason::Fenced);
-        assert_eq!(reason(&[]), RefusalReason::NodeUnavailable);
-    }
-
-    #[test]
-    fn what_is_reserved_is_not_free_but_for_the_stream_that_holds_it_and_old_news_count_for_nothing()
-     {
-        let mut record = NodeRecord {
-            node: "a".parse().unwrap(),
-            link: ([127, 0, 0, 1], 1).into(),
-            admin: ([127, 0, 0, 1], 2).into(),
-            state: NodeState::Ready,
-            decode_pixels_per_second: 100,
-            encode_pixels_per_second: 100,
-            workers: 2,
-            memory_bytes: 100,
-            allocated: Default::default(),
-            labels: Default::default(),
-            started: Default::default(),
-            version: String::new(),
-        };
-        (record.allocated.workers, record.allocated.memory_bytes) = (2, 60);
-        let demand = Capacity { workers: 1, memory_bytes: 30, ..Capacity::ZERO };
-        let free = |was_here, is_current| {
-            let free = candidate(&record, &demand, was_here, is_current).free;
-            (free.workers, free.memory_bytes)
-        };
-        assert_eq!(free(false, true), (0, 40));
-        assert_eq!(free(true, true), (1, 70));
-        assert_eq!(free(false, false), (2, 100));
-        let standing = |state, was_here| {
-            let record = NodeRecord { state, ..record.clone() };
-            candidate(&record, &demand, was_here, true).standing
-        };
-        assert_eq!(standing(NodeState::Draining, true), Standing::LastResort);
-        assert_eq!(standing(NodeState::Cordoned, true), Standing::Open);
-        assert_eq!(standing(NodeState::Draining, false), Standing::Closed);
-        assert_eq!(standing(NodeState::Quarantined, true), Standing::Closed);
-    }
 
     fn fleet() -> Fleet {
         let (breakers, clock) = (watch::Sender::default(), SystemClock::new());
