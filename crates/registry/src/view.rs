@@ -44,6 +44,8 @@ pub struct View {
     lost: BTreeSet<String>,
     /// The newest revision that anything was known of.
     newest: i64,
+    /// The newest revision that was known ahead of the store's news.
+    ahead: i64,
     mark: Option<Mark>,
     /// The keys of the newest changes, oldest first.
     journal: VecDeque<String>,
@@ -91,6 +93,11 @@ impl View {
         }
     }
 
+    fn known_at(&mut self, revision: i64) {
+        self.newest = self.newest.max(revision);
+        self.ahead = self.ahead.max(revision);
+    }
+
     fn note(&mut self, key: &str) {
         if self.journal.len() == JOURNAL {
             self.journal.pop_front();
@@ -104,9 +111,10 @@ impl View {
         self.newest
     }
 
-    /// From where a new watch may go on; `None`: only a whole reading will do.
+    /// From where a new watch may go on; `None`: only a whole reading will do. What is known ahead of the news is not in a
+    /// history that was set back to before it, and no watch from the mark on would say so.
     pub fn mark(&self) -> Option<&Mark> {
-        self.mark.as_ref()
+        self.mark.as_ref().filter(|mark| mark.revision >= self.ahead)
     }
 
     /// The record was written; whether that was news.
@@ -116,7 +124,7 @@ impl View {
         if known.is_some_and(|known| known >= entry.revision) {
             return false;
         }
-        self.newest = self.newest.max(entry.revision);
+        self.known_at(entry.revision);
         self.gone.remove(key);
         self.lost.remove(key);
         self.entries.insert(key.to_owned(), entry);
@@ -129,7 +137,7 @@ impl View {
         if self.entries.get(key).is_some_and(|known| known.revision > revision) {
             return false;
         }
-        self.newest = self.newest.max(revision);
+        self.known_at(revision);
         let gone = self.gone.entry(key.to_owned()).or_default();
         *gone = revision.max(*gone);
         self.lost.remove(key);
@@ -163,9 +171,13 @@ impl View {
         if revision < asked_at {
             // Another history: nothing of the old one counts.
             self.newest = revision;
+            self.ahead = 0;
             self.gone.clear();
         } else {
             self.newest = self.newest.max(revision);
+            if self.ahead <= revision {
+                self.ahead = 0;
+            }
             for (key, entry) in before.iter().filter(|(_, entry)| entry.revision > revision) {
                 self.entries.insert(key.clone(), entry.clone());
             }
@@ -257,7 +269,35 @@ mod tests {
         let read = read.map(|(key, entry)| (key.to_owned(), entry)).into();
         assert!(view.load(1, 10, read));
         assert_eq!(texts(&view), [("b", "b"), ("mine", "new")]);
-        assert_eq!(view.mark().map(|mark| mark.revision), Some(9));
+        assert_eq!(view.mark(), None, "the store has not told of what was written meanwhile");
+        view.tell(told("mine", "new", 12));
+        assert_eq!(view.mark().map(|mark| mark.revision), Some(12));
+    }
+
+    #[test]
+    fn what_was_written_and_never_told_of_is_not_taken_for_granted() {
+        let mut view = View::default();
+        view.load(
+            0,
+            3,
+            [("a".to_owned(), entry("old", 2)), ("b".to_owned(), entry("b", 3))].into(),
+        );
+        assert_eq!(view.mark(), Some(&told("b", "b", 3)));
+        view.put("a", entry("new", 4));
+        assert_eq!(view.mark(), None, "a store set back to 3 would have b and not the new a");
+        view.load(
+            4,
+            3,
+            [("a".to_owned(), entry("old", 2)), ("b".to_owned(), entry("b", 3))].into(),
+        );
+        assert_eq!(texts(&view), [("a", "old"), ("b", "b")]);
+        view.put("a", entry("new", 4));
+        view.load(
+            4,
+            5,
+            [("a".to_owned(), entry("new", 4)), ("b".to_owned(), entry("b", 3))].into(),
+        );
+        assert_eq!(view.mark().map(|mark| mark.revision), Some(4), "read is as good as told");
     }
 
     #[test]

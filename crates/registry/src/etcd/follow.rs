@@ -1,7 +1,8 @@
 //! Follows the records of the prefix into the view: goes on after the last write that was told of, or reads all.
 //!
 //! A watch begins with the view's own [`Mark`], which the store has to tell of again as it was; only then does it count.
-//! A store that was compacted past it, went back behind it or has another write there is read whole.
+//! A store that was compacted past it, went back behind what is known or has another write there is read whole, and so is one
+//! that has not told of all that this process wrote.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -47,8 +48,9 @@ async fn resume(
     client: &Client,
     mark: &Mark,
 ) -> Result<Option<WatchStream>, Error> {
+    let known = shared.view().newest();
     let (mut watch, revision) = watch_from(shared, client, mark.revision).await?;
-    if revision < mark.revision {
+    if revision < known {
         return Ok(None);
     }
     let first = answer(&mut watch).await?;
