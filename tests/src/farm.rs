@@ -32,6 +32,8 @@ pub struct FarmOptions {
     pub toml: String,
     /// Further arguments.
     pub arguments: Vec<String>,
+    /// Further environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Default for FarmOptions {
@@ -41,6 +43,7 @@ impl Default for FarmOptions {
             rungs: vec![("240p", 240, 400), ("144p", 144, 200)],
             toml: String::new(),
             arguments: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -295,7 +298,7 @@ fn spawn(
     for listener in LISTENERS {
         command.arg(format!("--listen-{listener}")).arg("127.0.0.1:0");
     }
-    command.args(&options.arguments);
+    command.args(&options.arguments).envs(options.environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().with_context(|| program.display().to_string())
 }

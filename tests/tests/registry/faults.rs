@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use millrace_registry::{ChannelRecord, Registry, RegistryConfig, RegistryError};
 use millrace_testkit::{Etcd, EtcdVersion, FaultyLink, Flow, LinkState, until, until_some};
+use millrace_tests::HostClock;
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -40,6 +41,7 @@ on_both! {
     a_record_goes_with_its_process_and_comes_back_after_a_pause,
     who_wakes_up_after_a_successor_took_over_leaves_it_alone,
     a_reader_that_was_cut_off_sees_what_is_there_now,
+    a_step_of_the_clock_changes_nothing,
     a_killed_leader_costs_seconds_and_no_record,
     a_long_outage_leaves_the_view_and_the_living_come_back,
     a_wiped_store_is_filled_by_the_living,
@@ -167,6 +169,25 @@ async fn a_killed_leader_costs_seconds_and_no_record(version: EtcdVersion) -> an
     assert!(vanished.is_err(), "a kept record vanished with the leader");
     kept.set(node("n", 2));
     shows(&observer, "n", Some(2), BACK).await?;
+    Ok(())
+}
+
+async fn a_step_of_the_clock_changes_nothing(version: EtcdVersion) -> anyhow::Result<()> {
+    const HOUR: i64 = 3600;
+    const LONGER_THAN_A_LEASE: Duration = Duration::from_millis(3500);
+    let (etcd, clock) = (Etcd::start(version, 1)?, HostClock::new()?);
+    let registry = connected(&etcd).await;
+    let _keeper = Keeper::start_by(&etcd, &clock)?;
+    shows(&registry, NODE.0, Some(NODE.1), PATIENCE).await?;
+    for offset in [HOUR, -HOUR] {
+        clock.step_to(offset)?;
+        let vanished =
+            until("a loss", LONGER_THAN_A_LEASE, || workers(&registry, NODE.0) != Some(NODE.1));
+        assert!(
+            vanished.await.is_err(),
+            "the record went when the clock was stepped to {offset} s"
+        );
+    }
     Ok(())
 }
 

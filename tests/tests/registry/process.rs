@@ -1,9 +1,13 @@
 //! A process of its own that keeps one node's record, to be paused and killed.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
 use millrace_registry::{Registry, RegistryConfig};
 use millrace_testkit::Etcd;
+use millrace_tests::HostClock;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,10 +25,23 @@ pub struct Keeper(Child);
 
 impl Keeper {
     pub fn start(etcd: &Etcd) -> anyhow::Result<Self> {
+        Self::start_in(etcd, [])
+    }
+
+    /// One that lives by that clock.
+    pub fn start_by(etcd: &Etcd, clock: &HostClock) -> anyhow::Result<Self> {
+        Self::start_in(etcd, clock.environment())
+    }
+
+    fn start_in(
+        etcd: &Etcd,
+        environment: impl IntoIterator<Item = (&'static str, PathBuf)>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(std::env::current_exe()?);
         command.args(["--exact", "process::keeps_a_record_until_it_is_killed", "--ignored"]);
-        command.env(ENDPOINT, &etcd.endpoints()[0]).stdin(Stdio::null()).stdout(Stdio::null());
+        command.envs(environment).env(ENDPOINT, &etcd.endpoints()[0]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         Ok(Self(command.spawn()?))
     }
 
