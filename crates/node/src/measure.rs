@@ -5,6 +5,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+use millrace_sched::Capacity;
 use serde::Deserialize;
 use tokio::{process::Command, time::timeout};
 use tracing::{error, info};
@@ -13,6 +14,9 @@ use crate::worker_process::WorkerKind;
 
 /// How long a measurement may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Workers that a host may have, per core: those that only repackage cost next to nothing else.
+const WORKERS_PER_CORE: u64 = 64;
 
 /// The speed of one core.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -46,10 +50,41 @@ pub async fn one_core(worker_dir: &Path) -> Speed {
     Speed::default()
 }
 
+/// What may be promised to streams: the speed of one core times the cores, and the memory in bytes, less what is kept free.
+pub fn promised(speed: Speed, cores: usize, memory_bytes: u64, usable_share: f64) -> Capacity {
+    let of_all_cores = |speed: u64| (speed as f64 * cores as f64 * usable_share) as u64;
+    Capacity {
+        decode_pixels_per_second: of_all_cores(speed.decode_pixels_per_second),
+        encode_pixels_per_second: of_all_cores(speed.encode_pixels_per_second),
+        workers: WORKERS_PER_CORE * cores as u64,
+        memory_bytes: (memory_bytes as f64 * usable_share) as u64,
+    }
+}
+
 /// Memory of the host, bytes (`MemTotal` of proc(5)).
 pub fn memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn no_more_than_85_per_cent_of_what_was_measured_is_promised_to_streams() {
+        let speed =
+            Speed { decode_pixels_per_second: 500_000_000, encode_pixels_per_second: 100_000_000 };
+        let promised = promised(speed, 4, 32_000_000_000, Config::default().usable_share);
+        let expected = Capacity {
+            decode_pixels_per_second: 1_700_000_000,
+            encode_pixels_per_second: 340_000_000,
+            workers: 256,
+            memory_bytes: 27_200_000_000,
+        };
+        assert_eq!(promised, expected);
+    }
 }

@@ -250,18 +250,12 @@ async fn capacity_of(config: &Config, plan: &WorkerPlan, is_busy: bool) -> Capac
     capacity
 }
 
-/// What the host can do: the speed of one core times the cores, less what is kept free.
+/// What the host can do, measured now.
 async fn measured(config: &Config, plan: &WorkerPlan) -> Capacity {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let speed = crate::measure::one_core(&plan.worker_dir).await;
-    let promised = |per_core: u64| (per_core as f64 * cores as f64 * config.usable_share) as u64;
     let memory_bytes = crate::measure::memory_bytes().unwrap_or(4 << 30);
-    Capacity {
-        decode_pixels_per_second: promised(speed.decode_pixels_per_second),
-        encode_pixels_per_second: promised(speed.encode_pixels_per_second),
-        workers: 64 * cores as u64,
-        memory_bytes: (memory_bytes as f64 * config.usable_share) as u64,
-    }
+    crate::measure::promised(speed, cores, memory_bytes, config.usable_share)
 }
 
 fn record(config: &Config, addresses: Addresses, capacity: Capacity, started: Wall) -> NodeRecord {
