@@ -8,11 +8,9 @@ use std::{
 };
 
 use hyper::Method;
-use millrace_testkit::{ClipSpec, until_some};
+use millrace_testkit::ClipSpec;
 use millrace_tests::{Ended, Live, ManyFarm, ManyOptions, discontinuities, program};
 use serde_json::Value;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn node_of(live: &Live, farm: &ManyFarm) -> String {
     farm.made_by("router-1", &live.channel.stream, None).await.unwrap().0
@@ -54,15 +52,11 @@ async fn order(farm: &ManyFarm, order: &str, node: &str) -> (Value, Duration) {
     (serde_json::from_str(&said).unwrap(), start.elapsed())
 }
 
-/// Waits until the node says so of itself in the registry.
+/// What the node says of itself: the command has waited for that.
 async fn state(farm: &ManyFarm, node: &str, wanted: &str) {
-    let what = format!("{node} is {wanted}");
-    let seen = until_some(&what, PATIENCE, async || {
-        let nodes = farm.api(Method::GET, "/v1/nodes", String::new()).await.ok()?;
-        let found = nodes["nodes"].as_array()?.iter().find(|found| found["node"] == node)?;
-        (found["state"] == wanted).then_some(())
-    });
-    seen.await.unwrap();
+    let nodes = farm.api(Method::GET, "/v1/nodes", String::new()).await.unwrap();
+    let found = nodes["nodes"].as_array().unwrap().iter().find(|found| found["node"] == node);
+    assert_eq!(found.unwrap()["state"], wanted, "{nodes}");
 }
 
 /// Two streams, both on node-1.

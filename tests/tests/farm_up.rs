@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -65,6 +66,9 @@ async fn a_farm_on_one_machine_survives_the_death_of_a_node_and_is_gone_when_tol
     });
     let ready = ready.await.unwrap_or_else(|error| panic!("{error}\n{}", read(&said)));
     assert!(read(&said).contains("kill -9 WORKER"), "a drill: {}", read(&said));
+    let second = ready["programs"]["router-2"]["rtmp"].as_str().unwrap();
+    assert!(read(&said).contains(&format!("or to router-2: 'rtmp://{second}")), "{}", read(&said));
+    assert_eq!(fs::metadata(&ready_file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = |name: &str| ready[name].as_str().unwrap();
     let clip = ClipSpec { seconds: 10, ..ClipSpec::default() };
     let url = format!("{}/{}", text("rtmp"), text("stream_key"));
@@ -89,6 +93,9 @@ async fn a_farm_on_one_machine_survives_the_death_of_a_node_and_is_gone_when_tol
     });
     again.await.unwrap_or_else(|error| panic!("{error}\n{}", read(&said)));
     assert!(read(&said).contains(&format!("{node} died")), "{}", read(&said));
+    let old = pid(&ready["programs"][&node]);
+    let ready: Value = serde_json::from_str(&read(&ready_file)).unwrap();
+    assert_ne!(pid(&ready["programs"][&node]), old);
 
     // The publisher might return: its stream still has a worker.
     let report = http.send(Method::GET, &stream, Default::default(), SOON).await.unwrap();

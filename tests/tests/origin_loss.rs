@@ -205,6 +205,9 @@ async fn the_only_origin_is_given_the_whole_window_when_it_comes_back() {
     let before = watch(farm.address("origin-1", "playback").unwrap());
     before.media(5.1, PATIENCE).await.unwrap();
     farm.kill("origin-1").unwrap();
+    let seen = farm.operator_json(&["nodes"]).unwrap();
+    let said = seen["faults"][0]["text"].as_str().unwrap_or_default();
+    assert!(said.starts_with("origin origin-1 does not answer"), "{seen}");
     farm.start_again("origin-1").await.unwrap();
     let late = watch(farm.address("origin-1", "playback").unwrap());
     Live::end(publisher, &clip, vec![late]).await;

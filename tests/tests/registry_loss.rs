@@ -93,9 +93,15 @@ async fn with_the_registry_gone_streams_live_on_move_and_begin_and_an_empty_one_
     let backup = scratch.path().join("farm.json");
     let backup = backup.to_str().unwrap();
     farm.operator(&["backup", backup]).unwrap();
+    assert_eq!(farm.operator_json(&["streams"]).unwrap()["faults"], json!([]));
 
     farm.etcd.kill_member(0);
     player.media(5.0, Duration::from_secs(20)).await.unwrap();
+    let seen = until_some("etcd's loss is seen", Duration::from_secs(15), async || {
+        let nodes = farm.operator_json(&["nodes"]).ok()?;
+        (nodes["faults"][0]["what"] == "registry").then_some(())
+    });
+    seen.await.unwrap();
     let (node, worker) = farm.made_by("router-1", &channel.stream, None).await.unwrap();
     kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
     let (_, worker) = farm.made_by("router-1", &channel.stream, Some(worker)).await.unwrap();

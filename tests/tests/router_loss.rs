@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use millrace_testkit::{ClipSpec, Front, Player, PlayerOptions, Publisher, Recording, check};
+use millrace_testkit::{
+    ClipSpec, Front, Player, PlayerOptions, Publisher, Recording, check, until, until_some,
+};
 use millrace_tests::{LiveClip, ManyFarm, ManyOptions, discontinuities, unix_ms};
 
 /// Stamps of the second clip begin here.
@@ -26,6 +28,35 @@ fn cut_between(recording: &Recording, first: &ClipSpec, second: &ClipSpec) -> u3
         assert_eq!(count, 1, "discontinuities of {rung}");
     }
     cut
+}
+
+/// Encoders that share a key take it from each other across routers three times a minute; then who sends stays.
+async fn one_key_at_two_routers(farm: &ManyFarm) {
+    let first = farm.address("router-1", "rtmp").unwrap();
+    let channel = farm.new_channel("shared", first).await.unwrap();
+    let file = ClipSpec { seconds: 60, ..ClipSpec::default() }.file().unwrap();
+    let publish = |router: &str| {
+        let url = channel
+            .rtmp_url
+            .replace(&first.to_string(), &farm.address(router, "rtmp").unwrap().to_string());
+        Publisher::start(&file, &url).unwrap()
+    };
+    let sends = async |router: &str| {
+        let view = farm.stream(router, "shared").await.ok()?;
+        let connected = view.rest["publisher"]["connected"] == true;
+        (view.state == "live" && connected).then_some(())
+    };
+    let mut encoders = Vec::new();
+    for router in ["router-1", "router-2", "router-1", "router-2"] {
+        encoders.push(publish(router));
+        let what = format!("an encoder sends to {router}");
+        until_some(&what, Duration::from_secs(15), async || sends(router).await).await.unwrap();
+    }
+    let mut fifth = publish("router-1");
+    assert!(!fifth.wait(Duration::from_secs(10)).await.unwrap().success());
+    let refused = || farm.log("router-1").contains("takeover_limit");
+    until("the fifth is told why", Duration::from_secs(5), refused).await.unwrap();
+    assert!(encoders[3].is_running() && sends("router-2").await.is_some());
 }
 
 #[tokio::test]
@@ -62,4 +93,6 @@ async fn an_encoder_whose_router_dies_goes_on_at_another_in_the_same_playlist() 
         view.rest["epoch"].as_str().unwrap().split_once('.').unwrap().0.to_owned()
     };
     assert_eq!((generation(&before), generation(&after)), ("1".to_owned(), "2".to_owned()));
+    farm.start_again("router-1").await.unwrap();
+    one_key_at_two_routers(&farm).await;
 }

@@ -12,7 +12,7 @@ use axum::{
 };
 use bytes::Bytes;
 use millrace_registry::{ChannelRecord, EndingKey, Priority, Registry};
-use millrace_types::{Because, ChannelId, Decision, DecisionKind};
+use millrace_types::{Because, ChannelId, Decision, DecisionKind, Wall};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -56,8 +56,9 @@ pub(crate) struct Revocation {
 
 /// All channels, by name.
 pub(crate) async fn list(State(farm): State<Farm>) -> Answer {
-    let channels = farm.registry.list::<ChannelRecord>();
-    Ok(Json(json!({ "channels": channels.iter().map(shown).collect::<Vec<_>>() })))
+    let (channels, now) = (farm.registry.list::<ChannelRecord>(), farm.now());
+    let channels = channels.iter().map(|record| shown(record, now));
+    Ok(Json(json!({ "channels": channels.collect::<Vec<_>>() })))
 }
 
 /// Makes a channel and its first key.
@@ -85,7 +86,7 @@ pub(crate) async fn create(
     }
     tracing::info!(%channel, "channel created");
     note(&farm, DecisionKind::ChannelCreated, &channel, "");
-    let mut answer = shown(&new);
+    let mut answer = shown(&new, farm.now());
     answer["stream_key"] = json!(key.reveal());
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -93,7 +94,7 @@ pub(crate) async fn create(
 /// One channel.
 pub(crate) async fn show(State(farm): State<Farm>, Path(name): Path<String>) -> Answer {
     let found = farm.registry.get::<ChannelRecord>(&parsed(&name)?.to_string())?;
-    found.map(|record| Json(shown(&record))).ok_or_else(|| unknown(&name))
+    found.map(|record| Json(shown(&record, farm.now()))).ok_or_else(|| unknown(&name))
 }
 
 /// Forgets a channel and its keys.
@@ -138,7 +139,7 @@ pub(crate) async fn rotate(
         }
         record.key_hashes.push(key.hash());
     });
-    let mut answer = shown(&changed.await?);
+    let mut answer = shown(&changed.await?, now);
     let text = match (keep_old, overlap.as_secs()) {
         (true, _) => "the old keys go on until they are revoked".to_owned(),
         (false, 0) => "the old keys have ended".to_owned(),
@@ -178,7 +179,7 @@ pub(crate) async fn revoke(
     tracing::info!(%channel, key, "stream keys revoked");
     let text = key.map_or_else(|| "all of them".to_owned(), |id| format!("the key {id}"));
     note(&farm, DecisionKind::KeysRevoked, &channel, &text);
-    Ok(Json(shown(&changed)))
+    Ok(Json(shown(&changed, farm.now())))
 }
 
 /// Keeps what was ordered, for operators.
@@ -213,9 +214,10 @@ async fn change(
     changed.ok_or_else(|| unknown(&channel.to_string()))
 }
 
-fn shown(record: &ChannelRecord) -> Value {
+/// As it is now: a key that has ended is none.
+fn shown(record: &ChannelRecord, now: Wall) -> Value {
     let id = |hash: &String| hash.chars().take(KEY_ID_CHARS).collect::<String>();
-    let ending = record.ending_keys.iter();
+    let ending = record.ending_keys.iter().filter(|key| now < key.until);
     let ending = ending.map(|key| json!({ "key": id(&key.hash), "until": key.until.to_string() }));
     json!({
         "channel": record.channel,

@@ -105,6 +105,13 @@ impl Farm {
         answers
     }
 
+    /// Why each origin does not answer, of those that do not.
+    pub(crate) async fn silent_origins(&self, origins: &[OriginRecord]) -> Vec<Option<String>> {
+        let asked = origins.iter().map(|it| ask(&self.origins, it.admin, "/v1/decisions?limit=1"));
+        let answers = join_all(asked).await.into_iter();
+        answers.map(|answer| answer.err().map(|error| error.to_string())).collect()
+    }
+
     /// What a node works on, per its own admin pages.
     pub(crate) async fn node_streams(&self, node: &NodeRecord) -> Result<Vec<Value>, FetchError> {
         match ask(&self.nodes, node.admin, "/v1/streams").await? {

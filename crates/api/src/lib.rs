@@ -10,6 +10,7 @@ mod channels;
 mod config;
 mod decisions;
 mod farm;
+mod faults;
 mod http_client;
 mod metrics;
 mod orders;

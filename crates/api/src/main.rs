@@ -2,9 +2,8 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use clap::Parser;
-use millrace_api::Config;
+use millrace_api::{Config, StartError};
 use millrace_registry::{Registry, RegistryConfig};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
@@ -69,7 +68,10 @@ async fn run() -> anyhow::Result<()> {
         millrace_api::start(config, registry.clone(), metrics).await
     };
     let Some(api) = program.start(starting).await else { return Ok(()) };
-    let api = api.context("api")?;
+    let api = api.map_err(|error| match error {
+        StartError::Listen(error) => SettingsError::of(error).into(),
+        other => anyhow::Error::new(other).context("api"),
+    })?;
     let at = api.addresses;
     program.ready(&json!({ "api": at.api, "admin": at.admin }))?;
     let reload = async || {

@@ -5,13 +5,14 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
-use millrace_registry::{NodeRecord, OriginRecord};
+use millrace_registry::{NodeRecord, OrderRecord, OriginRecord};
 use millrace_types::{Epoch, StreamId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
     farm::{Answers, Farm, Missing},
+    faults::faults,
     problem::Problem,
 };
 
@@ -20,12 +21,13 @@ type Answer = Result<Json<Value>, Problem>;
 /// Events given when nobody says how many.
 const EVENTS: usize = 1_000;
 
-/// All live streams, by name.
+/// All live streams, by name, and what of the farm is down.
 pub(crate) async fn streams(State(farm): State<Farm>) -> Answer {
     let answers = farm.ask_routers("/v1/streams").await;
     let (mut streams, missing) = concatenated(answers);
     streams.sort_by(|a, b| a["stream"].as_str().cmp(&b["stream"].as_str()));
-    Ok(Json(json!({ "streams": streams, "missing": missing })))
+    let faults = faults(&farm, &streams).await;
+    Ok(Json(json!({ "streams": streams, "missing": missing, "faults": faults })))
 }
 
 /// One live stream, with what its node says of its worker.
@@ -128,10 +130,10 @@ pub(crate) async fn events(
     Ok(Json(json!({ "events": events, "missing": missing })))
 }
 
-/// Every node, with what it works on.
+/// Every node, with what it works on, the orders to nodes that are not there, and what of the farm is down.
 pub(crate) async fn nodes(State(farm): State<Farm>) -> Answer {
     let records = farm.registry.list::<NodeRecord>();
-    let works = farm.all_node_streams(&records).await;
+    let (works, faults) = tokio::join!(farm.all_node_streams(&records), faults(&farm, &[]));
     let nodes = records.iter().zip(works).map(|(record, works)| {
         let mut node = json!(record);
         match works {
@@ -146,7 +148,11 @@ pub(crate) async fn nodes(State(farm): State<Farm>) -> Answer {
         }
         node
     });
-    Ok(Json(json!({ "nodes": nodes.collect::<Vec<_>>() })))
+    let is_there = |order: &OrderRecord| records.iter().any(|record| record.node == order.node);
+    let mut waiting = farm.registry.list::<OrderRecord>();
+    waiting.retain(|order| !is_there(order));
+    let nodes: Vec<_> = nodes.collect();
+    Ok(Json(json!({ "nodes": nodes, "orders_waiting": waiting, "faults": faults })))
 }
 
 /// Every origin: where players connect.

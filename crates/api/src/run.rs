@@ -3,9 +3,14 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::Registry;
-use millrace_telemetry::{DecisionLog, Metrics, Readiness, admin_routes, decision_routes};
+use millrace_telemetry::{
+    DecisionLog, ListenError, Metrics, Readiness, admin_routes, decision_routes, listen,
+};
 use millrace_tls::{Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -14,24 +19,20 @@ use crate::{
     farm::Farm,
     metrics::ApiMetrics,
     routes::{Door, routes},
+    tokens::Tokens,
 };
 
 /// How long running answers may take once the API stops.
 const GRACE: Duration = Duration::from_secs(1);
+/// From one look at the file of tokens to the next, so that a mistake in it is seen before somebody shows a token.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The API could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("{what} on {address}: {error}")]
-    Bind {
-        /// Which listener.
-        what: &'static str,
-        /// The address wanted.
-        address: SocketAddr,
-        /// What the system says.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
     FarmTls(TlsError),
@@ -89,18 +90,21 @@ pub async fn start(
     let own = Expected::any(Role::Api);
     let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
     let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
-    let api = bind("api", config.listen_api).await?;
-    let admin = bind("admin", config.listen_admin).await?;
-    let addresses = Addresses { api: address(&api), admin: address(&admin) };
+    let (api, api_at) = listen("listen_api", config.listen_api).await?;
+    let (admin, admin_at) = listen("listen_admin", config.listen_admin).await?;
+    let addresses = Addresses { api: api_at, admin: admin_at };
     let Config { token, tokens, read_needs_token, .. } = config;
-    if let Some(tokens) = &tokens {
-        tokens.check()?;
-    }
-    let access = Access { token, tokens, read_needs_token };
-    let door = Door { access, metrics: ApiMetrics::new(&metrics) };
+    let api_metrics = ApiMetrics::new(&metrics);
+    let tokens = tokens.map(|file| Tokens::read(file, api_metrics.clone())).transpose()?;
     let overlap = Duration::from_secs(config.rotation_overlap_s);
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
+    if let Some(tokens) = &tokens {
+        let looking = look_at_tokens(tokens.clone(), readiness.clone());
+        let looking = stop.clone().run_until_cancelled_owned(looking);
+        tasks.spawn(async move { looking.await.unwrap_or_default() });
+    }
+    let door = Door { access: Access { token, tokens, read_needs_token }, metrics: api_metrics };
     let decisions = DecisionLog::new(config.name);
     let farm = Farm::new(registry, decisions.clone(), overlap, farm_tls.clone());
     let service = routes(farm, door).into_make_service_with_connect_info::<SocketAddr>();
@@ -115,13 +119,14 @@ pub async fn start(
     Ok(Api { addresses, stop, readiness, tasks, farm_tls })
 }
 
-async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| StartError::Bind { what, address, error })
-}
-
-fn address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("invariant: a bound listener has an address")
+/// Tells `/readyz` while the file of tokens cannot be used.
+async fn look_at_tokens(tokens: Tokens, readiness: Readiness) {
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        readiness.set_fault(tokens.look());
+    }
 }
 
 /// Runs `serving`, after `stop` not much longer.

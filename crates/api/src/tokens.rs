@@ -1,5 +1,6 @@
 //! The file of tokens: who may read and who may change something from other hosts. It holds hashes only, and is read again for
-//! each request that shows a token, so that one that is taken out of it ends at once.
+//! each request that shows a token, so that one that is taken out of it ends at once. While the file cannot be used, what it
+//! said before counts: a slip of the pen locks nobody out, and lets nobody in.
 //!
 //! ```text
 //! # role  SHA-256 of the token  name
@@ -10,11 +11,14 @@ use std::{
     fmt, fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::metrics::ApiMetrics;
 
 /// Random bytes of a new token.
 const TOKEN_BYTES: usize = 20;
@@ -93,16 +97,6 @@ impl TokenFile {
         self.lines().map(drop)
     }
 
-    /// What the token allows; `None` when the file does not know it.
-    ///
-    /// # Errors
-    /// [`TokensError`]: nobody is let in by it.
-    pub fn role_of(&self, token: &str) -> Result<Option<Role>, TokensError> {
-        let digest = Sha256::digest(token.as_bytes());
-        let found = self.lines()?.into_iter().filter(|line| line.hash == digest.as_slice());
-        Ok(found.map(|line| line.role).max())
-    }
-
     /// The line for a new token of that name, and the token itself, which is shown this once.
     pub fn new_token(role: Role, name: &str) -> (String, String) {
         let token = HEXLOWER.encode(&rand::random::<[u8; TOKEN_BYTES]>());
@@ -123,6 +117,66 @@ impl TokenFile {
             parse(line).ok_or_else(|| TokensError::Line { path: path(), line: at + 1 })
         };
         lines.map(read).collect()
+    }
+}
+
+/// What a file of tokens said when it could last be used.
+#[derive(Clone, Debug)]
+pub(crate) struct Tokens {
+    file: TokenFile,
+    known: Arc<Mutex<Known>>,
+    metrics: ApiMetrics,
+}
+
+#[derive(Debug)]
+struct Known {
+    lines: Vec<Line>,
+    /// Why the file cannot be used now.
+    error: Option<String>,
+}
+
+impl Tokens {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`TokensError`]: there is nothing yet to go on with.
+    pub(crate) fn read(file: TokenFile, metrics: ApiMetrics) -> Result<Self, TokensError> {
+        let lines = file.lines()?;
+        let known = Arc::new(Mutex::new(Known { lines, error: None }));
+        Ok(Self { file, known, metrics })
+    }
+
+    /// Reads the file again; why it cannot be used, if it cannot. Says so when that changes.
+    pub(crate) fn look(&self) -> Option<String> {
+        let read = self.file.lines();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = match read {
+            Ok(lines) => {
+                known.lines = lines;
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if known.error != error {
+            match &error {
+                Some(error) => {
+                    tracing::error!(error, "tokens not read: those that were known before count");
+                }
+                None => tracing::info!(file = %self.file, "tokens are read again"),
+            }
+            known.error.clone_from(&error);
+        }
+        self.metrics.tokens_stale(error.is_some());
+        error
+    }
+
+    /// What the token allows; `None` when it is not known.
+    pub(crate) fn role_of(&self, token: &str) -> Option<Role> {
+        self.look();
+        let digest = Sha256::digest(token.as_bytes());
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.lines.iter().filter(|line| line.hash == digest.as_slice());
+        found.map(|line| line.role).max()
     }
 }
 
@@ -156,6 +210,8 @@ fn parse(line: &str) -> Option<Line> {
 
 #[cfg(test)]
 mod tests {
+    use millrace_telemetry::Metrics;
+
     use super::*;
 
     struct Scratch(PathBuf);
@@ -172,6 +228,10 @@ mod tests {
         fn file(&self) -> TokenFile {
             TokenFile::at(&self.0)
         }
+
+        fn tokens(&self) -> Result<Tokens, TokensError> {
+            Tokens::read(self.file(), ApiMetrics::new(&Metrics::new()))
+        }
     }
 
     impl Drop for Scratch {
@@ -186,7 +246,8 @@ mod tests {
         let (writer, write) = TokenFile::new_token(Role::Write, "ci");
         assert!(!reader.contains(&read) && !writer.contains(&write), "hashes only");
         let scratch = Scratch::with("roles", &format!("# ours\n{reader}\n\n{writer}\n"), 0o600);
-        let role = |token: &str| scratch.file().role_of(token).unwrap();
+        let tokens = scratch.tokens().unwrap();
+        let role = |token: &str| tokens.role_of(token);
         assert_eq!((role(&read), role(&write)), (Some(Role::Read), Some(Role::Write)));
         assert_eq!((role("guess"), role(&reader)), (None, None));
         fs::write(&scratch.0, writer).unwrap();
@@ -194,8 +255,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_or_that_cannot_be_understood_lets_nobody_in() {
-        let (line, token) = TokenFile::new_token(Role::Write, "ci");
+    fn a_file_that_cannot_be_used_any_more_locks_nobody_out_and_lets_nobody_in() {
+        let (reader, read) = TokenFile::new_token(Role::Read, "wall");
+        let (writer, write) = TokenFile::new_token(Role::Write, "ci");
+        let scratch = Scratch::with("kept", &reader, 0o600);
+        let tokens = scratch.tokens().unwrap();
+        let roles = || (tokens.role_of(&read), tokens.role_of(&write));
+        fs::write(&scratch.0, format!("{writer}\n{reader} twice\n")).unwrap();
+        assert_eq!(roles(), (Some(Role::Read), None));
+        let error = tokens.look().unwrap();
+        assert!(error.contains("kept:2: not `read`"), "{error}");
+        fs::write(&scratch.0, &writer).unwrap();
+        fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(roles(), (Some(Role::Read), None), "anybody may have added the other");
+        fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!((roles(), tokens.look()), ((None, Some(Role::Write)), None));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_that_cannot_be_understood_is_none_to_start_with() {
+        let (line, _) = TokenFile::new_token(Role::Write, "ci");
         for (name, text, mode, at_fault) in [
             ("open", line.as_str(), 0o644, "chmod 600"),
             ("group", line.as_str(), 0o620, "mode 620"),
@@ -203,7 +282,7 @@ mod tests {
             ("hash", "\nread 00 x", 0o600, "hash:2: not `read`"),
         ] {
             let scratch = Scratch::with(name, text, mode);
-            let error = scratch.file().role_of(&token).unwrap_err().to_string();
+            let error = scratch.tokens().unwrap_err().to_string();
             assert!(error.contains(at_fault), "{error}");
             assert_eq!(scratch.file().check().unwrap_err().to_string(), error);
         }

@@ -55,6 +55,9 @@ struct Farm {
     dir: PathBuf,
     etcd: PathBuf,
     programs: Vec<Running>,
+    ready_json: Option<PathBuf>,
+    /// The channel's key, once there is one.
+    key: Value,
 }
 
 /// Runs the farm until Ctrl-C.
@@ -69,12 +72,16 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
         origins: arguments.origins,
     };
     let etcd = etcd(arguments.etcd.as_deref())?;
+    if let Some(path) = &arguments.ready_json {
+        ready_file::prepare(path)?;
+    }
     let dir = env::temp_dir().join(format!("millrace-farm-{}", std::process::id()));
     fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-    let mut farm = Farm { dir, etcd, programs: Vec::new() };
+    let ready_json = arguments.ready_json.clone();
+    let mut farm = Farm { dir, etcd, programs: Vec::new(), ready_json, key: Value::Null };
     let mut stop = Signals::new()?;
     let done = tokio::select! {
-        up = farm.up(&size, arguments.ready_json.as_deref()) => match up {
+        up = farm.up(&size) => match up {
             Ok(()) => tokio::select! {
                 failed = farm.watch() => failed,
                 _ = stop.next() => Ok(()),
@@ -97,7 +104,7 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
 }
 
 impl Farm {
-    async fn up(&mut self, size: &FarmSize, ready_json: Option<&Path>) -> anyhow::Result<()> {
+    async fn up(&mut self, size: &FarmSize) -> anyhow::Result<()> {
         let plan = plan(size, &self.dir);
         plan.iter().try_for_each(check_free)?;
         let (etcd, ours): (Vec<_>, Vec<_>) =
@@ -109,12 +116,14 @@ impl Farm {
         for at in 0..self.programs.len() {
             self.ready(at).await?;
         }
-        let ready = self.channel().await?;
-        println!("{}", self.welcome(&ready));
-        if let Some(file) = ready_json {
-            ready_file::write_whole(file, &ready).with_context(|| file.display().to_string())?;
-        }
-        Ok(())
+        self.key = self.new_key().await?;
+        println!("{}", self.welcome(&self.facts()?));
+        self.write_ready()
+    }
+
+    fn write_ready(&self) -> anyhow::Result<()> {
+        let Some(file) = &self.ready_json else { return Ok(()) };
+        ready_file::write_whole(file, &self.facts()?).with_context(|| file.display().to_string())
     }
 
     fn spawn(&self, planned: &Planned) -> anyhow::Result<Child> {
@@ -164,19 +173,29 @@ impl Farm {
         bail!("{name} {why}; its last words:\n{}", tail.join("\n"))
     }
 
-    fn address(&self, name: &str, listener: &str) -> anyhow::Result<String> {
+    /// Every program that listens for that: its name, and where.
+    fn listeners(&self, listener: &str) -> impl Iterator<Item = (&str, String)> {
         let planned = self.programs.iter().map(|running| &running.planned);
-        let address = planned.filter(|planned| planned.name == name);
-        let address = address.filter_map(|planned| planned.address(listener)).next();
-        Ok(address.with_context(|| format!("{listener} of {name}"))?.to_string())
+        planned.filter_map(move |planned| {
+            Some((planned.name.as_str(), planned.address(listener)?.to_string()))
+        })
     }
 
-    /// Makes the channel; what tools and people need to know of the farm.
-    async fn channel(&self) -> anyhow::Result<Value> {
+    fn address(&self, name: &str, listener: &str) -> anyhow::Result<String> {
+        let found = self.listeners(listener).find(|(of, _)| *of == name);
+        Ok(found.with_context(|| format!("{listener} of {name}"))?.1)
+    }
+
+    /// Makes the channel; its key.
+    async fn new_key(&self) -> anyhow::Result<Value> {
         let api = format!("http://{}", self.address("api-1", "api")?);
         let new = Ask::post("/v1/channels", Some(json!({ "channel": CHANNEL })));
         let patient = Ask { patience: Duration::from_secs(10), ..new };
-        let channel = HttpClient::new().ask(&api, patient).await?;
+        Ok(HttpClient::new().ask(&api, patient).await?["stream_key"].take())
+    }
+
+    /// What tools and people need to know of the farm as it is now.
+    fn facts(&self) -> anyhow::Result<Value> {
         let playback = self.address("origin-1", "playback")?;
         let programs = self.programs.iter().map(|running| {
             let of = &running.planned;
@@ -191,11 +210,11 @@ impl Farm {
         });
         Ok(json!({
             "rtmp": format!("rtmp://{}/live", self.address("router-1", "rtmp")?),
-            "stream_key": channel["stream_key"],
+            "stream_key": self.key,
             "stream": CHANNEL,
             "playback": format!("http://{playback}/live/{CHANNEL}/index.m3u8"),
             "watch": format!("http://{playback}/watch/{CHANNEL}"),
-            "api": api,
+            "api": format!("http://{}", self.address("api-1", "api")?),
             "metrics": metrics.collect::<serde_json::Map<_, _>>(),
             "programs": programs.collect::<serde_json::Map<_, _>>(),
         }))
@@ -204,6 +223,26 @@ impl Farm {
     fn welcome(&self, ready: &Value) -> String {
         let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
         let (api, rtmp, key) = (text("api"), text("rtmp"), text("stream_key"));
+        let others = |listener, first: &'static str| {
+            let found = self.listeners(listener).filter(move |(name, _)| *name != first);
+            found.map(|(name, at)| (name.to_owned(), at)).collect::<Vec<_>>()
+        };
+        let routers = others("rtmp", "router-1");
+        let routers =
+            routers.iter().map(|(name, at)| format!("  or to {name}: 'rtmp://{at}/live/{key}'\n"));
+        let origins = others("playback", "origin-1");
+        let origins: String = origins
+            .iter()
+            .map(|(name, at)| format!("  or at {name}: http://{at}/watch/{CHANNEL}\n"))
+            .collect();
+        let origin_step = match origins.is_empty() {
+            true => {
+                "kill -9 the origin               the picture stands until it is back; it gets the whole window then\n     (with --origins 2 another goes on)"
+            }
+            false => {
+                "kill -9 the origin that explain names  the other goes on within 2 s; reload the page there"
+            }
+        };
         let pids = self.programs.iter().map(|running| {
             let pid = running.child.id().map_or("-".to_owned(), |pid| pid.to_string());
             format!("  {:<10} {pid}\n", running.planned.name)
@@ -212,8 +251,8 @@ impl Farm {
             "\nThe farm is up. Logs are in {dir}.
 
   publish  ffmpeg -re -stream_loop -1 -i FILE -c:v libx264 -preset veryfast -g 60 -c:a aac -f flv '{rtmp}/{key}'
-  watch    {watch}
-  console  {api}/
+{routers}  watch    {watch}
+{origins}  console  {api}/
 
 Process ids:
 {pids}
@@ -222,12 +261,14 @@ A drill, while you watch:
   2. kill -9 WORKER                       the picture goes on; explain shows the death and the successor
   3. kill -9 the node that makes it       another goes on within 3 s; the dead one is back after {pause} s
   4. kill -9 one etcd, or all three       nothing happens to what is live
-  5. kill -9 the router                   the encoder has to connect again: to either router
+  5. kill -9 the router                   the encoder has to connect again, to any router
+  6. {origin_step}
 All programs are on one host at {net}: to cut them off from each other needs network namespaces, which this does not make.
 
 Ctrl-C stops everything.",
             dir = self.dir.display(),
             watch = text("watch"),
+            routers = routers.collect::<String>(),
             pids = pids.collect::<String>(),
             pause = PAUSE.as_secs(),
             net = "addresses of 127.0.0.0/8",
@@ -246,9 +287,13 @@ Ctrl-C stops everything.",
                 }
                 None => {
                     let child = self.spawn(&self.programs[at].planned)?;
-                    println!("{name} is started again, process {}", child.id().unwrap_or_default());
+                    let pid = child.id().unwrap_or_default();
                     let running = &mut self.programs[at];
                     (running.child, running.died) = (child, None);
+                    if let Err(error) = self.write_ready() {
+                        eprintln!("{error:#}: its process ids are old");
+                    }
+                    println!("{name} is started again, process {pid}");
                 }
             }
         }

@@ -20,7 +20,11 @@ pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
             let stream = ask(&arguments.farm, &format!("/v1/streams/{id}")).await?;
             show(&arguments.farm, &stream, one_stream)
         }
-        None => show(&arguments.farm, &ask(&arguments.farm, "/v1/streams").await?, all_streams),
+        None => {
+            let answer = ask(&arguments.farm, "/v1/streams").await?;
+            eprint!("{}", faults(&answer));
+            show(&arguments.farm, &answer, all_streams)
+        }
     }
 }
 
@@ -29,7 +33,14 @@ pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// The API does not answer.
 pub async fn nodes(arguments: &NodesArguments) -> anyhow::Result<ExitCode> {
-    show(&arguments.farm, &ask(&arguments.farm, "/v1/nodes").await?, all_nodes)
+    let answer = ask(&arguments.farm, "/v1/nodes").await?;
+    eprint!("{}", faults(&answer));
+    show(&arguments.farm, &answer, all_nodes)
+}
+
+/// What of the farm is down, a line each.
+fn faults(answer: &Value) -> String {
+    items(&answer["faults"]).map(|fault| format!("warning: {}\n", text(&fault["text"]))).collect()
 }
 
 fn all_streams(answer: &Value) -> String {
@@ -151,7 +162,15 @@ fn all_nodes(answer: &Value) -> String {
             ]
         })
         .collect();
-    table(["NODE", "STATE", "STREAMS", "DECODE MPX/S", "ENCODE MPX/S", "LINK", "BUILD"], &rows)
+    let head = ["NODE", "STATE", "STREAMS", "DECODE MPX/S", "ENCODE MPX/S", "LINK", "BUILD"];
+    let mut shown = table(head, &rows);
+    for order in items(&answer["orders_waiting"]) {
+        let (node, order) = (text(&order["node"]), text(&order["order"]));
+        shown.push_str(&format!(
+            "{node} is not registered, and told to {order} when it comes back; to take that back: millrace uncordon {node}\n"
+        ));
+    }
+    shown
 }
 
 fn names(rungs: &Value) -> String {
@@ -185,6 +204,18 @@ mod tests {
             json!({ "address": "192.0.2.1:7", "connected": true, "away_s": null });
         let shown = all_streams(&json!({ "streams": [stream] }));
         assert!(!shown.contains("away") && shown.contains("2500"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_down_and_orders_to_nodes_that_are_gone_are_said() {
+        let answer = json!({
+            "nodes": [], "orders_waiting": [{ "node": "node-7", "order": "cordon" }],
+            "faults": [{ "what": "origin", "text": "origin origin-1 does not answer: refused" }],
+        });
+        assert_eq!(faults(&answer), "warning: origin origin-1 does not answer: refused\n");
+        let shown = all_nodes(&answer);
+        assert!(shown.contains("node-7 is not registered, and told to cordon"), "{shown}");
+        assert_eq!(faults(&json!({ "nodes": [] })), "");
     }
 
     #[test]

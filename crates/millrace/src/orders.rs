@@ -1,4 +1,5 @@
-//! `millrace drain`, `cordon`, `uncordon`: gives an order by the farm's API, and watches a node become empty.
+//! `millrace drain`, `cordon`, `uncordon`: gives an order by the farm's API, and waits until the node follows it; when it is
+//! drained, until it is empty.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -15,6 +16,9 @@ use crate::{
 
 /// From one look at the farm to the next while a node is drained.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a node may take to follow an order that moves nothing.
+const FOLLOW: Duration = Duration::from_secs(10);
 
 /// Before an API that gave no answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -140,21 +144,55 @@ async fn progress_of(farm: &FarmArguments, node: &NodeId) -> anyhow::Result<Prog
 /// Cordons a node.
 ///
 /// # Errors
-/// The API refuses.
+/// The API refuses, or the node does not follow in time.
 pub async fn cordon(arguments: &OrderArguments) -> anyhow::Result<ExitCode> {
-    let node = node_of(arguments.node.as_ref(), None)?;
-    let order = give(arguments, &node, "cordon").await?;
-    Ok(said(&arguments.farm, &order, &format!("{node} takes no new streams")))
+    followed(arguments, "cordon", "cordoned", "takes no new streams").await
 }
 
 /// Takes an order back.
 ///
 /// # Errors
-/// The API refuses.
+/// As [`cordon`].
 pub async fn uncordon(arguments: &OrderArguments) -> anyhow::Result<ExitCode> {
-    let node = node_of(arguments.node.as_ref(), None)?;
-    let order = give(arguments, &node, "uncordon").await?;
-    Ok(said(&arguments.farm, &order, &format!("{node} takes streams again")))
+    followed(arguments, "uncordon", "ready", "takes streams again").await
+}
+
+/// Gives an order and waits until the node says of itself that it is in that state.
+async fn followed(
+    arguments: &OrderArguments,
+    order: &str,
+    state: &str,
+    sentence: &str,
+) -> anyhow::Result<ExitCode> {
+    let (farm, node) = (&arguments.farm, node_of(arguments.node.as_ref(), None)?);
+    let answer = give(arguments, &node, order).await?;
+    let until = Instant::now() + FOLLOW;
+    loop {
+        let looked = ask(farm, "/v1/nodes").await;
+        let seen = looked.as_ref().ok().map(|nodes| state_of(node.as_str(), nodes));
+        match seen {
+            Some(None) => {
+                let gone = format!("{node} is not there now; whenever it is, it {sentence}");
+                return Ok(said(farm, &answer, &gone));
+            }
+            Some(Some(is)) if is == state => {
+                return Ok(said(farm, &answer, &format!("{node} {sentence}")));
+            }
+            _ if Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
+            seen => {
+                let is = seen.flatten().unwrap_or("not known");
+                bail!(
+                    "the order stands, but {node} has not followed it after {} s: its state is {is}",
+                    FOLLOW.as_secs()
+                )
+            }
+        }
+    }
+}
+
+/// What a node says of itself; `None` when it is not registered.
+fn state_of<'a>(node: &str, nodes: &'a Value) -> Option<&'a str> {
+    items(&nodes["nodes"]).find(|record| record["node"] == node)?["state"].as_str()
 }
 
 fn said(farm: &FarmArguments, answer: &Value, sentence: &str) -> ExitCode {
@@ -217,6 +255,8 @@ mod tests {
         assert!(!of(nodes("ready", json!([])), &none).is_done());
         assert!(!of(nodes("draining", json!([{ "stream": "c" }])), &none).is_done());
         assert!(of(json!({ "nodes": [] }), &none).is_done(), "gone is empty");
+        assert_eq!(state_of("node-1", &nodes("cordoned", json!([]))), Some("cordoned"));
+        assert_eq!(state_of("node-3", &nodes("cordoned", json!([]))), None);
         let left = of(nodes("draining", json!([{ "stream": "a" }])), &one);
         assert_eq!(left.left.len(), 1);
         assert_eq!(

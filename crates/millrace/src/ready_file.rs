@@ -1,11 +1,15 @@
 //! What tools need to know of a running standalone, as one JSON file that appears whole or not at all.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
+
+use crate::prerequisite::Prerequisite;
 
 /// The ready file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +56,22 @@ impl Ready {
     }
 }
 
-/// Writes a value as JSON under another name and renames it.
+/// Finds out, before anything is started, whether the file can be written, and removes that of an earlier run, which must
+/// not be mistaken for ours.
+///
+/// # Errors
+/// A [`Prerequisite`] that names the path.
+pub fn prepare(path: &Path) -> Result<(), Prerequisite> {
+    let removed = match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let draft = draft_of(path);
+    let tried = removed.and_then(|()| open(&draft)).and_then(|_| fs::remove_file(&draft));
+    tried.map_err(|error| Prerequisite(format!("--ready-json {}: {error}", path.display())))
+}
+
+/// Writes a value as JSON under another name and renames it. Only its owner can read it: there is a stream key in it.
 ///
 /// # Errors
 /// The directory cannot be written to.
@@ -60,12 +79,41 @@ pub fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     let draft = draft_of(path);
-    fs::write(&draft, text)?;
+    open(&draft)?.write_all(text.as_bytes())?;
     fs::rename(&draft, path)
+}
+
+fn open(draft: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)
 }
 
 fn draft_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_cannot_be_written_is_found_out_first_and_the_file_is_its_owners() {
+        let dir = std::env::temp_dir().join(format!("millrace-ready-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let path = dir.join("ready.json");
+        fs::write(&path, "old").unwrap();
+        prepare(&path).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is left of the try");
+        write_whole(&path, &["new"]).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        for bad in [dir.join("missing/ready.json"), dir.clone()] {
+            let error = prepare(&bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("--ready-json {}", bad.display())), "{error}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(mode, 0o600);
+    }
 }

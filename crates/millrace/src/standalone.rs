@@ -3,7 +3,7 @@
 //! Starts from the players' end, so that everyone finds whom it needs; stops from the publishers' end. Nobody could watch
 //! the rest of a stream once the origin is gone, so stopping waits for no stream and leaves no worker behind.
 
-use std::{fs, io, net::TcpListener, path::Path, process::ExitCode, time::Duration};
+use std::{net::TcpListener, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use millrace_api::{Api, reachable};
@@ -11,7 +11,7 @@ use millrace_node::{Node, NodeError, end_left_behind, end_workers};
 use millrace_origin::Running as Origin;
 use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
-use millrace_telemetry::{LogFormat, Metrics, Signals, Supervisor, Told, init_logs};
+use millrace_telemetry::{LogFormat, Metrics, Signals, Supervisor, Told, init_logs, why_not};
 use millrace_types::StreamKey;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -21,7 +21,7 @@ use crate::{
     channels_file::ChannelsFile,
     demo,
     prerequisite::Prerequisite,
-    ready_file::{MetricsUrls, Ready},
+    ready_file::{self, MetricsUrls, Ready},
     settings::{Listener, Sections, Settings},
     state_dir::{MAX_RUN_DIR_BYTES, StateDir},
     urls::http,
@@ -97,9 +97,12 @@ fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDi
     }
     check_run_dir(&settings.sections.node.run_dir)?;
     check_farm_tls(&settings.sections)?;
+    if let Some(tokens) = &settings.sections.api.tokens {
+        tokens.check().map_err(|error| Prerequisite(error.to_string()))?;
+    }
     settings.listeners().iter().try_for_each(check_free)?;
     if let Some(path) = &arguments.ready_json {
-        remove_stale(path)?;
+        ready_file::prepare(path)?;
     }
     Ok((settings, dirs))
 }
@@ -180,12 +183,7 @@ fn explained(error: NodeError) -> anyhow::Error {
 /// Tries an address before anything is started, so that the error can name the flag.
 fn check_free(listener: &Listener) -> Result<(), Prerequisite> {
     TcpListener::bind(listener.address).map(drop).map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
-            io::ErrorKind::PermissionDenied => "ports below 1024 need root".to_owned(),
-            io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
-            _ => error.to_string(),
-        };
+        let why = why_not(&error);
         let Listener { flag, key, address } = listener;
         Prerequisite(format!(
             "cannot listen on {address}: {why}; choose another with {flag} ADDR:PORT (or {key} in the file; port 0 takes a free one)"
@@ -215,16 +213,6 @@ fn check_run_dir(run_dir: &Path) -> Result<(), Prerequisite> {
         "{}: {bytes} bytes are too long for a directory of sockets, {MAX_RUN_DIR_BYTES} are the most; choose a shorter one as node.run_dir",
         run_dir.display()
     )))
-}
-
-/// The file of an earlier run must not be mistaken for ours.
-fn remove_stale(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| path.display().to_string())
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use clap::Parser;
-use millrace_node::{Config, end_workers};
+use millrace_node::{Config, NodeError, end_workers};
 use millrace_registry::{Registry, RegistryConfig};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
@@ -72,7 +71,10 @@ async fn run() -> anyhow::Result<()> {
         end_workers(&run_dir);
         return Ok(());
     };
-    let node = node.context("node")?;
+    let node = node.map_err(|error| match error {
+        NodeError::Listen(error) => SettingsError::of(error).into(),
+        other => anyhow::Error::new(other).context("node"),
+    })?;
     let at = node.addresses;
     program.ready(&json!({ "name": name, "link": at.link, "admin": at.admin }))?;
     let reload = async || {

@@ -12,13 +12,13 @@ use millrace_registry::{NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
 use millrace_telemetry::{
-    Clock, DecisionLog, Metrics, Readiness, SystemClock, reached_at, version_line,
+    Clock, DecisionLog, ListenError, Metrics, Readiness, SystemClock, listen, reached_at,
+    version_line,
 };
 use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
 };
 use millrace_types::Wall;
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -46,15 +46,8 @@ const MEASURED: &str = "capacity.json";
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A listener.
-    #[error("cannot listen on {address} for {what}: {source}")]
-    Listen {
-        /// For what.
-        what: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Link without TLS beyond this host.
     #[error(
         "listen_link {0} is not a loopback address, and Link without TLS is taken on loopback only: set farm_tls"
@@ -64,7 +57,7 @@ pub enum NodeError {
     #[error("farm_tls: {0}")]
     FarmTls(TlsError),
     /// The workers' sockets have no place.
-    #[error("directory {} for workers' sockets: {source}", path.display())]
+    #[error("directory {} for workers' sockets", path.display())]
     RunDir {
         /// Where.
         path: PathBuf,
@@ -143,8 +136,8 @@ pub async fn start(
     let run_dir =
         run_dir.map_err(|source| NodeError::RunDir { path: config.run_dir.clone(), source })?;
     let worker_dir = worker_dir(&config)?;
-    let (link_listener, link) = listen("link", config.listen_link).await?;
-    let (admin_tcp, admin) = listen("admin", config.listen_admin).await?;
+    let (link_listener, link) = listen("listen_link", config.listen_link).await?;
+    let (admin_tcp, admin) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses { link, admin };
     let orphans = adopt_all(&run_dir).await;
     let decisions = DecisionLog::new(config.name.clone());
@@ -195,17 +188,6 @@ fn farm_tls(config: &Config, metrics: &Metrics) -> Result<Option<Arc<FarmTls>>, 
     }
     let own = Expected::named(Role::Node, config.name.clone());
     FarmTls::of(config.farm_tls.as_ref(), own, metrics).map_err(NodeError::FarmTls)
-}
-
-/// A listener, and where it really is.
-async fn listen(
-    what: &'static str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), NodeError> {
-    let failed = |source| NodeError::Listen { what, address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    Ok((listener, local))
 }
 
 fn worker_dir(config: &Config) -> Result<PathBuf, NodeError> {

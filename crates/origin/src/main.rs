@@ -2,9 +2,8 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use clap::Parser;
-use millrace_origin::Config;
+use millrace_origin::{Config, StartError};
 use millrace_registry::{OriginRecord, Registry, RegistryConfig};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reached_at,
@@ -80,7 +79,10 @@ async fn run() -> anyhow::Result<()> {
         millrace_origin::start(config, registry.clone(), metrics).await
     };
     let Some(origin) = program.start(starting).await else { return Ok(()) };
-    let origin = origin.context("origin")?;
+    let origin = origin.map_err(|error| match error {
+        StartError::Listen(error) => SettingsError::of(error).into(),
+        other => anyhow::Error::new(other).context("origin"),
+    })?;
     let at = origin.addresses;
     let kept = registry.keep(&OriginRecord {
         origin: name.clone(),

@@ -1,7 +1,6 @@
 //! Binds an origin's listeners and runs it in the background until it is told to stop.
 
 use std::{
-    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -13,13 +12,14 @@ use std::{
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use millrace_registry::Registry;
 use millrace_telemetry::{
-    Clock, DecisionLog, Metrics, Readiness, SystemClock, admin_routes, decision_routes,
+    Clock, DecisionLog, ListenError, Metrics, Readiness, SystemClock, admin_routes,
+    decision_routes, listen,
 };
 use millrace_tls::{
     Certificate, Expected, FarmListener, FarmTls, Peer, Role, TlsError, admin_listener,
     admin_service,
 };
-use tokio::{net::TcpListener, task::JoinSet, time::MissedTickBehavior};
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -44,15 +44,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("{what} on {address}: {error}")]
-    Bind {
-        /// Which listener.
-        what: &'static str,
-        /// The address wanted.
-        address: SocketAddr,
-        /// What the system says.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Intake without TLS beyond this host.
     #[error(
         "listen_intake {0} is not a loopback address, and media without TLS is taken on loopback only: set farm_tls"
@@ -135,21 +128,22 @@ pub async fn start(
     let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
     let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
-    let playback = bind("playback", config.listen_playback).await?;
+    let (playback, playback_at) = listen("listen_playback", config.listen_playback).await?;
     let secure = match &certificate {
         Some(certificate) => {
             let tls = TlsAcceptor::from(certificate.server_config(&[b"h2", b"http/1.1"])?);
-            Some((bind("playback with TLS", config.listen_playback_tls).await?, tls))
+            let (tcp, at) = listen("listen_playback_tls", config.listen_playback_tls).await?;
+            Some((tcp, at, tls))
         }
         None => None,
     };
-    let intake = bind("intake", config.listen_intake).await?;
-    let admin = bind("admin", config.listen_admin).await?;
+    let (intake, intake_at) = listen("listen_intake", config.listen_intake).await?;
+    let (admin, admin_at) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses {
-        playback: address(&playback),
-        playback_tls: secure.as_ref().map(|(tcp, _)| address(tcp)),
-        intake: address(&intake),
-        admin: address(&admin),
+        playback: playback_at,
+        playback_tls: secure.as_ref().map(|(_, at, _)| *at),
+        intake: intake_at,
+        admin: admin_at,
     };
 
     let (stop, readiness, mut tasks) =
@@ -161,7 +155,8 @@ pub async fn start(
     let awake = stop.clone().run_until_cancelled_owned(awake);
     tasks.spawn(async move { awake.await.unwrap_or_default() });
     let max_connections = Arc::new(AtomicUsize::new(config.max_connections));
-    let listeners = [(playback, None)].into_iter().chain(secure.map(|(tcp, tls)| (tcp, Some(tls))));
+    let secure = secure.map(|(tcp, _, tls)| (tcp, Some(tls)));
+    let listeners = [(playback, None)].into_iter().chain(secure);
     for (tcp, tls) in listeners {
         let max_connections = max_connections.clone();
         let listener = PlayerListener { tcp, tls, player: player.clone(), max_connections };
@@ -195,15 +190,6 @@ pub(crate) fn player(
     let (writers, awake) = (Writers::default(), Arc::new(Awake::new(clock)));
     let decisions = DecisionLog::new(config.name.clone());
     Player { streams, writers, metrics, decisions, clock, owners, relay, awake }
-}
-
-async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| StartError::Bind { what, address, error })
-}
-
-fn address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("invariant: a bound listener has an address")
 }
 
 /// Serves farm-internal HTTP. On `stop` it waits no longer than a node needs to see its answer.

@@ -60,6 +60,7 @@ impl Two {
             origin: Some(name(origin)),
             ladder: Default::default(),
             since: Wall(0),
+            takeovers: Default::default(),
         };
         self.registry.put(&record).await.unwrap();
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use millrace_lifecycle::Takeovers;
 use millrace_types::{ChannelId, Epoch, Ladder, NodeId, StreamId, Wall};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -163,6 +164,9 @@ pub struct StreamRecord {
     pub ladder: Ladder,
     /// Since when.
     pub since: Wall,
+    /// Who sends with its channel's keys, and whose place was taken lately.
+    #[serde(default)]
+    pub takeovers: Takeovers,
 }
 
 impl StreamRecord {
@@ -257,6 +261,7 @@ mod tests {
             origin: origin.cloned(),
             ladder: Ladder::default(),
             since: Wall(0),
+            takeovers: Takeovers::default(),
         };
         assert!(record(Some(&b), 4).has_left(&a, epoch(3)));
         assert!(!record(Some(&b), 3).has_left(&a, epoch(4)), "news from before it took over");

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use millrace_hls::intake::Marks;
+use millrace_lifecycle::Takeovers;
 use millrace_media::Resume;
 use millrace_registry::{OriginRecord, StreamRecord};
 use millrace_sched::choose_origin;
@@ -38,8 +39,9 @@ pub struct Claimed {
     pub decisions: Vec<Decision>,
 }
 
-/// Claims the session. Without registry and origin the view must do, and the node's fence is the last word.
-pub async fn claim(context: &SessionContext, stream: &StreamId) -> Claimed {
+/// Claims the session for the publisher that is the last of `takeovers`. Without registry and origin the view must do, and the
+/// node's fence is the last word.
+pub async fn claim(context: &SessionContext, stream: &StreamId, takeovers: &Takeovers) -> Claimed {
     let known = context.registry.get::<StreamRecord>(stream.as_str()).ok().flatten();
     let (origin, chosen) = origin_of(context, stream, known.as_ref());
     let before = known.as_ref().map(|old| old.router.clone());
@@ -56,7 +58,23 @@ pub async fn claim(context: &SessionContext, stream: &StreamId) -> Claimed {
     };
     let least =
         known.map_or(Epoch { generation: 1, placement: 0 }, |old| old.epoch.next_generation());
-    let mut epoch = record(context, stream, least, origin.as_ref()).await;
+    let write = async |least| {
+        let claimed = |old: Option<StreamRecord>| {
+            let next = old.map_or(least, |old| old.epoch.next_generation());
+            Some(StreamRecord {
+                stream: stream.clone(),
+                router: context.router.clone(),
+                epoch: next.max(least),
+                node: None,
+                origin: origin.as_ref().map(|origin| origin.origin.clone()),
+                ladder: Default::default(),
+                since: context.clock.wall(),
+                takeovers: takeovers.clone(),
+            })
+        };
+        record(context, stream, least, claimed).await
+    };
+    let mut epoch = write(least).await;
     let Some(at) = origin.as_ref().map(|origin| origin.intake) else {
         return claimed(epoch, None, Because::OriginSilent);
     };
@@ -69,7 +87,7 @@ pub async fn claim(context: &SessionContext, stream: &StreamId) -> Claimed {
                 return claimed(epoch, resume, reason);
             }
             Err(FenceError::Behind(fence)) => {
-                epoch = record(context, stream, fence.next_generation(), origin.as_ref()).await;
+                epoch = write(fence.next_generation()).await;
             }
             Err(error @ FenceError::Unanswered { .. }) => {
                 warn!(%stream, %error, "session claimed without the origin's word");
@@ -109,20 +127,8 @@ async fn record(
     context: &SessionContext,
     stream: &StreamId,
     least: Epoch,
-    origin: Option<&OriginRecord>,
+    claimed: impl Fn(Option<StreamRecord>) -> Option<StreamRecord> + Send,
 ) -> Epoch {
-    let claimed = |old: Option<StreamRecord>| {
-        let next = old.map_or(least, |old| old.epoch.next_generation());
-        Some(StreamRecord {
-            stream: stream.clone(),
-            router: context.router.clone(),
-            epoch: next.max(least),
-            node: None,
-            origin: origin.map(|origin| origin.origin.clone()),
-            ladder: Default::default(),
-            since: context.clock.wall(),
-        })
-    };
     let written = context.registry.update(stream.as_str(), claimed);
     match tokio::time::timeout(REGISTRY_PATIENCE, written).await {
         Ok(Ok(record)) => record.map_or(least, |record| record.epoch),

@@ -2,10 +2,9 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use clap::Parser;
 use millrace_registry::{Registry, RegistryConfig};
-use millrace_router::Config;
+use millrace_router::{Config, RouterError};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
     version_line,
@@ -71,7 +70,10 @@ async fn run() -> anyhow::Result<()> {
         millrace_router::start(config, registry.clone(), metrics).await
     };
     let Some(router) = program.start(starting).await else { return Ok(()) };
-    let router = router.context("router")?;
+    let router = router.map_err(|error| match error {
+        RouterError::Listen(error) => SettingsError::of(error).into(),
+        other => anyhow::Error::new(other).context("router"),
+    })?;
     let at = router.addresses;
     program.ready(&json!({
         "name": name, "rtmp": at.rtmp, "rtmps": at.rtmps, "admin": at.admin,

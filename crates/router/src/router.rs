@@ -1,11 +1,13 @@
 //! Puts a router together: listeners, sessions, registration.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::{Kept, Registry, RouterRecord};
-use millrace_telemetry::{DecisionLog, Metrics, Readiness, SystemClock, reached_at};
+use millrace_telemetry::{
+    DecisionLog, ListenError, Metrics, Readiness, SystemClock, listen, reached_at,
+};
 use millrace_tls::{Certificate, Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -29,15 +31,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum RouterError {
     /// A listener.
-    #[error("cannot listen on {address} for {what}: {source}")]
-    Listen {
-        /// For what.
-        what: &'static str,
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// No RTMPS with this certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -124,15 +119,15 @@ pub async fn start(
     let own = Expected::named(Role::Router, config.name.clone());
     let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
     let farm_tls = farm_tls.map_err(RouterError::FarmTls)?;
-    let (rtmp_listener, rtmp) = listen("rtmp", config.listen_rtmp).await?;
+    let (rtmp_listener, rtmp) = listen("listen_rtmp", config.listen_rtmp).await?;
     let mut listeners = vec![(rtmp_listener, None)];
     let mut rtmps = None;
     if let Some(certificate) = &certificate {
-        let (listener, address) = listen("rtmps", config.listen_rtmps).await?;
+        let (listener, address) = listen("listen_rtmps", config.listen_rtmps).await?;
         listeners.push((listener, Some(certificate.server_config(&[])?)));
         rtmps = Some(address);
     }
-    let (admin_tcp, admin) = listen("admin", config.listen_admin).await?;
+    let (admin_tcp, admin) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses { rtmp, rtmps, admin };
     let decisions = DecisionLog::new(config.name.clone());
     let sessions = sessions(&config, &registry, &metrics, &decisions, farm_tls.clone());
@@ -198,14 +193,4 @@ fn limits(config: &Config) -> Limits {
 fn replay_bytes(config: &Config) -> usize {
     let bytes = config.max_bitrate_kbps * 1000 / 8 * REPLAY_SECONDS;
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-async fn listen(
-    what: &'static str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), RouterError> {
-    let failed = |source| RouterError::Listen { what, address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }

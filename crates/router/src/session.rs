@@ -18,7 +18,7 @@ mod status;
 
 use std::net::SocketAddr;
 
-use millrace_lifecycle::{Stream, StreamInput};
+use millrace_lifecycle::{Stream, StreamInput, Takeovers};
 use millrace_media::{Replay, Resume, Timeline, TrackConfig};
 use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
@@ -49,6 +49,8 @@ pub enum Command {
         publication: Publication,
         /// Where it comes from.
         peer: SocketAddr,
+        /// Who has sent with the stream's keys, itself the last.
+        takeovers: Takeovers,
     },
     /// The publisher is turned away: its key was revoked, or the router is going down.
     Refuse(RefusalReason),
@@ -90,6 +92,8 @@ pub struct Session {
     tracks: Tracks,
     publisher: Option<Publication>,
     peer: Option<SocketAddr>,
+    /// As it is to stand in the stream's record.
+    takeovers: Takeovers,
     /// Since when there is no publisher; `None` before the first.
     left_at: Option<Mono>,
     /// The publisher is in, but has sent nothing yet.
@@ -150,10 +154,11 @@ impl Tracks {
 }
 
 impl Session {
-    /// A session that is not claimed yet; it waits for its first publisher.
+    /// A session that is not claimed yet; it waits for its first publisher, the last of `takeovers`.
     pub fn new(
         stream: StreamId,
         low_latency: bool,
+        takeovers: Takeovers,
         context: SessionContext,
     ) -> (Self, watch::Receiver<StreamReport>) {
         let (now, since) = (context.clock.mono(), context.clock.wall());
@@ -169,6 +174,7 @@ impl Session {
             tracks: Tracks::default(),
             publisher: None,
             peer: None,
+            takeovers,
             left_at: None,
             silent_so_far: false,
             ladder: Ladder::default(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use millrace_lifecycle::{Leaver, Takeover, Takeovers};
-use millrace_registry::ChannelRecord;
+use millrace_registry::{ChannelRecord, RouterRecord, StreamRecord};
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_types::{ChannelId, Decision, DecisionKind, NodeId, RefusalReason, StreamId, Wall};
 use tokio::{
@@ -158,6 +158,18 @@ struct Handle {
     key_until: Wall,
 }
 
+impl Handle {
+    /// Who sends now, and whose place was taken lately.
+    fn takeovers(&self) -> Takeovers {
+        let mut takeovers = self.takeovers.clone();
+        let report = self.report.borrow();
+        if !report.publisher.as_ref().is_some_and(|publisher| publisher.connected) {
+            takeovers.left();
+        }
+        takeovers
+    }
+}
+
 struct Task {
     context: SessionContext,
     sessions: BTreeMap<StreamId, Handle>,
@@ -266,31 +278,44 @@ impl Task {
         let Some(key_until) = valid_until(&self.context, &stream, &key_hash) else {
             return Err(RefusalReason::BadKey.into());
         };
-        if self.sessions.get(&stream).is_none_or(|held| held.commands.is_closed()) {
-            let held = self.open(stream.clone(), channel.low_latency);
+        let open = self.sessions.get(&stream).filter(|held| !held.commands.is_closed());
+        let is_open = open.is_some();
+        let mut takeovers = open.map_or_else(|| self.seen_elsewhere(&stream), Handle::takeovers);
+        if let Takeover::Refused(reason) = takeovers.asked(self.context.clock.wall(), peer.ip()) {
+            return Err(reason.into());
+        }
+        if !is_open {
+            let held = self.open(stream.clone(), channel.low_latency, takeovers.clone());
             self.sessions.insert(stream.clone(), held);
         }
         let held = self.sessions.get_mut(&stream).ok_or(RefusalReason::Internal)?;
-        let connected =
-            held.report.borrow().publisher.as_ref().is_some_and(|publisher| publisher.connected);
-        if !connected {
-            held.takeovers.left();
-        }
-        if let Takeover::Refused(reason) =
-            held.takeovers.asked(self.context.clock.mono(), peer.ip())
-        {
-            return Err(reason.into());
-        }
+        held.takeovers = takeovers.clone();
         (held.key_hash, held.key_until) = (key_hash, key_until);
         let (granted, publication) = Publication::new(PUBLICATION_MESSAGES);
-        let join = Command::Join { publication, peer };
+        let join = Command::Join { publication, peer, takeovers };
         held.commands.send(join).await.map_err(|_| Refusal::from(RefusalReason::Internal))?;
         Ok(granted)
     }
 
+    /// The publishers of a stream that has no session here, as its record tells. Nobody sends to a router that is gone, nor to
+    /// this one.
+    fn seen_elsewhere(&self, stream: &StreamId) -> Takeovers {
+        let (registry, here) = (&self.context.registry, &self.context.router);
+        let Ok(Some(record)) = registry.get::<StreamRecord>(stream.as_str()) else {
+            return Takeovers::default();
+        };
+        let lives = registry.get::<RouterRecord>(record.router.as_str()).ok().flatten().is_some();
+        let mut takeovers = record.takeovers;
+        if record.router == *here || !lives {
+            takeovers.left();
+        }
+        takeovers
+    }
+
     /// Starts a stream's session, which claims the stream first.
-    fn open(&mut self, stream: StreamId, low_latency: bool) -> Handle {
-        let (session, report) = Session::new(stream.clone(), low_latency, self.context.clone());
+    fn open(&mut self, stream: StreamId, low_latency: bool, takeovers: Takeovers) -> Handle {
+        let (session, report) =
+            Session::new(stream.clone(), low_latency, takeovers.clone(), self.context.clone());
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let span = info_span!("session", %stream);
         let ended = async move {
@@ -298,8 +323,7 @@ impl Task {
             stream
         };
         self.running.spawn(ended.instrument(span));
-        let (takeovers, key_hash) = (Takeovers::default(), String::new());
-        Handle { commands, report, takeovers, key_hash, key_until: FOREVER }
+        Handle { commands, report, takeovers, key_hash: String::new(), key_until: FOREVER }
     }
 }
 

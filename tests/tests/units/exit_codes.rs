@@ -2,16 +2,48 @@
 
 use std::{
     fs,
+    net::TcpListener,
     process::{Command, Stdio},
 };
 
 use millrace_testkit::Scratch;
 use millrace_tests::program;
 
-#[test]
-fn settings_that_cannot_be_used_end_a_program_with_2_and_name_what_is_wrong() {
+/// How a program ends with these settings, and what it says.
+fn ends(kind: &str, settings: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let scratch = Scratch::new("exit-codes").unwrap();
     let file = scratch.path().join("settings.toml");
+    fs::write(&file, settings).unwrap();
+    let mut command = Command::new(program(&format!("millrace-{kind}")).unwrap());
+    command.arg("--config").arg(&file).args(arguments).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn an_address_that_is_taken_ends_a_program_with_2_and_is_named_once_with_its_setting() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let run_dir = Scratch::new("taken").unwrap();
+    let registry = "[registry]\nendpoints = ['http://127.0.0.1:9']\n";
+    let run_dir = format!("run_dir = '{}'\n{registry}", run_dir.path().display());
+    for (kind, listener, settings) in [
+        ("router", "rtmp", registry),
+        ("node", "link", run_dir.as_str()),
+        ("origin", "playback", registry),
+        ("api", "api", registry),
+    ] {
+        let (code, said) = ends(kind, settings, &[&format!("--listen-{listener}"), &at]);
+        assert_eq!(code, Some(2), "{kind}: {said}");
+        let wanted =
+            format!("millrace-{kind}: listen_{listener} {at}: another program listens there\n");
+        assert!(said.ends_with(&wanted), "{kind}: {said}");
+        assert_eq!(said.matches("another program").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_used_end_a_program_with_2_and_name_what_is_wrong() {
     let registry = "[registry]\nendpoints = ['http://127.0.0.1:9']\n";
     for (settings, at_fault) in [
         (format!("nmae = 'a'\n{registry}"), "nmae"),
@@ -20,13 +52,9 @@ fn settings_that_cannot_be_used_end_a_program_with_2_and_name_what_is_wrong() {
         (String::new(), "no registry"),
         ("name = \n".to_owned(), "settings.toml"),
     ] {
-        fs::write(&file, &settings).unwrap();
         for kind in ["router", "node", "origin", "api"] {
-            let mut command = Command::new(program(&format!("millrace-{kind}")).unwrap());
-            command.arg("--config").arg(&file).stdin(Stdio::null());
-            let output = command.output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{kind} with {settings:?}: {said}");
+            let (code, said) = ends(kind, &settings, &[]);
+            assert_eq!(code, Some(2), "{kind} with {settings:?}: {said}");
             assert!(said.contains(at_fault), "{kind} with {settings:?}: {said}");
         }
     }

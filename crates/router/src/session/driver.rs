@@ -47,7 +47,7 @@ pub enum Happened {
 impl Session {
     /// Lives until the stream is over. `commands` is its inbox; the session ends when it is closed and no publisher is left.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        self.own(claim(&self.context, &self.stream).await);
+        self.own(claim(&self.context, &self.stream, &self.takeovers).await);
         let mut beat = interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -56,7 +56,8 @@ impl Session {
             }
             self.feed_links();
             match self.wait(&mut commands, &mut beat).await {
-                Happened::Told(Some(Command::Join { publication, peer })) => {
+                Happened::Told(Some(Command::Join { publication, peer, takeovers })) => {
+                    self.takeovers = takeovers;
                     self.join(publication, peer);
                 }
                 Happened::Told(Some(Command::Refuse(reason))) => {
@@ -246,9 +247,11 @@ impl Session {
         drop(self.publisher.take());
         // The record stays: the next session's epoch must be higher than any the origin has seen.
         let ours = self.machine.epoch().generation;
+        self.takeovers.left();
+        let takeovers = self.takeovers;
         let unplaced = |record: Option<StreamRecord>| {
             record.map(|old| match old.epoch.generation == ours {
-                true => StreamRecord { node: None, ..old },
+                true => StreamRecord { node: None, takeovers: takeovers.clone(), ..old },
                 false => old,
             })
         };

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, io};
 use millrace_lifecycle::{Handover, HandoverInput, HandoverOutput, Lost};
 use millrace_media::{AccessUnit, Cut, Item, Track};
 use millrace_sched::Constraints;
-use millrace_types::{DecisionKind, Mono, MoveEnd, Msn, NodeId};
+use millrace_types::{Alternative, DecisionKind, Mono, MoveEnd, Msn, NodeId};
 use millrace_wire::{Begin, End, Message};
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
@@ -106,6 +106,21 @@ impl CutWatch {
             Track::Audio => !has_video,
         };
         Some(is_clean && unit.stamp.starts == Cut::Segment)
+    }
+}
+
+/// Why nobody but the writer takes the stream.
+fn refusals_of_others(asked: &[Alternative], writer: Option<&NodeId>) -> String {
+    let others = asked.iter().filter(|asked| Some(&asked.name) != writer);
+    let others: Vec<_> = others
+        .map(|other| {
+            let colon = if other.text.is_empty() { "" } else { ": " };
+            format!("{}: {}{colon}{}", other.name, other.reason.as_str(), other.text)
+        })
+        .collect();
+    match others.is_empty() {
+        true => "no other node is there".to_owned(),
+        false => others.join("; "),
     }
 }
 
@@ -230,9 +245,11 @@ impl Session {
             }
             Err(unplaced) => {
                 self.machine.used(unplaced.epoch);
+                let writer = self.link.as_ref().map(|writer| &writer.link.node);
+                let why = refusals_of_others(&unplaced.others, writer);
                 moving.machine.handle(now, HandoverInput::Refused);
                 while moving.machine.poll().is_some() {}
-                self.move_over(MoveEnd::Refused, Some(unplaced.text));
+                self.move_over(MoveEnd::Refused, Some(why));
             }
         }
     }
@@ -360,7 +377,7 @@ impl Session {
 mod tests {
     use bytes::Bytes;
     use millrace_media::{SegmentStamp, Stamp};
-    use millrace_types::{MediaTime, PartNo};
+    use millrace_types::{MediaTime, PartNo, RefusalReason};
 
     use super::*;
 
@@ -368,6 +385,15 @@ mod tests {
         let segment = SegmentStamp { msn: Msn(msn), discontinuity: 0, start: MediaTime(0) };
         let stamp = Stamp { segment, part: PartNo(0), starts, ends: None };
         AccessUnit { seq: 0, track, dts, pts, duration: 1, idr, stamp, bytes: Bytes::new() }
+    }
+
+    #[test]
+    fn a_node_that_is_drained_is_not_named_among_those_that_refuse_its_streams() {
+        let [a, b]: [NodeId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
+        let no =
+            |name: &NodeId| Alternative::new(name.clone(), RefusalReason::NodeUnavailable, "no");
+        assert_eq!(refusals_of_others(&[no(&a)], Some(&a)), "no other node is there");
+        assert_eq!(refusals_of_others(&[no(&a), no(&b)], Some(&a)), "b: node_unavailable: no");
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl Session {
 
     fn publisher_left(&mut self, why: String) {
         (self.publisher, self.left_at) = (None, Some(self.now()));
+        self.takeovers.left();
         info!(stream = %self.stream, why, "publisher left");
         self.note(self.decision(DecisionKind::PublisherLeft).saying(why));
         self.timeline_input(Input::PublisherLeft);

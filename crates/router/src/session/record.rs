@@ -19,6 +19,7 @@ impl Session {
             origin: self.origin.now.as_ref().map(|origin| origin.origin.clone()),
             ladder: self.ladder.clone(),
             since: self.since,
+            takeovers: self.takeovers.clone(),
         };
         let registry = self.context.registry.clone();
         self.recording = Some(tokio::spawn(async move {
@@ -51,6 +52,7 @@ impl Session {
         let holds = seen.is_some_and(|seen| {
             seen.epoch == epoch
                 && seen.node.as_ref() == Some(&state.link.node)
+                && seen.takeovers == self.takeovers
                 && seen.origin.as_ref() == self.origin.now.as_ref().map(|origin| &origin.origin)
         });
         let on_its_way = self.recording.as_ref().is_some_and(|task| !task.is_finished());
