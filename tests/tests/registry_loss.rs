@@ -76,6 +76,33 @@ async fn reconciled(farm: &ManyFarm, stream: &str, node: &str) {
     seen.await.unwrap();
 }
 
+/// An operator who looks at the nodes is told that etcd is gone.
+async fn etcds_loss_is_said(farm: &ManyFarm) {
+    let seen = until_some("etcd's loss is seen", Duration::from_secs(15), async || {
+        let nodes = farm.operator_json(&["nodes"]).ok()?;
+        (nodes["faults"][0]["what"] == "registry").then_some(())
+    });
+    seen.await.unwrap();
+}
+
+/// What needs the registry does so again: channels come back from the backup, a dry run first.
+async fn restored_from(farm: &ManyFarm, backup: &str) {
+    let channels = || farm.operator_json(&["channels", "list"]).unwrap()["channels"].clone();
+    let gone = until_some("channels are gone with etcd", Duration::from_secs(15), async || {
+        (channels() == json!([])).then_some(())
+    });
+    gone.await.unwrap();
+    let dry = farm.operator(&["restore", backup, "--dry-run"]).unwrap();
+    assert!(dry.contains("would be: 2 added") && channels() == json!([]), "{dry}");
+    let restored = farm.operator(&["restore", backup]).unwrap();
+    assert!(
+        restored.contains("channels/late  added") && restored.contains("2 added"),
+        "{restored}"
+    );
+    let again = farm.operator(&["restore", backup]).unwrap();
+    assert!(again.contains("0 added, 0 replaced, 2 unchanged"), "{again}");
+}
+
 #[tokio::test]
 async fn with_the_registry_gone_streams_live_on_move_and_begin_and_an_empty_one_is_filled_again() {
     let mut farm = ManyFarm::start(ManyOptions::default()).await.unwrap();
@@ -97,11 +124,7 @@ async fn with_the_registry_gone_streams_live_on_move_and_begin_and_an_empty_one_
 
     farm.etcd.kill_member(0);
     player.media(5.0, Duration::from_secs(20)).await.unwrap();
-    let seen = until_some("etcd's loss is seen", Duration::from_secs(15), async || {
-        let nodes = farm.operator_json(&["nodes"]).ok()?;
-        (nodes["faults"][0]["what"] == "registry").then_some(())
-    });
-    seen.await.unwrap();
+    etcds_loss_is_said(&farm).await;
     let (node, worker) = farm.made_by("router-1", &channel.stream, None).await.unwrap();
     kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
     let (_, worker) = farm.made_by("router-1", &channel.stream, Some(worker)).await.unwrap();
@@ -122,20 +145,7 @@ async fn with_the_registry_gone_streams_live_on_move_and_begin_and_an_empty_one_
     farm.etcd.start_member(0).unwrap();
     farm.start_again(&node).await.unwrap();
     reconciled(&farm, &channel.stream, &next).await;
-    let channels = || farm.operator_json(&["channels", "list"]).unwrap()["channels"].clone();
-    let gone = until_some("channels are gone with etcd", Duration::from_secs(15), async || {
-        (channels() == json!([])).then_some(())
-    });
-    gone.await.unwrap();
-    let dry = farm.operator(&["restore", backup, "--dry-run"]).unwrap();
-    assert!(dry.contains("would be: 2 added") && channels() == json!([]), "{dry}");
-    let restored = farm.operator(&["restore", backup]).unwrap();
-    assert!(
-        restored.contains("channels/late  added") && restored.contains("2 added"),
-        "{restored}"
-    );
-    let again = farm.operator(&["restore", backup]).unwrap();
-    assert!(again.contains("0 added, 0 replaced, 2 unchanged"), "{again}");
+    restored_from(&farm, backup).await;
     let mut newcomer = Publisher::start(&short_file, &late.rtmp_url).unwrap();
     assert!(newcomer.wait(Duration::from_secs(30)).await.unwrap().success(), "{}", newcomer.log());
     assert!(
