@@ -141,6 +141,7 @@ impl Feed {
             hash: Hash::of(&bytes),
             codecs: "avc1.64001f".to_owned(),
             bandwidth_bps: 3_000_000,
+            announced_bps: None,
             kind: RenditionKind::Video {
                 width: 1280,
                 height: 720,

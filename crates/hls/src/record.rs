@@ -78,6 +78,9 @@ pub struct InitRecord {
     /// Peak bits per second, packaging included: the cap of an encoder; of a publisher's own track an assumption that holds
     /// until it is measured.
     pub bandwidth_bps: u64,
+    /// Bits per second of a publisher's own track, as the publisher says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced_bps: Option<u64>,
     /// What the rung carries.
     pub kind: RenditionKind,
 }

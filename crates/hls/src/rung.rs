@@ -9,7 +9,7 @@ use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime, Msn, PartNo, RungId};
 
 use crate::{
     Accepted, Backlog, Hash, InitRecord, PartRecord, Refusal, RenditionKind,
-    segment::{Part, Segment},
+    segment::{LONGEST_SEGMENT, Part, Segment},
 };
 
 /// Full segments in a playlist.
@@ -19,8 +19,8 @@ const KEPT_SEGMENTS: usize = 2 * LISTED_SEGMENTS;
 /// How many segments beyond a hole may arrive before the hole is given up and becomes a gap.
 const PATIENCE_SEGMENTS: u64 = 3;
 
-/// Longest segment that rounds to the target duration, in ticks, as the router cuts them.
-const LONGEST_GAP: i64 = 24 * MEDIA_TIMESCALE as i64 / 10;
+/// Longest gap, in ticks.
+const LONGEST_GAP: i64 = LONGEST_SEGMENT;
 
 /// Most init sections at a time: more than one for each segment that can still be fetched.
 const MAX_INITS: usize = 64;
@@ -159,10 +159,14 @@ impl RungWindow {
             return;
         }
         self.early = self.early.split_off(&(resume, PartNo(0)));
-        self.close();
+        let was_open = self.close();
         if resume.0 - next.0 > LISTED_SEGMENTS as u64 {
             self.segments.clear();
         } else {
+            // No player has been told how long it is.
+            if was_open || in_order {
+                self.stretch(resume, &resumed);
+            }
             self.fill_gap(resume, &resumed);
         }
         self.advance();
@@ -176,16 +180,29 @@ impl RungWindow {
         closing.is_some_and(|closing| closing.record.epoch == resumed.epoch)
     }
 
-    /// Gaps from the end of the run up to `resume`, sharing the time between them.
+    /// Makes the last segment, which was cut short, as long as it has to be for gaps to fill the rest of the time up to
+    /// `resume`; behind a discontinuity times need not meet.
+    fn stretch(&mut self, resume: Msn, resumed: &PartRecord) {
+        let Some(last) = self.segments.back_mut() else { return };
+        let missing = i64::try_from(resume.0 - last.msn.next().0).unwrap_or_default();
+        if resumed.discontinuity <= last.discontinuity {
+            last.stretch_to(resumed.start + -missing * LONGEST_GAP);
+        }
+    }
+
+    /// Gaps from the end of the run up to `resume`, sharing the time between them. Where it is more than they may last, it is
+    /// the time before the first that is left out.
     fn fill_gap(&mut self, resume: Msn, resumed: &PartRecord) {
         let Some(last) = self.segments.back() else { return };
-        let (mut msn, mut start) = (last.msn.next(), last.end);
-        let (init, missing) = (last.init, (resume.0 - msn.0).max(1) as i64);
-        let span = ((resumed.segment_start - start) / missing).clamp(1, LONGEST_GAP);
-        while msn < resume {
-            let end = start + span;
-            self.segments.push_back(Segment::gap(msn, resumed.discontinuity, init, (start, end)));
-            (msn, start) = (msn.next(), end);
+        let (mut msn, init) = (last.msn.next(), last.init);
+        let missing = i64::try_from(resume.0 - msn.0).unwrap_or(i64::MAX).max(1);
+        let total = (resumed.start - last.end).clamp(missing, missing * LONGEST_GAP);
+        let first = last.end.max(resumed.start + -total);
+        let border = |index| first + total * index / missing;
+        for index in 0..i64::try_from(resume.0 - msn.0).unwrap_or_default() {
+            let span = (border(index), border(index + 1));
+            self.segments.push_back(Segment::gap(msn, resumed.discontinuity, init, span));
+            msn = msn.next();
         }
     }
 
@@ -234,19 +251,22 @@ impl RungWindow {
         self.early.clear();
     }
 
-    /// Closes the open segment as short as it is.
-    pub(crate) fn close(&mut self) {
-        if let Some(last) = self.segments.back_mut() {
-            last.closed = true;
-        }
+    /// Closes the open segment as short as it is; whether there was one.
+    pub(crate) fn close(&mut self) -> bool {
+        let last = self.segments.back_mut();
+        last.is_some_and(|last| !std::mem::replace(&mut last.closed, true))
     }
 
-    /// Adds a gap for each of `others`' segments that lies past the end of this run.
-    pub(crate) fn follow(&mut self, others: &[Segment]) {
+    /// Adds a gap for each of `others`' segments that lies past the end of this run, whose last segment `was_open` until now.
+    pub(crate) fn follow(&mut self, others: &[Segment], was_open: bool) {
         for other in others {
-            let Some(last) = self.segments.back() else { return };
+            let Some(last) = self.segments.back_mut() else { return };
             if other.msn == last.msn.next() {
-                let span = (last.end, other.end.max(last.end + 1));
+                if was_open && !last.is_gap() {
+                    last.stretch_to(other.start);
+                }
+                let end = other.end.max(last.end + 1);
+                let span = (last.end.max(end + -LONGEST_GAP), end);
                 let gap = Segment::gap(other.msn, other.discontinuity, last.init, span);
                 self.segments.push_back(gap);
             }
@@ -348,15 +368,16 @@ impl RungWindow {
         &self.breaks
     }
 
-    /// Peak bits per second: what the encoder is capped to and, of a publisher's own track, what was measured and more.
-    /// What its maker assumed of such a track counts until a segment is full.
+    /// Peak bits per second: what the encoder is capped to and, of a publisher's own track, what was measured and more, or what the
+    /// publisher says if that is larger. What its maker assumed of such a track counts until a segment is full, where the
+    /// publisher says nothing.
     pub(crate) fn bandwidth_bps(&self) -> Option<u64> {
         let init = self.current_init()?;
         let is_capped = matches!(init.kind, RenditionKind::Video { transcoded: true, .. });
-        Some(match self.peak_bps {
-            peak if is_capped => init.bandwidth_bps.max(peak),
-            0 => init.bandwidth_bps,
-            peak => peak * MEASURED_PERCENT / 100,
+        Some(match (self.peak_bps, init.announced_bps) {
+            (peak, _) if is_capped => init.bandwidth_bps.max(peak),
+            (0, announced) => announced.unwrap_or(init.bandwidth_bps),
+            (peak, announced) => announced.unwrap_or(0).max(peak * MEASURED_PERCENT / 100),
         })
     }
 
@@ -370,7 +391,8 @@ impl RungWindow {
 fn check_init(init: &InitRecord) -> Result<(), Refusal> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ',' | '-' | '_' | '+');
     in_range(init.codecs.chars().all(is_plain), &init.rung, "codecs")?;
-    in_range(init.bandwidth_bps <= MAX_BANDWIDTH_BPS, &init.rung, "bandwidth")
+    let said = init.bandwidth_bps.max(init.announced_bps.unwrap_or(0));
+    in_range(said <= MAX_BANDWIDTH_BPS, &init.rung, "bandwidth")
 }
 
 fn check_part(part: &PartRecord) -> Result<(), Refusal> {

@@ -1,9 +1,12 @@
 //! One segment of one rung as the window holds it: its parts in order, with their bytes. Decides nothing.
 
 use bytes::Bytes;
-use millrace_types::{MediaTime, Msn};
+use millrace_types::{MEDIA_TIMESCALE, MediaTime, Msn};
 
 use crate::{Hash, PartRecord, TARGET_DURATION};
+
+/// Longest segment that rounds to the target duration, in ticks, as the router cuts them.
+pub(crate) const LONGEST_SEGMENT: i64 = 24 * MEDIA_TIMESCALE as i64 / 10;
 
 /// A part that is there.
 #[derive(Clone, Debug)]
@@ -63,6 +66,11 @@ impl Segment {
         self.end = self.end.max(part.record.end);
         self.closed = part.record.last;
         self.parts.push(part);
+    }
+
+    /// Lasts until `end`, as far as a segment may, though its parts do not: the rest of it was lost.
+    pub(crate) fn stretch_to(&mut self, end: MediaTime) {
+        self.end = self.end.max(end.min(self.start + LONGEST_SEGMENT));
     }
 
     pub(crate) fn is_gap(&self) -> bool {

@@ -306,11 +306,13 @@ impl Window {
     }
 
     fn close_all(&mut self) {
-        self.rungs.values_mut().for_each(RungWindow::close);
+        let were_open: Vec<bool> = self.rungs.values_mut().map(RungWindow::close).collect();
         let furthest = self.rungs.values().max_by_key(|rung| rung.last());
         let furthest: Vec<Segment> =
             furthest.into_iter().flat_map(RungWindow::segments).cloned().collect();
-        self.rungs.values_mut().for_each(|rung| rung.follow(&furthest));
+        for (rung, was_open) in self.rungs.values_mut().zip(were_open) {
+            rung.follow(&furthest, was_open);
+        }
     }
 
     /// The newest writer's announcement; its epoch is the fence.

@@ -4,7 +4,7 @@
 mod sample;
 
 use bytes::Bytes;
-use millrace_hls::{Hash, LISTED_SEGMENTS, PartRecord, Query, Reload, Window};
+use millrace_hls::{Hash, InitRecord, LISTED_SEGMENTS, PartRecord, Query, Reload, Window};
 use millrace_types::Msn;
 use sample::{FIRST, PARTS, epoch, fill, filled, init, init_bytes, opened, part, push, rung};
 
@@ -116,6 +116,23 @@ fn a_publishers_own_track_is_announced_with_a_fifth_more_than_its_heaviest_segme
     let measured =
         [(4_920_000, Some(4_100_000)), (3_220_000, Some(2_100_000)), (120_000, Some(100_000))];
     assert_eq!(bandwidths(&window), measured);
+}
+
+#[test]
+fn what_a_publisher_says_of_its_own_track_counts_until_more_is_measured() {
+    let mut window = opened();
+    let bytes = Bytes::from_static(b"announced");
+    let said =
+        InitRecord { hash: Hash::of(&bytes), announced_bps: Some(3_000_000), ..init("source") };
+    window.add_init(epoch(1, 0), said.clone(), bytes).unwrap();
+    let push = |window: &mut Window, index, bps| {
+        push_segment(window, "audio", index, 100_000);
+        push_segment(window, "source", index, bps);
+        bandwidths(window)[0].0
+    };
+    assert_eq!(bandwidths(&window)[0].0, 3_140_000, "nothing is measured yet");
+    assert_eq!(push(&mut window, 0, 2_000_000), 3_120_000, "the publisher says more");
+    assert_eq!(push(&mut window, 1, 4_000_000), 4_920_000, "more is measured");
 }
 
 #[test]

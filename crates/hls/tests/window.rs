@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millrace_hls::{
     Accepted, BlockUntil, Hash, PartLookup, PartRecord, Refusal, Reload, StreamOpen,
 };
-use millrace_types::{MediaTime, Msn, PartNo};
+use millrace_types::{Mark, MediaTime, Msn, PartNo};
 use sample::{
     FIRST, PARTS, announcement, epoch, fill, filled, init, opened, part, part_bytes, push, rung,
 };
@@ -118,11 +118,74 @@ fn segments_that_their_writer_skips_are_gaps_at_once_and_none_is_longer_than_the
     assert_eq!(window.reload(&rung("720p"), until(4, 0)), Reload::Ready);
     let text = window.media_playlist(&rung("720p"), false).unwrap();
     for index in 2..4 {
-        let gap = format!("#EXT-X-GAP\n#EXTINF:2.33333,\n{}.m4s\n", FIRST + index);
+        let gap = format!("#EXT-X-GAP\n#EXTINF:2.40000,\n{}.m4s\n", FIRST + index);
         assert!(text.contains(&gap), "{text}");
     }
     let of_others = window.media_playlist(&rung("audio"), false).unwrap();
     assert!(!of_others.contains("#EXT-X-GAP"), "{of_others}");
+}
+
+/// Proves that each segment's PROGRAM-DATE-TIME and duration meet the next one's, but at discontinuities, and that none is longer
+/// than what rounds to the target duration.
+fn assert_times_meet(text: &str) {
+    let (mut at, mut ends_at, mut lasts) = (None::<f64>, None::<f64>, 0.0);
+    for line in text.lines() {
+        if line == "#EXT-X-DISCONTINUITY" {
+            ends_at = None;
+        } else if let Some(time) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
+            let clock = time.split('T').nth(1).unwrap().trim_end_matches('Z');
+            let number = clock.split(':').map(|part| part.parse::<f64>().unwrap());
+            let now = number.fold(0.0, |sum, part| sum * 60.0 + part);
+            assert!(ends_at.is_none_or(|end| (end - now).abs() < 0.0015), "{time} in {text}");
+            at = Some(now);
+        } else if let Some(length) = line.strip_prefix("#EXTINF:") {
+            lasts = length.trim_end_matches(',').parse::<f64>().unwrap();
+            assert!(lasts <= 2.4, "{lasts} in {text}");
+            ends_at = at.map(|at| at + lasts);
+        }
+    }
+    assert!(lasts > 0.0, "no segment: {text}");
+}
+
+#[test]
+fn times_meet_around_what_an_origin_never_got_of_a_segment_it_had_begun() {
+    // It owned the stream until the middle of segment 1. The node that has it now begins its window with segment 3, or later.
+    for (resume, parts) in [(3, 1), (3, 5), (4, 2), (6, 1)] {
+        let mut window = filled(1, parts);
+        let by = |index, number| PartRecord { epoch: epoch(1, 1), ..part("720p", index, number) };
+        let restores = vec![Mark {
+            rung: rung("720p"),
+            msn: Msn(FIRST + resume),
+            part: PartNo(PARTS - 1),
+            end: by(resume, PARTS - 1).end,
+            closed: true,
+        }];
+        window.reopen(StreamOpen { epoch: epoch(1, 1), restores, ..announcement() }).unwrap();
+        for number in 0..PARTS {
+            push(&mut window, by(resume, number)).unwrap();
+        }
+        let text = window.media_playlist(&rung("720p"), false).unwrap();
+        let gaps = usize::try_from(resume - 2).unwrap();
+        assert_eq!(text.matches("#EXT-X-GAP").count(), gaps, "{text}");
+        assert_times_meet(&text);
+    }
+}
+
+#[test]
+fn times_meet_where_a_rung_that_lagged_is_given_up_for_another_router() {
+    for parts in [1, 3, 5] {
+        let mut window = filled(1, parts);
+        for name in ["source", "audio"] {
+            for number in parts..PARTS {
+                push(&mut window, part(name, 1, number)).unwrap();
+            }
+            (0..3).for_each(|number| drop(push(&mut window, part(name, 2, number)).unwrap()));
+        }
+        window.reopen(StreamOpen { epoch: epoch(2, 0), ..announcement() }).unwrap();
+        let text = window.media_playlist(&rung("720p"), false).unwrap();
+        assert_eq!(text.matches("#EXT-X-GAP").count(), 1, "{text}");
+        assert_times_meet(&text);
+    }
 }
 
 #[test]

@@ -73,6 +73,8 @@ pub struct Stream {
     failed_on: BTreeSet<NodeId>,
     /// Workers that could not decode what the publisher sends.
     bad_inputs: u32,
+    /// The ladder that is asked for is another than the one before: there may be no room for it.
+    reshaped: bool,
     out: VecDeque<StreamOutput>,
 }
 
@@ -89,6 +91,7 @@ impl Stream {
             worker_failures: 0,
             failed_on: BTreeSet::new(),
             bad_inputs: 0,
+            reshaped: false,
             out: VecDeque::new(),
         }
     }
@@ -113,6 +116,11 @@ impl Stream {
         self.worker_failures >= POISON_FAILURES || self.failed_on.len() >= POISON_NODES
     }
 
+    /// Whether all rungs are asked for.
+    pub fn is_full(&self) -> bool {
+        self.ladder == LadderChoice::Full
+    }
+
     /// Takes a fact in.
     pub fn handle(&mut self, now: Mono, input: StreamInput) {
         use StreamInput as I;
@@ -129,7 +137,7 @@ impl Stream {
                 self.place();
             }
             (State::Placing { ask_at: None }, I::Admitted) => {
-                self.turn_away_at = None;
+                (self.turn_away_at, self.reshaped) = (None, false);
                 self.state = State::Live;
             }
             (State::Placing { ask_at: None }, I::Refused(reason)) => self.refused(now, reason),
@@ -172,7 +180,8 @@ impl Stream {
         if reason == RefusalReason::Fenced {
             return self.taken_over();
         }
-        let may_shrink = self.turn_away_at.is_some() && self.ladder == LadderChoice::Full;
+        let is_new = self.turn_away_at.is_some() || self.reshaped;
+        let may_shrink = is_new && self.is_full();
         if may_shrink && reason == RefusalReason::NoCapacity {
             self.ladder = LadderChoice::Passthrough;
             return self.place();
@@ -192,7 +201,8 @@ impl Stream {
     }
 
     fn lost(&mut self, now: Mono, lost: Lost) {
-        if lost == Lost::Restart {
+        if matches!(lost, Lost::Restart | Lost::Reshaped) {
+            self.reshaped |= lost == Lost::Reshaped;
             return self.place();
         }
         self.failures += 1;
@@ -399,6 +409,18 @@ mod tests {
         stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
         let full = LadderChoice::Full;
         assert_eq!(said(&mut stream), [place(2, full), place(3, full)]);
+    }
+
+    #[test]
+    fn a_ladder_that_follows_another_picture_into_a_full_farm_becomes_passthrough() {
+        let mut stream = live();
+        stream.handle(at(1), StreamInput::Lost(Lost::Reshaped));
+        stream.handle(at(2), StreamInput::Refused(RefusalReason::NoCapacity));
+        stream.handle(at(3), StreamInput::Refused(RefusalReason::NoCapacity));
+        let (full, passthrough) = (LadderChoice::Full, LadderChoice::Passthrough);
+        assert_eq!(said(&mut stream), [place(2, full), place(3, passthrough)]);
+        stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
+        assert_eq!(said(&mut stream), [place(4, passthrough)], "a live stream is never given up");
     }
 
     #[test]

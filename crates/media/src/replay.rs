@@ -116,6 +116,11 @@ impl Replay {
         self.items_at(self.entries.back())
     }
 
+    /// What an encoder is fed that makes nothing before that IDR, by its sequence number; from the next one, if it is lost.
+    pub fn from_idr(&self, seq: u64) -> impl Iterator<Item = Item> + '_ {
+        self.items_at(self.entries.iter().find(|entry| entry.seq >= seq))
+    }
+
     fn items_at(&self, entry: Option<&Entry>) -> impl Iterator<Item = Item> + use<'_> {
         let from = entry.map_or(u64::MAX, |entry| entry.seq);
         let split = self.items.partition_point(|item| item.seq() < from);

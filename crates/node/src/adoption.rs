@@ -187,6 +187,7 @@ mod tests {
             origin_intake: None,
             replay_from,
             standby: false,
+            announced: Default::default(),
         }
     }
 

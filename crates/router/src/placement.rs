@@ -324,6 +324,7 @@ mod tests {
             origin_intake: None,
             replay_from: None,
             standby: false,
+            announced: Default::default(),
         }
     }
 

@@ -14,6 +14,7 @@ mod moving;
 mod origin_side;
 mod publisher_side;
 mod record;
+mod reshape;
 mod status;
 
 use std::net::SocketAddr;
@@ -24,12 +25,14 @@ use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
+use millrace_wire::Announced;
 use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
     link_state::LinkState,
     moving::{CutWatch, Moving},
     origin_side::OriginSide,
+    reshape::Reshape,
 };
 use crate::{
     ingest::Publication,
@@ -109,6 +112,8 @@ pub struct Session {
     link: Option<LinkState>,
     last: Option<Last>,
     moving: Option<Moving>,
+    /// The picture has become another, and the ladder is about to follow.
+    reshape: Option<Reshape>,
     /// Why it was not moved, when it last should be.
     stays: Option<String>,
     cut_watch: CutWatch,
@@ -128,8 +133,10 @@ pub struct Session {
 #[derive(Clone, Debug, Default)]
 struct Tracks {
     video: Option<millrace_media::VideoConfig>,
-    /// Of the picture, as announced before the first frame; later words would change the ladder under its players.
-    announced_kbps: Option<u32>,
+    /// As announced before the first frame; later words would change the ladder under its players.
+    announced: Announced,
+    /// As announced last.
+    said: Announced,
     units_seen: bool,
 }
 
@@ -142,7 +149,7 @@ impl Tracks {
 
     fn source(&self) -> Source {
         let video = self.video.as_ref().map(|video| (video.width, video.height, video.frame_rate));
-        Source { video, announced_kbps: self.announced_kbps }
+        Source { video, announced_kbps: self.announced.video_kbps }
     }
 
     fn pixels_per_second(&self) -> u64 {
@@ -185,6 +192,7 @@ impl Session {
             link: None,
             last: None,
             moving: None,
+            reshape: None,
             stays: None,
             cut_watch: CutWatch::default(),
             is_unplaced: false,

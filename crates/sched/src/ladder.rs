@@ -163,6 +163,33 @@ pub fn full_ladder(source: &Source, config: &LadderConfig) -> Ladder {
     ladder
 }
 
+/// The ladder of a stream whose source is this now, and whose rungs were `old`. Players do not load the multivariant playlist
+/// again, so a rung that would be no smaller than the picture goes on under its name as the publisher's own video.
+pub fn following_ladder(old: &Ladder, source: &Source, config: &LadderConfig) -> Ladder {
+    if source.video.is_none() && !old.rungs.is_empty() {
+        return old.clone();
+    }
+    let mut ladder = full_ladder(source, config);
+    let is_there = |rung: &&Rung| ladder.rungs.iter().any(|other| other.id == rung.id);
+    let (_, gone): (Vec<_>, Vec<_>) = old.rungs.iter().partition(is_there);
+    let aliases = gone.into_iter().map(|gone| Rung { id: gone.id.clone(), kind: RungKind::Source });
+    // Behind `source`, and before all that is smaller.
+    ladder.rungs.splice(1..1, aliases.collect::<Vec<_>>());
+    ladder
+}
+
+/// Whether the same pictures are made, whatever they cost.
+pub fn is_same_shape(one: &Ladder, other: &Ladder) -> bool {
+    let shape = |rung: &Rung| match &rung.kind {
+        RungKind::Video(video) => Some((video.width, video.height, video.halved)),
+        RungKind::Source | RungKind::Audio => None,
+    };
+    let shapes = |ladder: &Ladder| -> Vec<_> {
+        ladder.rungs.iter().map(|rung| (rung.id.clone(), shape(rung))).collect()
+    };
+    shapes(one) == shapes(other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,5 +285,27 @@ mod tests {
             full_ladder(&Source { video: None, announced_kbps: None }, &LadderConfig::default());
         assert_eq!(ladder.rungs.len(), 1);
         assert_eq!(ladder.rungs[0].kind, RungKind::Audio);
+    }
+
+    #[test]
+    fn the_ladder_follows_another_picture_and_what_it_cannot_fill_is_the_source_under_its_name() {
+        let config = LadderConfig::default();
+        let of = |video| Source { video, announced_kbps: None };
+        let rate = FrameRate { num: 30, den: 1 };
+        let large = full_ladder(&of(Some((1_920, 1_080, rate))), &config);
+        let small = of(Some((640, 480, rate)));
+        let followed = following_ladder(&large, &small, &config);
+        let named: Vec<_> = followed.rungs.iter().map(|rung| rung.id.as_str()).collect();
+        assert_eq!(named, ["source", "720p", "480p", "360p", "audio"]);
+        let kinds: Vec<_> = followed.rungs.iter().map(|rung| rung.kind.clone()).collect();
+        assert_eq!(kinds[..3], [RungKind::Source, RungKind::Source, RungKind::Source]);
+        let RungKind::Video(video) = &kinds[3] else { panic!("{kinds:?}") };
+        assert_eq!((video.width, video.height), (480, 360));
+        assert!(!is_same_shape(&large, &followed));
+        let back = following_ladder(&followed, &of(Some((1_920, 1_080, rate))), &config);
+        assert!(is_same_shape(&back, &large), "{back:?}");
+        assert!(is_same_shape(&following_ladder(&large, &of(None), &config), &large));
+        let slower = of(Some((1_920, 1_080, FrameRate { num: 25, den: 1 })));
+        assert!(is_same_shape(&following_ladder(&large, &slower, &config), &large));
     }
 }

@@ -16,8 +16,8 @@ pub use admission::{Ledger, NoRoom, Reservation};
 pub use capacity::{Capacity, Demand, Resource};
 pub use cost::cost;
 pub use ladder::{
-    LadderConfig, LadderError, RungConfig, Source, full_ladder, passthrough_ladder,
-    unencoded_ladder,
+    LadderConfig, LadderError, RungConfig, Source, following_ladder, full_ladder, is_same_shape,
+    passthrough_ladder, unencoded_ladder,
 };
 pub use origin::{choose_origin, next_origin};
 pub use place::{Candidate, Constraints, Placement, Ranked, Standing, Unfit, place};

@@ -12,8 +12,8 @@ use crate::{
     convert::{self, ConvertError},
     frame::{self, Frame, FrameError},
     message::{
-        Admitted, Begin, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message, OriginLost,
-        Part, PartAck, Published, Ready, Restarting, Start, Work,
+        Admitted, Announced, Begin, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message,
+        OriginLost, Part, PartAck, Published, Ready, Restarting, Start, Work,
     },
     proto,
 };
@@ -148,6 +148,8 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         origin_intake: hello.origin_intake.map(|at| at.to_string()).unwrap_or_default(),
         replay_from: hello.replay_from,
         standby: hello.standby,
+        announced_video_kbps: hello.announced.video_kbps,
+        announced_audio_kbps: hello.announced.audio_kbps,
     }
 }
 
@@ -282,6 +284,10 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
         origin_intake: hello.origin_intake.parse().ok(),
         replay_from: hello.replay_from,
         standby: hello.standby,
+        announced: Announced {
+            video_kbps: hello.announced_video_kbps,
+            audio_kbps: hello.announced_audio_kbps,
+        },
     })
 }
 

@@ -250,6 +250,7 @@ pub fn init_to(record: &InitRecord) -> proto::Init {
         hash: record.hash.0.to_vec(),
         codecs: record.codecs.clone(),
         bandwidth_bps: record.bandwidth_bps,
+        announced_bps: record.announced_bps,
         ..Default::default()
     };
     match record.kind {
@@ -286,6 +287,7 @@ pub fn init_from(init: proto::Init) -> Result<InitRecord> {
         hash: hash_from(init.hash)?,
         codecs: init.codecs,
         bandwidth_bps: init.bandwidth_bps,
+        announced_bps: init.announced_bps,
         kind,
     })
 }

@@ -83,6 +83,17 @@ pub struct Hello {
     /// Another node makes the stream and goes on: be ready, make nothing before [`Message::Begin`], fence and push nothing
     /// before [`Message::Publish`].
     pub standby: bool,
+    /// What the publisher says of its bitrates.
+    pub announced: Announced,
+}
+
+/// What a publisher says of its tracks' bitrates, kilobits per second; `None`: nothing that could be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// Of the pictures.
+    pub video_kbps: Option<u32>,
+    /// Of the sound.
+    pub audio_kbps: Option<u32>,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.

@@ -65,6 +65,10 @@ pub struct Hello {
     pub replay_from: Option<u64>,
     #[prost(bool, tag = "12")]
     pub standby: bool,
+    #[prost(uint32, optional, tag = "14")]
+    pub announced_video_kbps: Option<u32>,
+    #[prost(uint32, optional, tag = "15")]
+    pub announced_audio_kbps: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -271,6 +275,8 @@ pub struct Init {
     pub transcoded: bool,
     #[prost(uint32, tag = "11")]
     pub channels: u32,
+    #[prost(uint64, optional, tag = "12")]
+    pub announced_bps: Option<u64>,
 }
 
 /// `Part`: the chunk is the payload.

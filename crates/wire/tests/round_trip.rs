@@ -15,9 +15,9 @@ use millrace_types::{
     RungKind, VideoRung,
 };
 use millrace_wire::{
-    Admitted, Begin, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat, Hello, Init, Message,
-    MessageReader, MessageWriter, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting,
-    Start, Work, blocking, encode,
+    Admitted, Announced, Begin, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat, Hello, Init,
+    Message, MessageReader, MessageWriter, OriginLost, Part, PartAck, Published, Ready, Refused,
+    Restarting, Start, Work, blocking, encode,
 };
 use proptest::prelude::*;
 
@@ -97,6 +97,7 @@ fn every_message() -> Vec<Message> {
             hash: Hash::of(b"init"),
             codecs: "avc1.64001f".into(),
             bandwidth_bps: 3_000_000,
+            announced_bps: Some(2_500_000),
             kind,
         },
         bytes: Bytes::from_static(b"init"),
@@ -112,6 +113,7 @@ fn every_message() -> Vec<Message> {
         origin_intake: Some(([192, 0, 2, 1], 7002).into()),
         replay_from: Some(0),
         standby: false,
+        announced: Announced { video_kbps: Some(2_500), audio_kbps: None },
     };
     let ack = PartAck { rung: "audio".parse().unwrap(), msn: Msn(8), part: PartNo(3) };
     let end = End { continues: true };

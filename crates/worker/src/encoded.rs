@@ -129,7 +129,7 @@ impl<B: Backend> EncodedRung<B> {
         };
         let config = TrackConfig::Video(VideoConfig { avcc, width, height, frame_rate, codecs });
         let peak_bps = u64::from(bitrate_kbps) * 1_000 * PEAK_OF_CAP_PERCENT / 100 + PACKAGING_BPS;
-        out.extend(self.packager.describe(&config, peak_bps, true));
+        out.extend(self.packager.describe(&config, (peak_bps, None), true));
         Ok(encoder)
     }
 

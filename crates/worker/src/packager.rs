@@ -37,11 +37,12 @@ impl Packager {
         Self { rung, epoch, init: None, parameter_sets: Bytes::new(), open: None, closed_to: None }
     }
 
-    /// From here on the rung's parts need the init section of `track`; says so unless nothing changed.
+    /// From here on the rung's parts need the init section of `track`; says so unless nothing changed. The bandwidth, bits per
+    /// second: as capped or assumed, and as the publisher says.
     pub(crate) fn describe(
         &mut self,
         track: &TrackConfig,
-        bandwidth_bps: u64,
+        (bandwidth_bps, announced_bps): (u64, Option<u64>),
         transcoded: bool,
     ) -> Option<Message> {
         let bytes = init_section(track);
@@ -67,7 +68,8 @@ impl Packager {
                 (RenditionKind::Audio { channels: audio.channels }, audio.codecs.clone())
             }
         };
-        let record = InitRecord { rung: self.rung.clone(), hash, codecs, bandwidth_bps, kind };
+        let rung = self.rung.clone();
+        let record = InitRecord { rung, hash, codecs, bandwidth_bps, announced_bps, kind };
         Some(Message::Init(Init { record, bytes }))
     }
 

@@ -16,6 +16,8 @@ const VIDEO_BITS_PER_PIXEL: f64 = 0.15;
 pub(crate) struct Passthrough {
     track: Track,
     packager: Packager,
+    /// What the publisher says of the track's bitrate, bits per second.
+    announced_bps: Option<u64>,
     /// The last part that exists already.
     done: Option<(Msn, PartNo)>,
     timescale: u32,
@@ -24,8 +26,14 @@ pub(crate) struct Passthrough {
 }
 
 impl Passthrough {
-    pub(crate) const fn new(track: Track, packager: Packager, done: Option<(Msn, PartNo)>) -> Self {
-        Self { track, packager, done, timescale: 0, reached: MediaTime(0) }
+    pub(crate) fn new(
+        track: Track,
+        packager: Packager,
+        announced_kbps: Option<u32>,
+        done: Option<(Msn, PartNo)>,
+    ) -> Self {
+        let announced_bps = announced_kbps.map(|kbps| u64::from(kbps) * 1_000);
+        Self { track, packager, announced_bps, done, timescale: 0, reached: MediaTime(0) }
     }
 
     /// What exists already, or is made elsewhere.
@@ -39,7 +47,7 @@ impl Passthrough {
             return None;
         }
         self.timescale = config.timescale();
-        self.packager.describe(config, peak_bps(config), false)
+        self.packager.describe(config, (peak_bps(config), self.announced_bps), false)
     }
 
     /// Takes a unit of any track that belongs to the part `slot`; gives the parts that are complete with it.

@@ -34,16 +34,19 @@ impl<B: Backend> Pipeline<B> {
     /// [`TranscodeError::NoEncoder`] when a rung is to be encoded and the backend cannot.
     pub fn new(backend: B, start: &Start) -> Result<Self, TranscodeError> {
         let (mut passthroughs, mut encoded) = (Vec::new(), Vec::new());
+        let announced = start.hello.as_ref().map(|hello| hello.announced).unwrap_or_default();
         for rung in &start.ladder.rungs {
             let mark = start.resume.iter().find(|mark| mark.rung == rung.id);
             let done = mark.map(|mark| (mark.msn, mark.part));
             let packager = Packager::new(rung.id.clone(), start.epoch);
             match &rung.kind {
                 RungKind::Source => {
-                    passthroughs.push(Passthrough::new(Track::Video, packager, done));
+                    let said = announced.video_kbps;
+                    passthroughs.push(Passthrough::new(Track::Video, packager, said, done));
                 }
                 RungKind::Audio => {
-                    passthroughs.push(Passthrough::new(Track::Audio, packager, done));
+                    let said = announced.audio_kbps;
+                    passthroughs.push(Passthrough::new(Track::Audio, packager, said, done));
                 }
                 RungKind::Video(video) => {
                     encoded.push(EncodedRung::new(video.clone(), packager, done));

@@ -49,7 +49,14 @@ pub fn init(name: &str) -> InitRecord {
         _ => ("avc1.64001f", 3_100_000, video(1280, 720, true)),
     };
     let hash = Hash::of(&init_bytes(name));
-    InitRecord { rung: rung(name), hash, codecs: codecs.to_owned(), bandwidth_bps, kind }
+    InitRecord {
+        rung: rung(name),
+        hash,
+        codecs: codecs.to_owned(),
+        bandwidth_bps,
+        announced_bps: None,
+        kind,
+    }
 }
 
 pub fn part_bytes(name: &str, msn: u64, part: u32) -> Bytes {

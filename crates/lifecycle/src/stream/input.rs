@@ -11,6 +11,8 @@ pub enum Lost {
     Worker(EndReason, NodeId),
     /// The connection to a node whose daemon had announced it: no failure, and its worker waits.
     Restart,
+    /// The worker, which was told to end: another picture needs another ladder. No failure.
+    Reshaped,
 }
 
 /// What the driver observed.

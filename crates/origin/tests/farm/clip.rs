@@ -83,7 +83,14 @@ fn init_record(clip: &ClipSpec, name: &str, bytes: &[u8]) -> InitRecord {
         ),
     };
     let hash = Hash::of(bytes);
-    InitRecord { rung: rung(name), hash, codecs: codecs.to_owned(), bandwidth_bps: 900_000, kind }
+    InitRecord {
+        rung: rung(name),
+        hash,
+        codecs: codecs.to_owned(),
+        bandwidth_bps: 900_000,
+        announced_bps: None,
+        kind,
+    }
 }
 
 fn track(farm: &Farm, clip: &ClipSpec, name: &str, starts: MediaTime, cut: Cut) -> Track {

@@ -196,7 +196,14 @@ impl Farm {
         };
         let codecs = if name == "audio" { "mp4a.40.2" } else { "avc1.64001f" }.to_owned();
         let hash = Hash::of(name.as_bytes());
-        let record = InitRecord { rung: rung(name), hash, codecs, bandwidth_bps: 1_000_000, kind };
+        let record = InitRecord {
+            rung: rung(name),
+            hash,
+            codecs,
+            bandwidth_bps: 1_000_000,
+            announced_bps: None,
+            kind,
+        };
         let record = serde_json::to_string(&record).unwrap();
         let headers = [(RECORD_HEADER, record.as_str()), (EPOCH_HEADER, &self.epoch.to_string())];
         self.node("PUT", &intake::init_path(&self.stream), &headers, name.as_bytes()).await

@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use super::amf0::{self, Value};
 
+/// A track of a gigabit per second is none.
+const MAX_KBPS: f64 = 1e6;
+
 /// The useful part of a publisher's metadata. Never trusted for more than a first guess.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StreamMetadata {
@@ -11,6 +14,8 @@ pub struct StreamMetadata {
     pub frame_rate: Option<f64>,
     /// `videodatarate`, kilobits per second.
     pub video_kbps: Option<u32>,
+    /// `audiodatarate`, kilobits per second.
+    pub audio_kbps: Option<u32>,
     /// Whether an audio codec is named; `None` when neither codec is.
     pub has_audio: Option<bool>,
     /// Whether a video codec is named; `None` when neither codec is.
@@ -32,12 +37,17 @@ impl StreamMetadata {
         let number = |name| object.get(name).and_then(Value::as_number);
         Some(Self {
             frame_rate: number("framerate").filter(|&fps| fps > 0.0),
-            // What is no number or out of range becomes 0, and 0 says nothing.
-            video_kbps: number("videodatarate").map(|kbps| kbps as u32).filter(|&kbps| kbps > 0),
+            video_kbps: number("videodatarate").and_then(believed),
+            audio_kbps: number("audiodatarate").and_then(believed),
             has_audio: known.then_some(audio),
             has_video: known.then_some(video),
         })
     }
+}
+
+/// What is no number, or out of all proportion, says nothing.
+fn believed(kbps: f64) -> Option<u32> {
+    (1.0..MAX_KBPS).contains(&kbps).then_some(kbps as u32)
 }
 
 #[cfg(test)]
@@ -63,10 +73,12 @@ mod tests {
             ("videocodecid", Value::Number(7.0)),
             ("framerate", Value::Number(30.0)),
             ("videodatarate", Value::Number(900.5)),
+            ("audiodatarate", Value::Number(1e7)),
         ];
         let metadata = StreamMetadata::parse(&body(&video)).unwrap();
         assert_eq!((metadata.has_video, metadata.has_audio), (Some(true), Some(false)));
         assert_eq!((metadata.frame_rate, metadata.video_kbps), (Some(30.0), Some(900)));
+        assert_eq!(metadata.audio_kbps, None);
         let nonsense = [("videodatarate", Value::Number(f64::NAN))];
         assert_eq!(StreamMetadata::parse(&body(&nonsense)).unwrap().video_kbps, None);
         assert_eq!(StreamMetadata::parse(&body(&[])), Some(StreamMetadata::default()));

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use millrace_lifecycle::{HandoverInput, LadderChoice, Stream, StreamInput, StreamOutput};
 use millrace_media::Input;
 use millrace_registry::StreamRecord;
-use millrace_sched::{Constraints, full_ladder, passthrough_ladder, unencoded_ladder};
+use millrace_sched::{Constraints, following_ladder, passthrough_ladder, unencoded_ladder};
 use millrace_telemetry::Clock;
 use millrace_types::{Because, DecisionKind, Epoch, Mono, Reason, RefusalReason};
 use millrace_wire::{Hello, Message};
@@ -174,8 +174,11 @@ impl Session {
         }
         let source = self.tracks.source();
         let was_encoded = self.ladder.is_transcoded();
+        // Frozen from the first part on, until the picture becomes another.
+        let is_open = self.published.is_empty() || self.reshape.is_some();
         self.ladder = match choice {
-            LadderChoice::Full => full_ladder(&source, &self.context.ladder),
+            LadderChoice::Full if !is_open => self.ladder.clone(),
+            LadderChoice::Full => following_ladder(&self.ladder, &source, &self.context.ladder),
             LadderChoice::Passthrough if self.published.is_empty() => passthrough_ladder(&source),
             LadderChoice::Passthrough => unencoded_ladder(&self.ladder),
         };
@@ -210,6 +213,7 @@ impl Session {
             origin_intake: self.origin.now.as_ref().map(|origin| origin.intake),
             replay_from: self.replay.oldest().filter(|_| !standby),
             standby,
+            announced: self.tracks.announced,
         }
     }
 

@@ -28,9 +28,11 @@ impl Session {
         let resume = self.published.resume_by(&self.ladder).unwrap_or_default();
         let (node, pid) = (link.node.clone(), link.admitted.worker_pid);
         let mut state = LinkState::new(link, self.now());
-        let given = match state.link.admitted.next_seq {
-            Some(next_seq) => state.give_all(self.replay.since(next_seq)),
-            None => state.give_all(self.replay.from(&resume)),
+        let reshaped_at = self.reshape.take().and_then(|reshape| reshape.feed_from());
+        let given = match (state.link.admitted.next_seq, reshaped_at) {
+            (Some(next_seq), _) => state.give_all(self.replay.since(next_seq)),
+            (None, Some(idr_seq)) => state.give_all(self.replay.from_idr(idr_seq)),
+            (None, None) => state.give_all(self.replay.from(&resume)),
         };
         let replayed = match given {
             Ok(replayed) => replayed,
@@ -74,7 +76,9 @@ impl Session {
             Ok(Some(Message::OriginLost(lost))) => self.origin_lost(lost.intake),
             Ok(Some(Message::Ended(ended))) => {
                 let reason = ended.reason;
-                if reason == EndReason::Stopped && self.writer_ended() {
+                if reason == EndReason::Stopped
+                    && (self.writer_ended_for_ladder() || self.writer_ended())
+                {
                     return;
                 }
                 if reason == EndReason::Stopped {
@@ -132,7 +136,7 @@ impl Session {
             self.decision(DecisionKind::PlacementLost).saying(text).because(match &lost {
                 Lost::Worker(reason, _) => Reason::from(*reason),
                 Lost::Link if text == SILENT => Because::Silent.into(),
-                Lost::Link | Lost::Restart => Because::LinkBroke.into(),
+                Lost::Link | Lost::Restart | Lost::Reshaped => Because::LinkBroke.into(),
             });
         if let Some(state) = &self.link {
             let pid = state.link.admitted.worker_pid;
@@ -143,7 +147,7 @@ impl Session {
             let node = state.link.node;
             let at_fault = match &lost {
                 Lost::Link => text == SILENT,
-                Lost::Worker(EndReason::BadInput, _) | Lost::Restart => false,
+                Lost::Worker(EndReason::BadInput, _) | Lost::Restart | Lost::Reshaped => false,
                 Lost::Worker(..) => !state.progressed,
             };
             if at_fault {
@@ -172,6 +176,7 @@ impl Session {
         }
         self.look_for_origin();
         self.look_at_record();
+        self.look_at_reshape();
         self.show();
         self.beats += 1;
         if self.beats.is_multiple_of(BEATS_PER_HEALTH) {

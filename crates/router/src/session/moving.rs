@@ -298,6 +298,9 @@ impl Session {
 
     /// Gives an item to whom it is for.
     pub(super) fn give(&mut self, item: Item) {
+        if self.holds_back(&item) {
+            return;
+        }
         let Some(moving) = &mut self.moving else { return self.give_to_writer(item) };
         let crossing = moving.crossing.as_mut();
         let is_behind_cut = match (&item, crossing) {

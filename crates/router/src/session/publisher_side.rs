@@ -6,6 +6,7 @@ use millrace_lifecycle::StreamInput;
 use millrace_media::{Input, Item, SourceHints, SourceLimits, Timeline, TimelineStart};
 use millrace_telemetry::Clock;
 use millrace_types::{DecisionKind, RefusalReason};
+use millrace_wire::Announced;
 use tracing::{info, warn};
 
 use super::Session;
@@ -80,8 +81,10 @@ impl Session {
             MessageKind::Audio => Input::Audio { timestamp_ms, body },
             MessageKind::Metadata => match StreamMetadata::parse(&body) {
                 Some(metadata) => {
+                    let StreamMetadata { video_kbps, audio_kbps, .. } = metadata;
+                    self.tracks.said = Announced { video_kbps, audio_kbps };
                     if !self.tracks.units_seen {
-                        self.tracks.announced_kbps = metadata.video_kbps;
+                        self.tracks.announced = self.tracks.said;
                     }
                     Input::Metadata(SourceHints {
                         frame_rate: metadata.frame_rate,

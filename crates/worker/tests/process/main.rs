@@ -36,6 +36,7 @@ fn hello() -> Hello {
         origin_intake: Some(([127, 0, 0, 1], 7002).into()),
         replay_from: Some(0),
         standby: false,
+        announced: Default::default(),
     }
 }
 
