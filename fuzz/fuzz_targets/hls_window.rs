@@ -98,8 +98,16 @@ fn apply(window: &mut Window, step: Step) {
                 }
                 Kind::Audio { channels } => RenditionKind::Audio { channels },
             };
-            let init =
-                InitRecord { rung: rung_id(rung), hash: hash(which), codecs, bandwidth_bps, kind };
+            // Even numbers are also what a publisher says.
+            let announced_bps = bandwidth_bps.is_multiple_of(2).then_some(bandwidth_bps);
+            let init = InitRecord {
+                rung: rung_id(rung),
+                hash: hash(which),
+                codecs,
+                bandwidth_bps,
+                announced_bps,
+                kind,
+            };
             let _ = window.add_init(epoch_of(epoch), init, Bytes::from_static(b"init"));
         }
         Step::Part(step) => {

@@ -28,7 +28,14 @@ static WINDOW: LazyLock<Window> = LazyLock::new(|| {
     let hash = Hash::of(RUNG.as_bytes());
     let kind = RenditionKind::Audio { channels: 2 };
     let codecs = "mp4a.40.2".to_owned();
-    let init = InitRecord { rung: rung.clone(), hash, codecs, bandwidth_bps: 1, announced_bps: None, kind };
+    let init = InitRecord {
+        rung: rung.clone(),
+        hash,
+        codecs,
+        bandwidth_bps: 1,
+        announced_bps: None,
+        kind,
+    };
     window.add_init(epoch, init, RUNG.into()).expect("an init section");
     for (index, number) in [(0_u64, 0_u32), (0, 1), (1, 0)] {
         let start = MediaTime((index as i64 * 2 + i64::from(number)) * 90_000);
