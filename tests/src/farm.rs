@@ -56,6 +56,7 @@ struct Ready {
     stream_key: String,
     stream: String,
     playback: String,
+    playback_tls: Option<String>,
     watch: String,
     api: String,
 }
@@ -113,6 +114,7 @@ impl Farm {
                 stream_key: String::new(),
                 stream: String::new(),
                 playback: String::new(),
+                playback_tls: None,
                 watch: String::new(),
                 api: String::new(),
             },
@@ -172,6 +174,11 @@ impl Farm {
     pub fn rtmps_url(&self) -> Option<String> {
         let Ready { rtmps, stream_key, .. } = &self.ready;
         rtmps.as_ref().map(|rtmps| format!("{rtmps}/{stream_key}"))
+    }
+
+    /// Playlist of [`Self::channel`] over HTTPS, when there is a certificate.
+    pub fn playback_tls_url(&self) -> Option<&str> {
+        self.ready.playback_tls.as_deref()
     }
 
     /// Rewrites the configuration file and has the farm read it again.

@@ -1,10 +1,15 @@
 //! A worker may die at any moment: the publisher stays connected and no frame is lost, repeated or moved.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
-use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Recording, check};
-use millrace_tests::{Farm, FarmOptions};
+use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Recording, Scratch, check};
+use millrace_tests::{Farm, FarmOptions, discontinuities};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -126,4 +131,55 @@ async fn timing_the_next_part_comes_within_two_seconds_of_a_stop() {
     let longest = outcome.longest_recovery();
     println!("longest recovery from a stop: {longest:?}");
     assert!(longest <= Duration::from_millis(2_200), "{longest:?}");
+}
+
+/// A folder of workers whose first transcoding one is the usual, and every later one encodes otherwise: the example `other_encoder`.
+fn workers_that_differ(scratch: &Scratch) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let (dir, build) = (scratch.path().join("workers"), test.ancestors().nth(2).unwrap());
+    fs::create_dir(&dir).unwrap();
+    symlink(build.join("millrace-worker"), dir.join("millrace-worker")).unwrap();
+    let other = build.join("examples/other_encoder");
+    assert!(other.is_file(), "{} is built with the workers' tests", other.display());
+    let usual = build.join("millrace-worker-av").display().to_string();
+    let begun = dir.join("begun").display().to_string();
+    // `mkdir` succeeds once.
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = measure ] && exec {usual} measure\nmkdir {begun} && exec {usual} \"$1\"\nexec {} \"$1\"\n",
+        other.display()
+    );
+    let program: &Path = &dir.join("millrace-worker-av");
+    fs::write(program, script).unwrap();
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+#[tokio::test]
+async fn a_successor_whose_encoder_differs_loses_no_frame_and_gets_its_map_with_the_next_segment() {
+    let scratch = Scratch::new("differs").unwrap();
+    let workers = workers_that_differ(&scratch);
+    let arguments = vec!["--worker-dir".to_owned(), workers.display().to_string()];
+    let farm = Farm::start(FarmOptions { arguments, ..FarmOptions::default() }).await.unwrap();
+    let channel = farm.channel();
+    let clip = ClipSpec::default();
+    let mut publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
+    let player = Player::start(&channel.playback_url, PlayerOptions::default());
+    // In the middle of a segment.
+    player.media(4.7, Duration::from_secs(20)).await.unwrap();
+    let worker = farm.worker(&channel.stream, None).await.unwrap();
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    assert!(publisher.wait(Duration::from_secs(30)).await.unwrap().success());
+    player.media(f64::from(clip.seconds) - 0.2, Duration::from_secs(10)).await.unwrap();
+    let recording = player.stop().await.unwrap();
+    let last = clip.frames().last().unwrap() - 2;
+    let report = check(&recording, &clip.expected().at_least(0..=last)).unwrap();
+    println!("{report}");
+    report.assert_lossless();
+    for (rung, count) in discontinuities(&recording) {
+        assert_eq!(count, 1, "discontinuities of {rung}");
+    }
+    for rung in &recording.renditions {
+        let is_encoded = !["source", "audio"].contains(&rung.name.as_str());
+        assert_eq!(rung.inits.len(), if is_encoded { 2 } else { 1 }, "maps of {}", rung.name);
+    }
 }

@@ -25,6 +25,9 @@ pub struct Ready {
     pub stream: String,
     /// The stream's multivariant playlist.
     pub playback: String,
+    /// The same with TLS, when there is a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub playback_tls: Option<String>,
     /// The stream's watch page.
     pub watch: String,
     /// API and console.

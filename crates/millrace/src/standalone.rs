@@ -150,6 +150,8 @@ impl Farm {
                 .map(|address| format!("rtmps://{}/live", reachable(address))),
             stream_key: self.key.reveal(),
             playback: format!("{playback}/live/{stream}/index.m3u8"),
+            playback_tls: (self.origin.addresses.playback_tls)
+                .map(|address| format!("https://{}/live/{stream}/index.m3u8", reachable(address))),
             watch: format!("{playback}/watch/{stream}"),
             stream,
             api: http(self.api.addresses.api),
