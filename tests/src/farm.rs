@@ -195,6 +195,11 @@ impl Farm {
         &self.ready.watch
     }
 
+    /// Where the API is.
+    pub fn api_url(&self) -> &str {
+        &self.ready.api
+    }
+
     /// Process id of the farm.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.process.id()).unwrap_or_default()

@@ -14,6 +14,7 @@ mod many;
 mod operator;
 mod player_page;
 mod presented;
+mod self_signed;
 mod shaka;
 mod viewer;
 
@@ -27,5 +28,6 @@ pub use live_clip::{LiveClip, unix_ms};
 pub use many::{ManyFarm, ManyOptions};
 pub use player_page::{PlayerPage, WebPlayer};
 pub use presented::Presented;
+pub use self_signed::SelfSigned;
 pub use shaka::shaka_script;
 pub use viewer::Viewer;

@@ -4,28 +4,16 @@
 
 use std::{
     io::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, Scratch, check, until};
-use millrace_tests::{Farm, FarmOptions};
+use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, check, until};
+use millrace_tests::{Farm, FarmOptions, SelfSigned};
 
 const SECONDS: u32 = 16;
 const WITHIN: Duration = Duration::from_secs(10);
-
-/// Writes a self-signed certificate for 127.0.0.1 and its key, and a copy of the certificate to trust.
-fn renew(dir: &Path, copy: &str) -> PathBuf {
-    let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
-        -subj /CN=millrace -addext subjectAltName=IP:127.0.0.1 -out cert.pem -keyout key.pem";
-    let output =
-        Command::new("openssl").args(make.split_whitespace()).current_dir(dir).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let trusted = dir.join(copy);
-    std::fs::copy(dir.join("cert.pem"), &trusted).unwrap();
-    trusted
-}
 
 /// Whether the server shows a certificate that who trusts `trusted` takes.
 fn shows(url: &str, trusted: &Path) -> bool {
@@ -51,11 +39,9 @@ fn playlist(url: &str, trusted: &Path) -> String {
 
 #[tokio::test]
 async fn a_stream_over_tls_loses_nothing_while_its_certificate_is_renewed() {
-    let scratch = Scratch::new("rtmps").unwrap();
-    let dir = scratch.path();
-    let first = renew(dir, "first.pem");
-    let tls =
-        format!("tls = {{ certificate = '{0}/cert.pem', key = '{0}/key.pem' }}", dir.display());
+    let certificate = SelfSigned::new().unwrap();
+    let first = certificate.renew("first.pem").unwrap();
+    let tls = certificate.setting();
     let toml = format!("[router]\n{tls}\n[origin]\n{tls}");
     let options = FarmOptions { toml, ..FarmOptions::default() };
     let farm = Farm::start(options.clone()).await.unwrap();
@@ -68,7 +54,7 @@ async fn a_stream_over_tls_loses_nothing_while_its_certificate_is_renewed() {
 
     let watched = farm.playback_tls_url().unwrap();
     assert!(shows(&url, &first) && playlist(watched, &first).contains("#EXT-X-STREAM-INF"));
-    let second = renew(dir, "second.pem");
+    let second = certificate.renew("second.pem").unwrap();
     assert!(!shows(&url, &second), "it is not read before it is asked for");
     assert!(!shows(watched, &second) && playlist(watched, &second).is_empty());
     farm.reload(&options).unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use millrace_tls::FarmTlsConfig;
+use millrace_tls::{FarmTlsConfig, TlsConfig};
 use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ pub struct Config {
     pub name: NodeId,
     /// Where `/v1/…` and the console are. Port 0 takes a free one.
     pub listen_api: SocketAddr,
+    /// With it, other hosts reach `listen_api` by HTTPS only; this host also without. Read again on SIGHUP.
+    pub tls: Option<TlsConfig>,
     /// Where `/metrics`, `/healthz` and `/readyz` are.
     pub listen_admin: SocketAddr,
     /// By what the farm knows this API, `api/NAME`. Without it the farm's own connections are not encrypted.
@@ -37,6 +39,7 @@ impl Default for Config {
         Self {
             name,
             listen_api: here(8090),
+            tls: None,
             listen_admin: here(9104),
             farm_tls: None,
             token: None,

@@ -1,12 +1,12 @@
 //! Reads JSON over HTTP from programs of the farm. Bounded in time and size; retrying is its callers' business.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role, TlsError, WebConnector};
 use serde_json::Value;
 
 /// Longest wait for a connection.
@@ -90,21 +90,44 @@ impl<'a> Ask<'a> {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     scheme: &'static str,
-    http: Client<FarmConnector, Full<Bytes>>,
+    http: Connections,
+}
+
+#[derive(Clone, Debug)]
+enum Connections {
+    /// To programs of the farm.
+    Farm(Client<FarmConnector, Full<Bytes>>),
+    /// To whatever a URL names.
+    Web(Client<WebConnector, Full<Bytes>>),
 }
 
 impl HttpClient {
     /// Connects when first asked to, without TLS.
     pub fn new() -> Self {
-        Self::in_farm(None, Role::Api)
+        Self::to_web(WebConnector::plain(CONNECT_TIMEOUT))
     }
 
-    /// The same for programs of that role, by this program's certificate where the farm has TLS.
+    /// The same for `https` as well: servers need a certificate from an authority in the file `ca`, or from one that this host
+    /// trusts.
+    ///
+    /// # Errors
+    /// [`TlsError`]: no authority could be read.
+    pub fn trusting(ca: Option<&Path>) -> Result<Self, TlsError> {
+        Ok(Self::to_web(WebConnector::trusting(ca, CONNECT_TIMEOUT)?))
+    }
+
+    fn to_web(connector: WebConnector) -> Self {
+        let http = Client::builder(TokioExecutor::new()).build(connector);
+        Self { scheme: "http", http: Connections::Web(http) }
+    }
+
+    /// For programs of that role, by this program's certificate where the farm has TLS.
     pub fn in_farm(tls: Option<Arc<FarmTls>>, role: Role) -> Self {
         let expected = Expected::any(role);
         let connector = FarmConnector { tls, expected, patience: CONNECT_TIMEOUT };
         let scheme = connector.scheme();
-        Self { scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
+        let http = Client::builder(TokioExecutor::new()).build(connector);
+        Self { scheme, http: Connections::Farm(http) }
     }
 
     /// What its URLs begin with: `http`, or `https` in a farm with TLS.
@@ -140,8 +163,11 @@ impl HttpClient {
         let request = request.body(Full::from(body)).map_err(|_| no_url())?;
         let unreachable = |text: String| FetchError::Unreachable { url: url.to_owned(), text };
         let answer = async {
-            let answer =
-                self.http.request(request).await.map_err(|error| unreachable(chain(&error)))?;
+            let asked = match &self.http {
+                Connections::Farm(http) => http.request(request),
+                Connections::Web(http) => http.request(request),
+            };
+            let answer = asked.await.map_err(|error| unreachable(chain(&error)))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
             Ok((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))

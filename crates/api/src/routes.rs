@@ -1,7 +1,5 @@
 //! Every route of the API in one table, and what holds for all of them: who may change something, what is counted.
 
-use std::net::SocketAddr;
-
 use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, Request, State},
@@ -10,6 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
+
+use millrace_tls::Peer;
 
 use crate::{
     Role,
@@ -75,11 +75,11 @@ pub(crate) fn routes(farm: Farm, door: Door) -> Router {
 
 async fn through_door(
     State(door): State<Door>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    let role = door.access.role(peer, request.headers());
+    let role = door.access.role(peer.address, request.headers());
     let needed = match request.method().is_safe() && request.uri().path() != BACKUP {
         true => Role::Read,
         false => Role::Write,

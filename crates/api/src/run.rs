@@ -6,12 +6,16 @@ use millrace_registry::Registry;
 use millrace_telemetry::{
     DecisionLog, ListenError, Metrics, Readiness, admin_routes, decision_routes, listen,
 };
-use millrace_tls::{Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
+use millrace_tls::{
+    Certificate, Expected, FarmListener, FarmTls, Peer, PublicGate, Role, TlsConfig, TlsError,
+    admin_listener, admin_service,
+};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
     Config, TokensError,
@@ -36,6 +40,9 @@ pub enum StartError {
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
     FarmTls(TlsError),
+    /// A certificate that cannot be used for `listen_api`.
+    #[error("tls: {0}")]
+    Tls(TlsError),
     /// The file of tokens.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -59,6 +66,7 @@ pub struct Api {
     readiness: Readiness,
     tasks: JoinSet<()>,
     farm_tls: Option<Arc<FarmTls>>,
+    public: Option<(Arc<Certificate>, TlsConfig)>,
 }
 
 impl Api {
@@ -69,11 +77,14 @@ impl Api {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Reads the API's certificate in the farm again.
+    /// Reads the API's certificates again, that of its listener and that in the farm.
     ///
     /// # Errors
     /// A certificate that cannot be used: the old one stays.
     pub fn reload(&self) -> Result<(), TlsError> {
+        if let Some((certificate, files)) = &self.public {
+            certificate.reload(files)?;
+        }
         self.farm_tls.as_ref().map_or(Ok(()), |farm| farm.reload())
     }
 }
@@ -90,10 +101,18 @@ pub async fn start(
     let own = Expected::any(Role::Api);
     let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
     let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
+    let public = config.tls.map(|files| Certificate::load(&files).map(|loaded| (loaded, files)));
+    let public = public.transpose().map_err(StartError::Tls)?;
+    let gate = public.as_ref().map(|(certificate, _)| PublicGate::new(certificate));
+    let gate = gate.transpose().map_err(StartError::Tls)?;
     let (api, api_at) = listen("listen_api", config.listen_api).await?;
     let (admin, admin_at) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses { api: api_at, admin: admin_at };
     let Config { token, tokens, read_needs_token, .. } = config;
+    let has_tokens = token.is_some() || tokens.is_some();
+    if has_tokens && public.is_none() && !addresses.api.ip().is_loopback() {
+        warn!(listen_api = %addresses.api, "tokens are sent in the clear: give the API a certificate with tls");
+    }
     let api_metrics = ApiMetrics::new(&metrics);
     let tokens = tokens.map(|file| Tokens::read(file, api_metrics.clone())).transpose()?;
     let overlap = Duration::from_secs(config.rotation_overlap_s);
@@ -107,7 +126,8 @@ pub async fn start(
     let door = Door { access: Access { token, tokens, read_needs_token }, metrics: api_metrics };
     let decisions = DecisionLog::new(config.name);
     let farm = Farm::new(registry, decisions.clone(), overlap, farm_tls.clone());
-    let service = routes(farm, door).into_make_service_with_connect_info::<SocketAddr>();
+    let service = routes(farm, door).into_make_service_with_connect_info::<Peer>();
+    let api = FarmListener::new(api, gate);
     let serving = axum::serve(api, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(graceful(serving, stop.clone()));
     let pages = admin_routes(metrics, readiness.clone()).merge(decision_routes(decisions));
@@ -116,7 +136,7 @@ pub async fn start(
     let serving = axum::serve(admin, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(graceful(serving, stop.clone()));
     readiness.set(true);
-    Ok(Api { addresses, stop, readiness, tasks, farm_tls })
+    Ok(Api { addresses, stop, readiness, tasks, farm_tls, public })
 }
 
 /// Tells `/readyz` while the file of tokens cannot be used.

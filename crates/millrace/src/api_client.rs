@@ -29,16 +29,10 @@ pub async fn tell(farm: &FarmArguments, path: &str, body: Option<Value>) -> anyh
 /// # Errors
 /// As [`ask`].
 pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result<Value> {
-    if !farm.api.starts_with("http://") {
-        bail!(
-            "--api {}: commands speak plain HTTP and never pretend otherwise; give http://HOST:PORT, through a tunnel where the \
-             API is on another host",
-            farm.api
-        );
-    }
     question.patience = question.patience.max(PATIENCE);
     question.token = farm.token_file.as_deref().map(token).transpose()?;
-    match HttpClient::new().ask(farm.api.trim_end_matches('/'), question).await {
+    let http = client(farm)?;
+    match http.ask(farm.api.trim_end_matches('/'), question).await {
         Ok(value) => Ok(value),
         Err(FetchError::Refused { body, .. }) if body["error"].is_string() => {
             bail!("{}: {}", text(&body["error"]), text(&body["what_to_do"]))
@@ -47,6 +41,17 @@ pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result
             bail!("{error}; is the farm running? Give its API with --api URL")
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+fn client(farm: &FarmArguments) -> anyhow::Result<HttpClient> {
+    match farm.api.split_once("://") {
+        Some(("https", _)) => HttpClient::trusting(farm.api_ca.as_deref()).context("--api-ca"),
+        Some(("http", _)) if farm.api_ca.is_some() => {
+            bail!("--api {}: --api-ca has a meaning with https:// only", farm.api)
+        }
+        Some(("http", _)) => Ok(HttpClient::new()),
+        _ => bail!("--api {}: give http://HOST:PORT or https://HOST:PORT", farm.api),
     }
 }
 

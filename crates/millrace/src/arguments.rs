@@ -185,6 +185,9 @@ pub struct FarmArguments {
     /// The farm's API.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", global = true)]
     pub api: String,
+    /// Whose certificates an API with https may have (PEM); default those that this host trusts.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub api_ca: Option<PathBuf>,
     /// A file with the token to show, in its first line; for changes from other hosts.
     #[arg(long, value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,

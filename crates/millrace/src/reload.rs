@@ -23,6 +23,9 @@ impl Farm {
         if let Err(error) = self.origin.reload(&sections.origin) {
             warn!(%error, "origin's certificate not reloaded");
         }
+        if let Err(error) = self.api.reload() {
+            warn!(%error, "api's certificate not reloaded");
+        }
         info!(log = sections.log.0, "settings reloaded");
     }
 }

@@ -112,7 +112,7 @@ pub struct Farm {
     pub router: Router,
     node: Node,
     pub origin: Origin,
-    api: Api,
+    pub api: Api,
     key: StreamKey,
 }
 

@@ -52,7 +52,7 @@ impl Service<Uri> for FarmConnector {
 }
 
 /// Host and port, that of the scheme where none is said.
-fn address(uri: &Uri) -> io::Result<(&str, u16)> {
+pub(crate) fn address(uri: &Uri) -> io::Result<(&str, u16)> {
     let none = || io::Error::new(io::ErrorKind::InvalidInput, format!("{uri} names no host"));
     let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     let host = uri.host().ok_or_else(none)?.trim_matches(['[', ']']);

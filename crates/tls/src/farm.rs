@@ -232,7 +232,8 @@ fn load(
     Ok(Loaded { own, identity, roots })
 }
 
-fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
+/// The authorities of a file.
+pub(crate) fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
     let wrong = |why: String| TlsError::Authority { file: file.display().to_string(), why };
     let mut roots = RootCertStore::empty();
     for certificate in read_chain(file)? {

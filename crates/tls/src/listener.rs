@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::{FarmStream, FarmTls, Identity, Role, farm::told, refusal::PeerRefusal};
 
 /// A handshake may take so long.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Handshakes at a time; beyond it connections are closed at once.
 const MAX_HANDSHAKES: usize = 512;
 /// Pause after a connection could not be accepted: out of descriptors, most likely.
@@ -59,17 +59,30 @@ pub struct Gate {
     pub plain_from_here: bool,
 }
 
-/// A listener for programs of the farm; without a gate it takes whoever comes, in plain TCP.
+/// Looks at who has connected, and lets in who may.
+pub trait Admit: Clone + Send + 'static {
+    /// Makes the handshake; `None` for who was turned away.
+    fn admit(
+        self,
+        tcp: TcpStream,
+        address: SocketAddr,
+    ) -> impl Future<Output = Option<(FarmStream, Peer)>> + Send;
+
+    /// Somebody was turned away unseen, since too many others are being looked at.
+    fn busy(&self, address: SocketAddr);
+}
+
+/// A listener for programs of the farm, or for [anybody](crate::PublicGate); without a gate it takes whoever comes, in plain TCP.
 #[derive(Debug)]
-pub struct FarmListener {
+pub struct FarmListener<G = Gate> {
     tcp: TcpListener,
-    gate: Option<Gate>,
+    gate: Option<G>,
     handshakes: JoinSet<Option<(FarmStream, Peer)>>,
 }
 
-impl FarmListener {
+impl<G: Admit> FarmListener<G> {
     /// Listens on.
-    pub fn new(tcp: TcpListener, gate: Option<Gate>) -> Self {
+    pub fn new(tcp: TcpListener, gate: Option<G>) -> Self {
         Self { tcp, gate, handshakes: JoinSet::new() }
     }
 
@@ -91,7 +104,7 @@ impl FarmListener {
                         };
                         match self.handshakes.len() < MAX_HANDSHAKES {
                             true => drop(self.handshakes.spawn(gate.admit(tcp, address))),
-                            false => gate.refuse(address, PeerRefusal::Busy, ""),
+                            false => gate.busy(address),
                         }
                     }
                     Err(error) => {
@@ -104,7 +117,7 @@ impl FarmListener {
     }
 }
 
-impl Gate {
+impl Admit for Gate {
     async fn admit(self, tcp: TcpStream, address: SocketAddr) -> Option<(FarmStream, Peer)> {
         let here = self.plain_from_here && address.ip().to_canonical().is_loopback();
         let look = async {
@@ -127,18 +140,25 @@ impl Gate {
         }
     }
 
+    fn busy(&self, address: SocketAddr) {
+        self.refuse(address, PeerRefusal::Busy, "");
+    }
+}
+
+impl Gate {
     fn refuse(&self, address: SocketAddr, why: PeerRefusal, detail: &str) {
         self.tls.refusals().say(self.listener, address, why, detail);
     }
 }
 
-async fn speaks_plain(tcp: &TcpStream) -> io::Result<bool> {
+/// Whether the first byte is not one of TLS; waits for it.
+pub(crate) async fn speaks_plain(tcp: &TcpStream) -> io::Result<bool> {
     let mut first = [TLS_HANDSHAKE];
     tcp.peek(&mut first).await?;
     Ok(first[0] != TLS_HANDSHAKE)
 }
 
-impl Listener for FarmListener {
+impl<G: Admit> Listener for FarmListener<G> {
     type Io = FarmStream;
     type Addr = Peer;
 
@@ -151,8 +171,8 @@ impl Listener for FarmListener {
     }
 }
 
-impl Connected<IncomingStream<'_, FarmListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, FarmListener>) -> Self {
+impl<G: Admit> Connected<IncomingStream<'_, FarmListener<G>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, FarmListener<G>>) -> Self {
         stream.remote_addr().clone()
     }
 }

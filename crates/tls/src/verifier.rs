@@ -51,7 +51,8 @@ impl From<WrongPeer> for Error {
 pub(crate) fn in_words(error: &Error) -> String {
     let ours = match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => {
-            other.0.downcast_ref::<WrongPeer>().map(WrongPeer::to_string)
+            let wrong = other.0.downcast_ref::<WrongPeer>().map(WrongPeer::to_string);
+            wrong.or_else(|| of_an_authority(&other.0.to_string()))
         }
         Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
@@ -59,6 +60,12 @@ pub(crate) fn in_words(error: &Error) -> String {
         _ => None,
     };
     ours.unwrap_or_else(|| error.to_string())
+}
+
+/// webpki has no variant for it in rustls, only this word.
+fn of_an_authority(said: &str) -> Option<String> {
+    let what = "the server shows an authority's certificate as its own: make one with basicConstraints=CA:FALSE";
+    said.contains("CaUsedAsEndEntity").then(|| what.to_owned())
 }
 
 fn identity(certificate: &CertificateDer<'_>) -> Result<Identity, Error> {
