@@ -128,7 +128,8 @@ fn write_segment(text: &mut String, segment: &Segment, before: Option<&Segment>,
     }
     line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", segment.start.to_wall()));
     if seconds_between(segment.end, end) < (PARTS_TARGETS * TARGET_SECONDS) as f64 {
-        segment.parts.iter().for_each(|part| write_part(text, part));
+        let parts = segment.parts.iter().filter(|part| !part.bytes.is_empty());
+        parts.for_each(|part| write_part(text, part));
     }
     if segment.is_gap() {
         line(text, format_args!("#EXT-X-GAP"));

@@ -15,7 +15,8 @@ pub(crate) struct Part {
     pub(crate) bytes: Bytes,
 }
 
-/// Parts without a hole, from the first on. A closed one without any part is a gap (`EXT-X-GAP`).
+/// Parts without a hole, from the first on. A closed one without any bytes is a gap (`EXT-X-GAP`): nobody made it, or its maker says
+/// so by a part without bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
     pub(crate) msn: Msn,
@@ -74,7 +75,7 @@ impl Segment {
     }
 
     pub(crate) fn is_gap(&self) -> bool {
-        self.closed && self.parts.is_empty()
+        self.closed && self.parts.iter().all(|part| part.bytes.is_empty())
     }
 
     pub(crate) fn seconds(&self) -> f64 {

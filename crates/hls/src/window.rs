@@ -366,6 +366,7 @@ impl Window {
     pub fn part(&self, rung: &RungId, msn: Msn, part: PartNo) -> PartLookup {
         let Some(window) = self.rungs.get(rung) else { return PartLookup::Absent };
         match window.part(msn, part) {
+            Some(found) if found.bytes.is_empty() => PartLookup::Absent,
             Some(found) => PartLookup::Here(found.bytes.clone()),
             None if !self.ended && window.next() == Some((msn, part)) => PartLookup::Hinted,
             None => PartLookup::Absent,

@@ -197,6 +197,25 @@ fn times_meet_where_a_rung_that_lagged_is_given_up_for_another_router() {
 }
 
 #[test]
+fn a_part_without_bytes_makes_its_segment_a_gap_and_those_who_wait_for_it_go_on() {
+    let mut window = filled(1, 3);
+    push(&mut window, PartRecord { last: true, ..part("720p", 1, 3) }).unwrap();
+    assert_eq!(window.part(&rung("720p"), Msn(FIRST + 2), PartNo(0)), PartLookup::Hinted);
+    let whole = part("720p", 2, 0);
+    let end = part("720p", 3, 0).start;
+    let nothing = PartRecord { end, last: true, length: 0, hash: Hash::of(b""), ..whole };
+    window.add_part(epoch(1, 0), nothing, Default::default()).unwrap();
+    let text = window.media_playlist(&rung("720p"), false).unwrap();
+    let gap = format!("#EXT-X-GAP\n#EXTINF:2.00000,\n{}.m4s\n", FIRST + 2);
+    assert!(text.contains(&gap) && !text.contains(&format!("{}.0.m4s\"\n", FIRST + 2)), "{text}");
+    assert_eq!(window.part(&rung("720p"), Msn(FIRST + 2), PartNo(0)), PartLookup::Absent);
+    assert_eq!(window.segment(&rung("720p"), Msn(FIRST + 2)), None);
+    assert_eq!(window.reload(&rung("720p"), until(2, 0)), Reload::Ready);
+    push(&mut window, part("720p", 3, 0)).unwrap();
+    assert_eq!(window.reload(&rung("720p"), until(3, 0)), Reload::Ready);
+}
+
+#[test]
 fn a_hole_in_a_segment_that_is_still_open_is_held_back() {
     let mut window = filled(1, 2);
     push(&mut window, part("720p", 2, 0)).unwrap();

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use millrace_media::{TrackConfig, VideoConfig, cmaf::Sample, kept_by_halving};
+use millrace_media::{SegmentStamp, TrackConfig, VideoConfig, cmaf::Sample, kept_by_halving};
 use millrace_transcode::{Backend, Encoded, Encoder, EncoderSettings, Frame, Size, TranscodeError};
 use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Msn, PartNo, VideoRung};
 use millrace_wire::Message;
@@ -104,6 +104,13 @@ impl<B: Backend> EncodedRung<B> {
             out.extend(self.packager.close(end, true));
         }
         Ok(())
+    }
+
+    /// No picture is in that segment: says so, unless pictures from before it are still on their way.
+    pub(crate) fn gap(&mut self, segment: SegmentStamp, end: MediaTime) -> Option<Message> {
+        let is_new = self.done.is_none_or(|done| (segment.msn, PartNo(0)) > done);
+        let is_flushed = self.segment.is_none() && self.pushed.is_empty() && self.coded.is_none();
+        (is_new && is_flushed).then(|| self.packager.gap(segment, end)).flatten()
     }
 
     /// Where the last part that was closed ended.

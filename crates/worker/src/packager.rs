@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use millrace_hls::{Hash, InitRecord, PartRecord, RenditionKind};
 use millrace_media::{
-    AvcRecord, TrackConfig,
+    AvcRecord, SegmentStamp, TrackConfig,
     cmaf::{Sample, init_section, part},
 };
-use millrace_types::{Epoch, MediaTime, RungId};
+use millrace_types::{Epoch, MediaTime, PartNo, RungId};
 use millrace_wire::{Init, Message, Part};
 
 use crate::grid::Slot;
@@ -109,6 +109,28 @@ impl Packager {
             length: u32::try_from(bytes.len()).expect("invariant: a part is smaller than 4 GiB"),
         };
         Some(Message::Part(Part { record, bytes }))
+    }
+
+    /// Says that the rung has nothing in a segment, which ends at `end`: a part without bytes.
+    pub(crate) fn gap(&mut self, segment: SegmentStamp, end: MediaTime) -> Option<Message> {
+        let init = self.init.filter(|_| self.open.is_none() && end > segment.start)?;
+        self.closed_to = Some(end);
+        let record = PartRecord {
+            rung: self.rung.clone(),
+            msn: segment.msn,
+            part: PartNo(0),
+            epoch: self.epoch,
+            segment_start: segment.start,
+            discontinuity: segment.discontinuity,
+            start: segment.start,
+            end,
+            independent: false,
+            last: true,
+            init,
+            hash: Hash::of(&[]),
+            length: 0,
+        };
+        Some(Message::Part(Part { record, bytes: Bytes::new() }))
     }
 
     /// Where the last part that was closed ended.

@@ -1,6 +1,6 @@
 //! A rung that is the publisher's own track: its units are repackaged as they are, and cut exactly where they are stamped.
 
-use millrace_media::{AccessUnit, Cut, Track, TrackConfig, cmaf::Sample};
+use millrace_media::{AccessUnit, Cut, SegmentStamp, Track, TrackConfig, cmaf::Sample};
 use millrace_types::{MediaTime, Msn, PartNo};
 use millrace_wire::Message;
 
@@ -102,6 +102,13 @@ impl Passthrough {
         if self.track == Track::Video {
             self.finish(out);
         }
+    }
+
+    /// No picture is in that segment: says so, if it is a rung of pictures.
+    pub(crate) fn gap(&mut self, segment: SegmentStamp, end: MediaTime) -> Option<Message> {
+        let is_new = self.done.is_none_or(|done| (segment.msn, PartNo(0)) > done);
+        let is_ours = self.track == Track::Video && is_new;
+        is_ours.then(|| self.packager.gap(segment, end)).flatten()
     }
 
     /// Where the last part that was closed ended.

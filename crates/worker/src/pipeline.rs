@@ -4,7 +4,7 @@
 //! new(Start) → take(Item)* → finish()
 //! ```
 
-use millrace_media::{AccessUnit, Config, Item, Track, TrackConfig};
+use millrace_media::{AccessUnit, Config, Item, SegmentStamp, Track, TrackConfig};
 use millrace_transcode::{Backend, TranscodeError};
 use millrace_types::{MEDIA_TIMESCALE, MediaTime, Msn, PartNo, RungKind};
 use millrace_wire::{Heartbeat, Message, Start};
@@ -21,6 +21,8 @@ pub struct Pipeline<B: Backend> {
     video_cuts: Cuts,
     audio_cuts: Cuts,
     audio_timescale: u32,
+    /// The segment that the last sound was of.
+    sound_in: Option<SegmentStamp>,
     /// Describes the video from its next IDR on.
     next_video: Option<TrackConfig>,
     last_seq: u64,
@@ -63,6 +65,7 @@ impl<B: Backend> Pipeline<B> {
             video_cuts: Cuts::default(),
             audio_cuts: Cuts::default(),
             audio_timescale: 0,
+            sound_in: None,
             next_video: None,
             last_seq: 0,
             newest: None,
@@ -135,11 +138,27 @@ impl<B: Backend> Pipeline<B> {
                 transcoder.close_segment(end, out)?;
             }
         }
+        self.say_gap(unit.stamp.segment, out);
         let timescale = self.audio_timescale.max(1);
         let slot = self.audio_cuts.slot(unit, timescale);
         self.newest = self.newest.max(Some(MediaTime::from_timescale(unit.pts, timescale)));
         self.passthroughs.iter_mut().for_each(|rung| rung.take(unit, slot, out));
         Ok(())
+    }
+
+    /// When sound of a segment comes, none of the one before follows, nor a picture: if that had none, it is a gap.
+    fn say_gap(&mut self, segment: SegmentStamp, out: &mut Vec<Message>) {
+        let before = self.sound_in.replace(segment).filter(|before| before.msn < segment.msn);
+        let Some(before) = before.filter(|it| it.discontinuity == segment.discontinuity) else {
+            return;
+        };
+        if self.video_cuts.end_before(before.msn).is_some() {
+            let gaps = self.passthroughs.iter_mut();
+            out.extend(gaps.filter_map(|rung| rung.gap(before, segment.start)));
+            if let Some(transcoder) = &mut self.transcoder {
+                transcoder.gap(before, segment.start, out);
+            }
+        }
     }
 
     fn take_video(

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use millrace_media::{AccessUnit, VideoConfig};
+use millrace_media::{AccessUnit, SegmentStamp, VideoConfig};
 use millrace_transcode::{Backend, Decoder, DecoderSettings, Frame, Scaler, TranscodeError};
 use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Msn, PartNo};
 use millrace_wire::Message;
@@ -126,6 +126,13 @@ impl<B: Backend> Transcoder<B> {
             return Ok(());
         }
         self.rungs.iter_mut().try_for_each(|scaled| scaled.rung.flush(Some(end), out))
+    }
+
+    /// No picture is in that segment, which ends at `end`. Says nothing while the decoder keeps pictures back.
+    pub(crate) fn gap(&mut self, segment: SegmentStamp, end: MediaTime, out: &mut Vec<Message>) {
+        if self.expected.is_empty() {
+            out.extend(self.rungs.iter_mut().filter_map(|scaled| scaled.rung.gap(segment, end)));
+        }
     }
 
     /// Where the slowest rung's last closed part ended, if any has closed one.

@@ -98,6 +98,8 @@ async fn five_seconds_without_pictures_are_gaps_beside_segments_of_sound_no_long
         let gaps = std::mem::take(&mut rung.missing_parts);
         assert!((1..=2).contains(&gaps.len()), "{gaps:?}");
         assert!(gaps.iter().all(|gap| gap.ends_with("is a gap")), "{gaps:?}");
+        let still = rung.longest_arrival_gap_ms;
+        assert!(still < 4_000, "{} stood still for {still} ms of the five seconds", rung.name);
         // Clicks in the gap have no picture to be compared with: three of the seconds at most.
         for sound in rung.video.iter_mut().flat_map(|video| &mut video.av) {
             sound.expected_clicks -= 3;

@@ -14,6 +14,8 @@ use millrace_wire::Message;
 pub struct Rendition {
     pub inits: Vec<Vec<u8>>,
     pub parts: Vec<(PartRecord, Vec<u8>)>,
+    /// Segments of which it was said that nothing is in them.
+    pub gaps: Vec<PartRecord>,
 }
 
 /// A packet as ffprobe sees it.
@@ -33,7 +35,11 @@ impl Rendition {
                 Message::Init(init) if init.record.rung.as_str() == name => {
                     rendition.inits.push(init.bytes.to_vec());
                 }
-                Message::Part(part) if part.record.rung.as_str() == name => {
+                Message::Part(part) if part.record.rung.as_str() != name => {}
+                Message::Part(part) if part.bytes.is_empty() => {
+                    rendition.gaps.push(part.record.clone());
+                }
+                Message::Part(part) => {
                     rendition.parts.push((part.record.clone(), part.bytes.to_vec()));
                 }
                 _ => {}
