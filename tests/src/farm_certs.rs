@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -54,11 +55,21 @@ impl FarmCerts {
     /// As [`Self::run`].
     pub fn issue(&self, identity: &str, renew: bool) -> anyhow::Result<()> {
         let (role, name) = identity.split_once('/').context("role/name")?;
-        let mut arguments = vec!["issue", role, name];
         match renew {
-            true => arguments.push("--renew"),
-            false => arguments.extend(["--address", "127.0.0.1"]),
+            true => self.run(&["issue", role, name, "--renew"]).map(drop),
+            false => self.issue_at(identity, &[IpAddr::V4(Ipv4Addr::LOCALHOST)]),
         }
+    }
+
+    /// Makes a certificate for `role/name`, which others reach at these addresses.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn issue_at(&self, identity: &str, addresses: &[IpAddr]) -> anyhow::Result<()> {
+        let (role, name) = identity.split_once('/').context("role/name")?;
+        let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let flags = addresses.iter().flat_map(|address| ["--address", address]);
+        let arguments: Vec<&str> = ["issue", role, name].into_iter().chain(flags).collect();
         self.run(&arguments).map(drop)
     }
 
@@ -91,12 +102,28 @@ impl FarmCerts {
     /// # Errors
     /// When the cluster does not answer it.
     pub async fn etcd_client(&self, etcd: &Etcd, identity: &str) -> anyhow::Result<Client> {
+        self.client_of(etcd.endpoints(), identity).await
+    }
+
+    /// Which member leads the cluster, if one that answers knows it.
+    pub async fn etcd_leader(&self, etcd: &Etcd, identity: &str) -> Option<usize> {
+        for (member, endpoint) in etcd.endpoints().into_iter().enumerate() {
+            let Ok(mut client) = self.client_of(vec![endpoint], identity).await else { continue };
+            let Ok(status) = client.status().await else { continue };
+            if status.header()?.member_id() == status.leader() {
+                return Some(member);
+            }
+        }
+        None
+    }
+
+    async fn client_of(&self, endpoints: Vec<String>, identity: &str) -> anyhow::Result<Client> {
         let [certificate, key] = self.pair(identity);
         let identity = Identity::from_pem(fs::read(certificate)?, fs::read(key)?);
         let ca = Certificate::from_pem(fs::read(self.ca())?);
         let options =
             ConnectOptions::new().with_tls(TlsOptions::new().ca_certificate(ca).identity(identity));
-        Ok(Client::connect(etcd.endpoints(), Some(options)).await?)
+        Ok(Client::connect(endpoints, Some(options)).await?)
     }
 
     /// Does what `millrace certs rights` prints, as an operator would with etcdctl.

@@ -28,7 +28,11 @@ impl Live {
     /// Makes a channel, publishes `clip` to it, and waits for the first part.
     pub async fn begin(farm: &ManyFarm, name: &str, clip: ClipSpec) -> Self {
         let router = farm.address("router-1", "rtmp").unwrap();
-        let channel = farm.new_channel(name, router).await.unwrap();
+        Self::begin_at(farm.new_channel(name, router).await.unwrap(), clip).await
+    }
+
+    /// Publishes `clip` to a channel, watches it, and waits for the first part.
+    pub async fn begin_at(channel: Channel, clip: ClipSpec) -> Self {
         let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
         let player = Player::start(&channel.playback_url, PlayerOptions::default());
         let live = Self { clip, publisher, player, channel };
@@ -46,27 +50,50 @@ impl Live {
         let status = self.publisher.wait(3 * PATIENCE).await.unwrap();
         assert!(status.success(), "the publisher was cut off: {}", self.publisher.log());
         self.play(f64::from(self.clip.seconds) - 0.2).await;
+        // A publisher that stops may keep the last two.
+        let last = self.clip.frames().last().unwrap() - 2;
+        self.stopped(last).await
+    }
+
+    /// Stops it in the middle, with what has been published on every rung by now.
+    pub async fn stop(self) -> Ended {
+        let frames = (self.played_s() * self.clip.fps.rate()) as u32;
+        self.publisher.interrupt().unwrap();
+        let last = self.clip.frames().start() + frames - 2;
+        self.stopped(last).await
+    }
+
+    async fn stopped(self, last: u32) -> Ended {
         let recording = self.player.stop().await.unwrap();
-        Ended { name: self.channel.stream, clip: self.clip, recording }
+        Ended { name: self.channel.stream, clip: self.clip, last, recording }
+    }
+
+    /// Seconds published so far on every rung.
+    pub fn played_s(&self) -> f64 {
+        let progress = self.player.progress();
+        progress.values().map(|rung| rung.media_s).reduce(f64::min).unwrap_or_default()
     }
 }
 
-/// A stream from its beginning to its end.
+/// A stream from its beginning to its end, or to where it was stopped.
 #[derive(Debug)]
 pub struct Ended {
     /// Its public name.
     pub name: String,
     /// What was sent.
     pub clip: ClipSpec,
+    /// The last frame of it that must be there.
+    pub last: u32,
     /// What was seen.
     pub recording: Recording,
 }
 
 impl Ended {
-    /// Proves that no frame is missing, repeated or out of order on any rung; a publisher that stops may keep the last two.
+    /// Proves that no frame is missing, repeated or out of order on any rung.
     pub fn assert_lossless(&self) {
-        let last = self.clip.frames().last().unwrap() - 2;
-        let report = check(&self.recording, &self.clip.expected().at_least(0..=last)).unwrap();
+        let first = *self.clip.frames().start();
+        let report = check(&self.recording, &self.clip.expected().at_least(first..=self.last));
+        let report = report.unwrap();
         println!("{}\n{report}", self.name);
         report.assert_lossless();
     }

@@ -1,26 +1,33 @@
-//! A farm of separate programs on loopback: etcd, origins, nodes, routers, an api, each a process that a test can kill, stop
-//! and start again. All of them, and their workers, are gone with their owner.
+//! A farm of separate programs: etcd, origins, nodes, routers, an api, each a process that a test can kill, stop and start
+//! again, on loopback or on hosts of their own. All of them, and their workers, are gone with their owner.
 
+mod admin;
+mod census;
 mod daemon;
+mod hosts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
+    process::{Child, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use hyper::Method;
-use millrace_testkit::{Etcd, EtcdVersion, FaultyLink, HttpClient, Scratch, until, until_some};
+use millrace_testkit::{Etcd, EtcdVersion, HttpClient, Network, Scratch, until, until_some};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
+
+use admin::Admin;
+pub use census::Held;
+pub use hosts::Cut;
 
 use crate::{
     Channel, FarmCerts, StreamView,
@@ -41,8 +48,14 @@ pub struct ManyOptions {
     pub routers: usize,
     /// `origin-1` and so on.
     pub origins: usize,
-    /// Nodes push to `origin-1` only, each through a link of its own: [`ManyFarm::origin_links`].
-    pub links_to_origin: bool,
+    /// Members of the etcd cluster.
+    pub etcd_members: usize,
+    /// `node-1` is in zone `a`, `node-2` in `b`, and so on, over so many zones; 0: in none.
+    pub zones: u8,
+    /// After how long without a sign of life a program's record goes, 2 to 60.
+    pub lease_seconds: u64,
+    /// Whether each program but the API has a host of its own, where this machine allows it: [`ManyFarm::network`].
+    pub hosts: bool,
     /// Encoded rungs: name, short side, kbit/s.
     pub rungs: Vec<(&'static str, u32, u32)>,
     /// Whether the programs and etcd know each other by certificates.
@@ -53,7 +66,17 @@ impl Default for ManyOptions {
     /// Two nodes, one router, one origin, and two small rungs.
     fn default() -> Self {
         let rungs = vec![("240p", 240, 400), ("144p", 144, 200)];
-        Self { links_to_origin: false, nodes: 2, routers: 1, origins: 1, rungs, tls: false }
+        Self {
+            nodes: 2,
+            routers: 1,
+            origins: 1,
+            etcd_members: 1,
+            zones: 0,
+            lease_seconds: 3,
+            hosts: false,
+            rungs,
+            tls: false,
+        }
     }
 }
 
@@ -71,10 +94,10 @@ pub struct ManyFarm {
     /// The registry; a test may kill it.
     pub etcd: Etcd,
     certs: Option<FarmCerts>,
-    /// What lies between a node and the origin, by the node's name; a test may cut it.
-    pub origin_links: BTreeMap<String, FaultyLink>,
+    network: Option<Network>,
     options: ManyOptions,
     http: HttpClient,
+    admin: Admin,
     run_dir: PathBuf,
     scratch: Scratch,
 }
@@ -99,26 +122,33 @@ impl ManyFarm {
         names.extend(nodes.iter().cloned());
         names.push("api-1".to_owned());
         names.extend(named("router", options.routers));
+        let members = named("etcd", options.etcd_members);
+        let network = if options.hosts { hosts::network(&names, &members) } else { None };
         let certs = match options.tls {
-            true => Some(certificates(scratch.path(), &names)?),
+            true => Some(hosts::certificates(scratch.path(), &names, &members, network.as_ref())?),
             false => None,
         };
         let tls = certs.as_ref().map(|certs| certs.etcd_tls("etcd/etcd-1"));
-        let etcd = Etcd::start_with(EtcdVersion::V3_7, 1, tls)?;
+        let members = hosts::etcd_hosts(&members, network.as_ref())?;
+        let etcd = Etcd::start_with(EtcdVersion::V3_7, members, tls)?;
         if let Some(certs) = &certs {
             certs.grant_rights(&etcd, "operator/ann").await?;
         }
         let http = HttpClient::default();
-        let (programs, origin_links) = (BTreeMap::new(), BTreeMap::new());
-        let mut farm =
-            Self { programs, etcd, certs, origin_links, options, http, run_dir, scratch };
-        if farm.options.links_to_origin {
-            farm.link_to_origin(&nodes).await?;
-        }
+        let admin = Admin::new(network.as_ref().and(certs.as_ref()))?;
+        let mut farm = Self {
+            programs: BTreeMap::new(),
+            etcd,
+            certs,
+            network,
+            options,
+            http,
+            admin,
+            run_dir,
+            scratch,
+        };
         for name in &names {
-            if !farm.programs.contains_key(name) {
-                farm.spawn(name, None)?;
-            }
+            farm.spawn(name, None)?;
         }
         for name in &names {
             farm.await_ready(name).await?;
@@ -126,16 +156,6 @@ impl ManyFarm {
         let nodes = farm.options.nodes;
         farm.nodes_known(nodes).await?;
         Ok(farm)
-    }
-
-    /// Starts the origin, and a link to its intake for each node.
-    async fn link_to_origin(&mut self, nodes: &[String]) -> anyhow::Result<()> {
-        self.start_again("origin-1").await?;
-        let intake = self.address("origin-1", "intake")?;
-        for node in nodes {
-            self.origin_links.insert(node.clone(), FaultyLink::start(intake).await?);
-        }
-        Ok(())
     }
 
     /// Waits until the registry names so many nodes.
@@ -261,10 +281,8 @@ impl ManyFarm {
     /// # Errors
     /// When it does not answer, or does not have the stream.
     pub async fn stream(&self, router: &str, stream: &str) -> anyhow::Result<StreamView> {
-        let url = format!("http://{}/v1/streams/{stream}", self.address(router, "admin")?);
-        let answer = self.http.send(Method::GET, &url, Bytes::new(), ASK_PATIENCE).await?;
-        ensure!(answer.status.is_success(), "{url}: {} {}", answer.status, answer.text());
-        Ok(serde_json::from_str(&answer.text())?)
+        let page = self.admin_page(router, &format!("/v1/streams/{stream}")).await?;
+        Ok(serde_json::from_str(&page)?)
     }
 
     /// The node that makes a stream and its worker, once there is one that is not the worker `old`.
@@ -290,10 +308,15 @@ impl ManyFarm {
     /// # Errors
     /// When the page does not answer.
     pub async fn metric(&self, name: &str, metric: &str) -> anyhow::Result<f64> {
-        let url = format!("http://{}/metrics", self.address(name, "admin")?);
-        let page = self.http.send(Method::GET, &url, Bytes::new(), ASK_PATIENCE).await?.text();
+        let page = self.admin_page(name, "/metrics").await?;
         let values = page.lines().filter(|line| line.starts_with(metric));
         Ok(values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    /// A page of a program's admin port.
+    async fn admin_page(&self, name: &str, path: &str) -> anyhow::Result<String> {
+        let (kind, _) = name.rsplit_once('-').context("a name such as node-1")?;
+        self.admin.page(kind, self.address(name, "admin")?, path).await
     }
 
     /// What a program wrote to standard error so far.
@@ -315,19 +338,13 @@ impl ManyFarm {
         let (kind, _) = name.rsplit_once('-').context("a name such as node-1")?;
         let file = |ending: &str| self.scratch.path().join(format!("{name}.{ending}"));
         fs::write(file("toml"), self.settings(kind, name, farm_tls))?;
-        let listeners: &[&str] = match kind {
-            "router" => &["rtmp", "admin"],
-            "node" => &["link", "admin"],
-            "origin" => &["playback", "intake", "admin"],
-            _ => &["api", "admin"],
-        };
         let log = File::options().create(true).append(true).open(file("log"))?;
-        let mut command = Command::new(program(&format!("millrace-{kind}"))?);
+        let mut command = self.command_on(name, &program(&format!("millrace-{kind}"))?)?;
         command.arg("--config").arg(file("toml")).arg("--ready-json").arg(file("json"));
-        for listener in listeners {
+        for (listener, port) in hosts::listeners(kind) {
             let at = link.filter(|_| *listener == "link");
-            let at = at.map_or_else(|| "127.0.0.1:0".to_owned(), |at| at.to_string());
-            command.arg(format!("--listen-{listener}")).arg(at);
+            let at = at.map_or_else(|| self.listens_at(name, *port), Ok)?;
+            command.arg(format!("--listen-{listener}")).arg(at.to_string());
         }
         let _ = fs::remove_file(file("json"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -341,8 +358,9 @@ impl ManyFarm {
         let of_farm = |certs: &FarmCerts| certs.farm_tls(&format!("{kind}/{name}"));
         let farm_tls = farm_tls.map(str::to_owned).or_else(|| self.certs.as_ref().map(of_farm));
         let farm_tls = farm_tls.unwrap_or_default();
+        let lease = self.options.lease_seconds;
         let registry =
-            format!("{farm_tls}\n[registry]\nendpoints = {endpoints:?}\nlease_seconds = 3\n");
+            format!("{farm_tls}\n[registry]\nendpoints = {endpoints:?}\nlease_seconds = {lease}\n");
         let run_dir = self.run_dir.join(name);
         match kind {
             "router" => {
@@ -353,10 +371,7 @@ impl ManyFarm {
                  400000000, encode_pixels_per_second = 400000000, workers = 8, memory_bytes = \
                  8589934592 }}\n{}{registry}",
                 run_dir.display(),
-                self.origin_links
-                    .get(name)
-                    .map(|link| format!("origin_intake = '{}'\n", link.address()))
-                    .unwrap_or_default()
+                self.labels(name),
             ),
             "origin" => format!("name = '{name}'\n{registry}"),
             _ => registry,
@@ -401,18 +416,6 @@ impl Drop for ManyFarm {
         }
         let _ = fs::remove_dir_all(&self.run_dir);
     }
-}
-
-/// An authority, and a certificate for each program, for etcd and for an operator.
-fn certificates(dir: &Path, names: &[String]) -> anyhow::Result<FarmCerts> {
-    let certs = FarmCerts::new(&dir.join("certs"))?;
-    for name in names {
-        let (kind, _) = name.rsplit_once('-').context("a name such as node-1")?;
-        certs.issue(&format!("{kind}/{name}"), false)?;
-    }
-    certs.issue("etcd/etcd-1", false)?;
-    certs.issue("operator/ann", false)?;
-    Ok(certs)
 }
 
 /// The processes whose parent is `pid`, its workers.

@@ -115,24 +115,6 @@ async fn faults_at_random_moments_lose_no_frame() {
     survive(false, &faults).await;
 }
 
-#[tokio::test]
-async fn timing_the_next_part_comes_within_a_second_of_a_kill() {
-    let at = |at_ms| Fault { at_ms, signal: KILL };
-    let outcome = survive(false, &[at(4_100), at(8_050), at(12_350), at(16_700)]).await;
-    let longest = outcome.longest_recovery();
-    println!("longest recovery from a kill: {longest:?}");
-    assert!(longest <= Duration::from_millis(1_000), "{longest:?}");
-}
-
-#[tokio::test]
-async fn timing_the_next_part_comes_within_two_seconds_of_a_stop() {
-    let at = |at_ms| Fault { at_ms, signal: Signal::SIGSTOP };
-    let outcome = survive(false, &[at(4_100), at(10_050)]).await;
-    let longest = outcome.longest_recovery();
-    println!("longest recovery from a stop: {longest:?}");
-    assert!(longest <= Duration::from_millis(2_200), "{longest:?}");
-}
-
 /// A folder of workers whose first transcoding one is the usual, and every later one encodes otherwise: the example `other_encoder`.
 fn workers_that_differ(scratch: &Scratch) -> PathBuf {
     let test = std::env::current_exe().unwrap();

@@ -46,6 +46,9 @@ use crate::{
 const BEAT_EVERY: Duration = Duration::from_millis(200);
 /// Silence of the router after which the Link is lost.
 const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// How long a silent router has to place the stream again before what it sent is closed short: it may live, cut off from this
+/// node only. As long as an adopted worker waits for its router.
+const ROUTER_PATIENCE: Duration = Duration::from_secs(5);
 /// Why a Link is lost that says nothing any more.
 const SILENT: &str = "silent";
 /// A beat that comes later than this says that this node is slow; the silence starts anew.
@@ -124,6 +127,8 @@ struct Loop {
     worker_hears: bool,
     worker_speaks: bool,
     router_heard_at: Mono,
+    /// When a router that fell silent is given up.
+    router_awaited_until: Option<Mono>,
     /// When this side last had its turn: silence counts only while that is on time.
     beat_at: Mono,
     worker_seq: u64,
@@ -147,6 +152,7 @@ impl Assignment {
             worker_hears: true,
             worker_speaks: true,
             router_heard_at: now,
+            router_awaited_until: None,
             beat_at: now,
             worker_seq: 0,
             ending: Ending::No,
@@ -419,6 +425,9 @@ impl Loop {
         if self.it.link.is_some() && now.since(self.router_heard_at) > LINK_SILENCE {
             self.link_lost(SILENT);
         }
+        if self.router_awaited_until.is_some_and(|until| now >= until) {
+            self.flush(SILENT);
+        }
         self.tell_router(&Message::Heartbeat(Heartbeat { seq: self.worker_seq, lag_ms: 0 }));
     }
 
@@ -434,14 +443,24 @@ impl Loop {
         self.it.decisions.record(decision);
     }
 
-    /// The router is gone: what it sent is flushed and closed short; its successor begins anew.
+    /// A broken Link is that of a dead router, whose successor begins anew. A silent router may live, and fences this epoch
+    /// when it places the stream again: closed short by then, the rest of the segment would be lost.
     fn link_lost(&mut self, why: &str) {
         self.it.link = None;
         if !self.it.gate.is_open() {
             info!(why, "standby is not needed");
             self.is_dropped = true;
-            return;
+        } else if why == SILENT {
+            info!("link silent: waiting for the router to place the stream again");
+            self.router_awaited_until = Some(self.it.clock.mono() + ROUTER_PATIENCE);
+        } else {
+            self.flush(why);
         }
+    }
+
+    /// The router is gone: what it sent is flushed and closed short.
+    fn flush(&mut self, why: &str) {
+        self.router_awaited_until = None;
         if self.ending == Ending::No {
             info!(why, "link lost: flushing");
             let reason = if why == SILENT { Because::Silent } else { Because::LinkBroke };

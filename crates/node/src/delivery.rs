@@ -97,6 +97,11 @@ impl Delivery {
         delivery
     }
 
+    /// Whether the origin knows of the stream.
+    pub fn is_announced(&self) -> bool {
+        *self.announced.borrow()
+    }
+
     /// Where a rung's next push goes.
     pub fn queue(&mut self, rung: &RungId) -> mpsc::Sender<Push> {
         if !self.rungs.contains_key(rung) {

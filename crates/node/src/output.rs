@@ -179,8 +179,17 @@ impl Task {
         let known = |theirs: &[Mark]| {
             own.iter().all(|own| theirs.iter().any(|theirs| theirs.rung == own.rung))
         };
+        // Its announcer may have given up: an older epoch was fenced.
+        let mut anew = moves || !current.delivery.is_announced();
+        if let (Ok(Ok(theirs)), Some(current)) = (&asked, &mut self.current)
+            && was_made_elsewhere(&own, theirs)
+        {
+            // What is here has a hole, and begins before what players were shown meanwhile: no other origin may show it.
+            current.window = Window::open(open.clone());
+            anew = true;
+        }
         match &asked {
-            Ok(Ok(_)) if moves => self.deliver(origin, true),
+            Ok(Ok(_)) if anew => self.deliver(origin, true),
             Ok(Ok(theirs)) if known(theirs) => {}
             Ok(Err(OriginError::Fenced(_))) => {}
             Ok(_) | Err(_) => self.deliver(origin, false),
@@ -365,6 +374,15 @@ impl Task {
     }
 }
 
+/// Whether the origin has more of a rung than this node made: another node wrote the stream meanwhile.
+fn was_made_elsewhere(own: &[Mark], theirs: &[Mark]) -> bool {
+    let is_behind = |own: &Mark| {
+        let same = theirs.iter().find(|theirs| theirs.rung == own.rung);
+        same.is_some_and(|theirs| (theirs.msn, theirs.part) > (own.msn, own.part))
+    };
+    own.iter().any(is_behind)
+}
+
 /// The further of two marks for each rung.
 fn furthest(own: Vec<Mark>, theirs: Vec<Mark>) -> Vec<Mark> {
     let mut best = BTreeMap::new();
@@ -385,15 +403,29 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_successor_continues_from_the_further_of_both_windows() {
-        let mark = |rung: &str, msn, part| Mark {
+    fn mark(rung: &str, msn: u64, part: u32) -> Mark {
+        Mark {
             rung: rung.parse().unwrap(),
             msn: Msn(msn),
             part: PartNo(part),
             end: MediaTime(0),
             closed: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_window_has_a_hole_once_another_node_has_made_more_of_any_rung() {
+        let own = [mark("source", 7, 3), mark("audio", 7, 1)];
+        let theirs = |source, audio| [mark("source", 7, source), mark("audio", 7, audio)];
+        assert!(!was_made_elsewhere(&own, &theirs(3, 1)));
+        assert!(!was_made_elsewhere(&own, &theirs(2, 0)));
+        assert!(was_made_elsewhere(&own, &theirs(2, 2)));
+        assert!(was_made_elsewhere(&own, &[mark("source", 8, 0)]));
+        assert!(!was_made_elsewhere(&[], &theirs(3, 1)), "there is nothing to have a hole");
+    }
+
+    #[test]
+    fn a_successor_continues_from_the_further_of_both_windows() {
         let own = vec![mark("source", 7, 3), mark("audio", 7, 1)];
         let theirs = vec![mark("source", 7, 2), mark("audio", 8, 0), mark("360p", 6, 6)];
         assert_eq!(

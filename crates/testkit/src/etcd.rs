@@ -1,9 +1,10 @@
-//! Real etcd clusters on free ports of loopback, which can be killed, paused, wiped and set back. They die with the test.
+//! Real etcd clusters on free ports of loopback, or on hosts of a [`crate::Network`], which can be killed, paused, wiped and set
+//! back. They die with the test.
 
 use std::{
     fs::File,
     hash::{BuildHasher as _, Hasher as _},
-    net::TcpListener,
+    net::{IpAddr, Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -51,16 +52,33 @@ impl EtcdVersion {
 pub struct EtcdTls {
     /// Of the authority, PEM.
     pub ca: PathBuf,
-    /// Of the server, for 127.0.0.1, PEM.
+    /// Of the server, for every member's address, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+}
+
+/// Where a member runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdHost {
+    /// The address on which it listens.
+    pub address: IpAddr,
+    /// The command line before that of the member, such as [`crate::Network::enter`].
+    pub enter: Vec<String>,
+}
+
+impl EtcdHost {
+    /// This machine, by its loopback address.
+    pub const fn here() -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), enter: Vec::new() }
+    }
 }
 
 /// A running cluster.
 #[derive(Debug)]
 pub struct Etcd {
     program: PathBuf,
+    hosts: Vec<EtcdHost>,
     tls: Option<EtcdTls>,
     scratch: Scratch,
     ports: Vec<(u16, u16)>,
@@ -74,22 +92,24 @@ impl Etcd {
     ///
     /// When the program is missing or cannot be started.
     pub fn start(version: EtcdVersion, members: usize) -> anyhow::Result<Self> {
-        Self::start_with(version, members, None)
+        Self::start_with(version, vec![EtcdHost::here(); members], None)
     }
 
-    /// The same, with TLS.
+    /// The same, with a member on each of the hosts, and with TLS or without.
     ///
     /// # Errors
     ///
     /// As of [`Etcd::start`].
     pub fn start_with(
         version: EtcdVersion,
-        members: usize,
+        hosts: Vec<EtcdHost>,
         tls: Option<EtcdTls>,
     ) -> anyhow::Result<Self> {
+        let members = hosts.len();
         let ports = (0..members).map(|_| Ok((lasting_port()?, lasting_port()?)));
         let mut etcd = Self {
             program: version.program()?,
+            hosts,
             tls,
             scratch: Scratch::new("etcd")?,
             ports: ports.collect::<anyhow::Result<_>>()?,
@@ -104,7 +124,8 @@ impl Etcd {
     /// Where clients connect, one per member.
     pub fn endpoints(&self) -> Vec<String> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        self.ports.iter().map(|(client, _)| format!("{scheme}://127.0.0.1:{client}")).collect()
+        let places = self.ports.iter().zip(&self.hosts);
+        places.map(|((client, _), host)| format!("{scheme}://{}:{client}", host.address)).collect()
     }
 
     /// Starts a member that is down, on its old ports with what it has stored.
@@ -113,15 +134,16 @@ impl Etcd {
     ///
     /// When it cannot be started.
     pub fn start_member(&mut self, member: usize) -> anyhow::Result<()> {
-        let (client, peer) = (&self.endpoints()[member], self.ports[member].1);
-        let peer_url = |port| format!("http://127.0.0.1:{port}");
-        let all = self.ports.iter().enumerate();
-        let all: Vec<_> = all.map(|(n, (_, peer))| format!("m{n}={}", peer_url(*peer))).collect();
+        let client = &self.endpoints()[member];
+        let peer_url = |n: usize| format!("http://{}:{}", self.hosts[n].address, self.ports[n].1);
+        let peer = peer_url(member);
+        let all: Vec<_> = (0..self.ports.len()).map(|n| format!("m{n}={}", peer_url(n))).collect();
         let log = self.scratch.path().join(format!("m{member}.log"));
         let log = File::options().create(true).append(true).open(log)?;
         // The kernel ends it should this process be killed before it can.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(&self.program).args([
+        command.args(["--pdeathsig", "KILL"]).args(&self.hosts[member].enter);
+        command.arg(&self.program).args([
             "--name",
             &format!("m{member}"),
             "--listen-client-urls",
@@ -129,9 +151,9 @@ impl Etcd {
             "--advertise-client-urls",
             client,
             "--listen-peer-urls",
-            &peer_url(peer),
+            &peer,
             "--initial-advertise-peer-urls",
-            &peer_url(peer),
+            &peer,
             "--initial-cluster",
             &all.join(","),
         ]);

@@ -24,7 +24,7 @@
 //! same stream has later stamps (`first_frame`) and is expected with [`Expected::then`]. Moments of faults are
 //! [`std::time::Instant`]s, compared with arrivals by [`RenditionRecording::next_arrival_after`] and
 //! [`RenditionRecording::longest_stall`]. [`FaultyLink`] is a network that fails on command, [`browser`] a real Chromium
-//! whose pictures carry the same stamps.
+//! whose pictures carry the same stamps. [`Network`] is hosts that can be cut from each other.
 pub mod browser;
 mod check;
 mod clip;
@@ -36,6 +36,8 @@ mod fragment;
 mod frames;
 mod front;
 mod http;
+mod network;
+mod playback;
 mod player;
 pub mod playlist;
 mod publisher;
@@ -47,11 +49,13 @@ mod waiting;
 
 pub use check::check;
 pub use clip::{ClipAudio, ClipSpec, Flaw, Fps};
-pub use etcd::{Etcd, EtcdTls, EtcdVersion};
+pub use etcd::{Etcd, EtcdHost, EtcdTls, EtcdVersion};
 pub use faulty_link::{FaultyLink, Flow, LinkState};
 pub use frames::{Completeness, Expected};
 pub use front::Front;
 pub use http::{Answer, HttpClient, resolve};
+pub use network::{Network, OUTSIDE};
+pub use playback::Stall;
 pub use player::{Player, PlayerOptions, Progress, StartAt};
 pub use publisher::Publisher;
 pub use recording::{Chunk, Init, Recording, RenditionRecording};

@@ -95,22 +95,13 @@ impl RenditionRecording {
         arrivals.max().unwrap_or_default()
     }
 
-    /// The longest stall of a player that sits `behind` behind the best moment this rendition ever reached.
-    ///
-    /// Live is where the part that came earliest against its place in the media ended. Parts of the first playlist
-    /// were made earlier than they came, so they stall nobody.
-    pub fn longest_stall(&self, behind: Duration) -> Duration {
-        let Some(first) = self.chunks.first() else { return Duration::ZERO };
-        let (mut start_s, mut live_s, mut latest_s) = (0.0, f64::INFINITY, f64::NEG_INFINITY);
-        for chunk in &self.chunks {
-            let arrived_s = (chunk.arrived - first.arrived).as_secs_f64();
-            if !chunk.backlog {
-                latest_s = f64::max(latest_s, arrived_s - start_s);
-            }
-            start_s += chunk.declared_s;
-            live_s = f64::min(live_s, arrived_s - start_s);
-        }
-        Duration::from_secs_f64((latest_s - live_s - behind.as_secs_f64()).max(0.0))
+    /// The longest wait for a part between two moments: how long it lasted, and how long players had to wait after the first
+    /// moment (the part before may have come earlier).
+    pub fn longest_wait(&self, from: Instant, to: Instant) -> Option<(Duration, Duration)> {
+        let pairs = self.chunks.windows(2).map(|pair| (pair[0].arrived, pair[1].arrived));
+        let within = pairs.filter(|(before, after)| *after > from && *before < to);
+        let (before, after) = within.max_by_key(|(before, after)| *after - (*before).max(from))?;
+        Some((after - before, after - before.max(from)))
     }
 
     /// Seconds of media listed so far.
@@ -119,43 +110,39 @@ impl RenditionRecording {
     }
 }
 
+/// Parts of one second that arrived so many milliseconds after the first.
+#[cfg(test)]
+pub(crate) fn arrivals(at_ms: &[u64]) -> RenditionRecording {
+    let start = Instant::now();
+    let chunk = |ms: &u64| Chunk {
+        msn: Msn(0),
+        part: None,
+        url: String::new(),
+        declared_s: 1.0,
+        independent: true,
+        gap: false,
+        discontinuity: false,
+        ends_segment: true,
+        init: None,
+        backlog: false,
+        arrived: start + Duration::from_millis(*ms),
+        bytes: None,
+    };
+    RenditionRecording { chunks: at_ms.iter().map(chunk).collect(), ..Default::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Parts of one second that arrived so many milliseconds after the first.
-    fn arrivals(at_ms: &[u64]) -> RenditionRecording {
-        let start = Instant::now();
-        let chunk = |ms: &u64| Chunk {
-            msn: Msn(0),
-            part: None,
-            url: String::new(),
-            declared_s: 1.0,
-            independent: true,
-            gap: false,
-            discontinuity: false,
-            ends_segment: true,
-            init: None,
-            backlog: false,
-            arrived: start + Duration::from_millis(*ms),
-            bytes: None,
-        };
-        RenditionRecording { chunks: at_ms.iter().map(chunk).collect(), ..Default::default() }
-    }
-
     #[test]
-    fn a_player_far_enough_behind_live_does_not_stall() {
-        let late = arrivals(&[0, 1_000, 4_500, 4_600, 4_700, 5_000]);
-        assert_eq!(late.longest_gap(), Duration::from_millis(3_500));
-        assert_eq!(late.longest_stall(Duration::from_millis(1_500)), Duration::from_secs(2));
-        assert_eq!(late.longest_stall(Duration::from_millis(3_500)), Duration::ZERO);
-    }
-
-    #[test]
-    fn what_stood_in_the_first_playlist_stalls_nobody() {
-        let mut joined_late = arrivals(&[0, 10, 20, 1_000, 2_000]);
-        joined_late.chunks.iter_mut().take(3).for_each(|chunk| chunk.backlog = true);
-        assert_eq!(joined_late.longest_stall(Duration::from_secs(1)), Duration::ZERO);
+    fn a_wait_that_began_before_the_fault_counts_from_the_fault_on() {
+        let parts = arrivals(&[0, 1_000, 4_000, 5_000, 9_000]);
+        let at = |ms| parts.chunks[0].arrived + Duration::from_millis(ms);
+        let ms = Duration::from_millis;
+        assert_eq!(parts.longest_wait(at(2_500), at(5_500)), Some((ms(4_000), ms(4_000))));
+        assert_eq!(parts.longest_wait(at(2_500), at(4_500)), Some((ms(3_000), ms(1_500))));
+        assert_eq!(parts.longest_wait(at(9_000), at(9_500)), None);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub const TEST: &[&str] = &[
     "gstreamer1.0-plugins-good",
     "gstreamer1.0-plugins-ugly",
     "gstreamer1.0-tools",
+    // hosts of their own, for cut networks
+    "iproute2",
     // steps the clock of the programs under test
     "libfaketime",
     "libnginx-mod-rtmp",

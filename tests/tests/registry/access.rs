@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr, path::Path};
 
 use etcd_client::{Certificate, ConnectOptions, Identity, Permission, TlsOptions};
 use millrace_registry::{NodeRecord, Registry, RegistryConfig, RegistryError};
-use millrace_testkit::{Etcd, EtcdTls, EtcdVersion, Scratch, until, until_some};
+use millrace_testkit::{Etcd, EtcdHost, EtcdTls, EtcdVersion, Scratch, until, until_some};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SanType,
@@ -71,7 +71,7 @@ async fn a_certificate_decides_who_may_write_what() -> anyhow::Result<()> {
         certificate: dir.join("server.pem"),
         key: dir.join("server.key"),
     };
-    let etcd = Etcd::start_with(EtcdVersion::V3_7, 1, Some(tls))?;
+    let etcd = Etcd::start_with(EtcdVersion::V3_7, vec![EtcdHost::here()], Some(tls))?;
     grant_rights(&etcd, dir).await?;
     let config = |name: Option<&str>| RegistryConfig {
         endpoints: etcd.endpoints(),
