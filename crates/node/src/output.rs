@@ -158,9 +158,13 @@ impl Task {
         origin: OriginClient,
         heard: mpsc::Sender<Heard>,
     ) -> Result<Vec<Mark>, Refusal> {
+        // Whether no other node can have been asked since this one.
+        let mut follows = true;
         let own = match &mut self.current {
             Some(current) => {
                 let own = current.window.reopen(open.clone())?;
+                let last = current.open.borrow().epoch;
+                follows = open.epoch <= last.next_placement();
                 current.open.send_replace(open.clone());
                 current.heard = heard;
                 own
@@ -172,7 +176,7 @@ impl Task {
         };
         let Some(current) = &self.current else { return Ok(own) };
         let moves = current.delivery.origin.address() != origin.address();
-        let restores = if moves { current.window.restorable() } else { Vec::new() };
+        let restores = if moves && follows { current.window.restorable() } else { Vec::new() };
         let announcement = StreamOpen { restores, ..open.clone() };
         let asked = origin.open(&self.sender.stream, &announcement);
         let asked = tokio::time::timeout(FENCE_PATIENCE, asked).await;
@@ -182,7 +186,7 @@ impl Task {
         // Its announcer may have given up: an older epoch was fenced.
         let mut anew = moves || !current.delivery.is_announced();
         if let (Ok(Ok(theirs)), Some(current)) = (&asked, &mut self.current)
-            && was_made_elsewhere(&own, theirs)
+            && was_made_elsewhere(&own, theirs, follows)
         {
             // What is here has a hole, and begins before what players were shown meanwhile: no other origin may show it.
             current.window = Window::open(open.clone());
@@ -374,11 +378,14 @@ impl Task {
     }
 }
 
-/// Whether the origin has more of a rung than this node made: another node wrote the stream meanwhile.
-fn was_made_elsewhere(own: &[Mark], theirs: &[Mark]) -> bool {
+/// Whether another node wrote the stream meanwhile: the origin has more of a rung than this node made, or it has nothing and
+/// this node's epoch does not `follow` its last one.
+fn was_made_elsewhere(own: &[Mark], theirs: &[Mark], follows: bool) -> bool {
     let is_behind = |own: &Mark| {
         let same = theirs.iter().find(|theirs| theirs.rung == own.rung);
-        same.is_some_and(|theirs| (theirs.msn, theirs.part) > (own.msn, own.part))
+        same.map_or(theirs.is_empty() && !follows, |theirs| {
+            (theirs.msn, theirs.part) > (own.msn, own.part)
+        })
     };
     own.iter().any(is_behind)
 }
@@ -417,11 +424,14 @@ mod tests {
     fn a_window_has_a_hole_once_another_node_has_made_more_of_any_rung() {
         let own = [mark("source", 7, 3), mark("audio", 7, 1)];
         let theirs = |source, audio| [mark("source", 7, source), mark("audio", 7, audio)];
-        assert!(!was_made_elsewhere(&own, &theirs(3, 1)));
-        assert!(!was_made_elsewhere(&own, &theirs(2, 0)));
-        assert!(was_made_elsewhere(&own, &theirs(2, 2)));
-        assert!(was_made_elsewhere(&own, &[mark("source", 8, 0)]));
-        assert!(!was_made_elsewhere(&[], &theirs(3, 1)), "there is nothing to have a hole");
+        assert!(!was_made_elsewhere(&own, &theirs(3, 1), false));
+        assert!(!was_made_elsewhere(&own, &theirs(2, 0), false));
+        assert!(was_made_elsewhere(&own, &theirs(2, 2), true));
+        assert!(was_made_elsewhere(&own, &[mark("source", 8, 0)], true));
+        // An origin that knows nothing: it was restarted, or is not the one that another node wrote to.
+        assert!(!was_made_elsewhere(&own, &[], true));
+        assert!(was_made_elsewhere(&own, &[], false));
+        assert!(!was_made_elsewhere(&[], &theirs(3, 1), false), "there is nothing to have a hole");
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Bench {
                 println!("not enforceable here: {}", fault.as_str());
                 continue;
             }
-            self.play(&live, 1.0).await;
+            self.play(&live, 0.5).await;
             let moment = self.random.random_range(0.0..2.0);
             self.play(&live, moment).await;
             struck.push(self.survive(*fault, &live, &newcomers).await);
@@ -145,7 +145,7 @@ impl Bench {
         site.await.unwrap_or_else(|error| panic!("{error}\n{}", self.farm.log(ROUTER)))
     }
 
-    /// Strikes, waits until the stream goes on and 2 s of it have come, and puts right what can be.
+    /// Strikes, waits until the stream goes on and 1.6 s of it have come, and puts right what can be.
     async fn survive(&mut self, fault: Fault, live: &Live, newcomers: &[Channel]) -> Struck {
         let stream = live.channel.stream.as_str();
         let site = self.site(stream).await;
@@ -155,7 +155,7 @@ impl Bench {
         println!("{}: {} makes {stream} for {}", fault.as_str(), site.node, site.origin);
         self.strike(fault, &site, member, newcomers).await;
         self.until_survived(fault, stream, &site).await;
-        self.play(live, 2.0).await;
+        self.play(live, 1.6).await;
         let ended = Instant::now();
         self.put_right(fault, &site, member).await;
         Struck { fault, began, ended, without_etcd }
