@@ -369,14 +369,14 @@ impl RungWindow {
     }
 
     /// Peak bits per second: what the encoder is capped to and, of a publisher's own track, what was measured and more, or what the
-    /// publisher says if that is larger. What its maker assumed of such a track counts until a segment is full, where the
-    /// publisher says nothing.
+    /// publisher says if that is larger. Until a segment is full what its maker assumed of such a track stands for what is
+    /// measured: a best rung that seemed to need less than another would not be chosen.
     pub(crate) fn bandwidth_bps(&self) -> Option<u64> {
         let init = self.current_init()?;
         let is_capped = matches!(init.kind, RenditionKind::Video { transcoded: true, .. });
         Some(match (self.peak_bps, init.announced_bps) {
             (peak, _) if is_capped => init.bandwidth_bps.max(peak),
-            (0, announced) => announced.unwrap_or(init.bandwidth_bps),
+            (0, announced) => announced.unwrap_or(0).max(init.bandwidth_bps),
             (peak, announced) => announced.unwrap_or(0).max(peak * MEASURED_PERCENT / 100),
         })
     }

@@ -123,16 +123,16 @@ fn what_a_publisher_says_of_its_own_track_counts_until_more_is_measured() {
     let mut window = opened();
     let bytes = Bytes::from_static(b"announced");
     let said =
-        InitRecord { hash: Hash::of(&bytes), announced_bps: Some(3_000_000), ..init("source") };
+        InitRecord { hash: Hash::of(&bytes), announced_bps: Some(7_000_000), ..init("source") };
     window.add_init(epoch(1, 0), said.clone(), bytes).unwrap();
     let push = |window: &mut Window, index, bps| {
         push_segment(window, "audio", index, 100_000);
         push_segment(window, "source", index, bps);
         bandwidths(window)[0].0
     };
-    assert_eq!(bandwidths(&window)[0].0, 3_140_000, "nothing is measured yet");
-    assert_eq!(push(&mut window, 0, 2_000_000), 3_120_000, "the publisher says more");
-    assert_eq!(push(&mut window, 1, 4_000_000), 4_920_000, "more is measured");
+    assert_eq!(bandwidths(&window)[0].0, 7_140_000, "more than is assumed");
+    assert_eq!(push(&mut window, 0, 2_000_000), 7_120_000, "more than is measured");
+    assert_eq!(push(&mut window, 1, 6_000_000), 7_320_000, "less than is measured, and a fifth");
 }
 
 #[test]
