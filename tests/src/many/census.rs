@@ -9,6 +9,8 @@ use super::{ManyFarm, children_of};
 pub struct Held {
     /// Open files and sockets.
     pub descriptors: usize,
+    /// Sockets among them.
+    pub sockets: usize,
     /// Child processes.
     pub children: usize,
     /// Resident memory, bytes.
@@ -19,13 +21,21 @@ impl ManyFarm {
     /// What each program holds now, by its name.
     pub fn held(&self) -> BTreeMap<String, Held> {
         let of = |(name, pid): (&String, u32)| {
-            let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+            let (descriptors, sockets) = open(pid);
             let children = i32::try_from(pid).map_or(0, |pid| children_of(pid).len());
-            let held = Held { descriptors, children, resident_bytes: resident_bytes(pid) };
+            let held = Held { descriptors, sockets, children, resident_bytes: resident_bytes(pid) };
             (name.clone(), held)
         };
         self.programs.iter().map(|(name, running)| of((name, running.child.id()))).collect()
     }
+}
+
+/// Descriptors, and sockets among them.
+fn open(pid: u32) -> (usize, usize) {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links: Vec<_> = links.filter_map(|link| fs::read_link(link.path()).ok()).collect();
+    let sockets = links.iter().filter(|link| link.to_string_lossy().starts_with("socket:"));
+    (links.len(), sockets.count())
 }
 
 fn resident_bytes(pid: u32) -> u64 {
