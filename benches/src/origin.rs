@@ -128,6 +128,7 @@ impl Feed {
         let epoch = Epoch { generation: 1, placement: 1 };
         let open = StreamOpen {
             epoch,
+            beside: None,
             rungs: vec![RUNG.parse()?],
             part_target_ms: 334,
             hold_back_ms: 1500,
@@ -179,6 +180,7 @@ impl Feed {
             end: start + PART_TICKS,
             independent: part.0 == 0,
             last: u64::from(part.0) == PARTS_PER_SEGMENT - 1,
+            short: false,
             init: self.init,
             hash: Hash::of(bytes),
             length: u32::try_from(bytes.len())?,

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use millrace_hls::{
     BlockUntil, Hash, InitRecord, PartLookup, PartRecord, Reload, RenditionKind, StreamOpen, Window,
 };
-use millrace_types::{Epoch, FrameRate, MediaTime, Msn, PartNo, RungId};
+use millrace_types::{Epoch, FrameRate, MediaTime, Mono, Msn, PartNo, RungId};
 
 const RUNGS: [&str; 3] = ["source", "720p", "audio"];
 const FIRST: u64 = 1_795_222_923;
@@ -145,12 +145,21 @@ fn apply(window: &mut Window, step: Step) {
 }
 
 fn add(window: &mut Window, record: PartRecord) {
-    let _ = window.add_part(record.epoch, record, Bytes::from_static(b"part"));
+    let _ = window.add_part(Mono::default(), record.epoch, record, Bytes::from_static(b"part"));
 }
 
 fn announcement(epoch: u8, rungs: u8, part_target_ms: u32, hold_back_ms: u32) -> StreamOpen {
     let rungs = (0..3).filter(|rung| rungs >> rung & 1 == 1).map(rung_id).collect();
-    StreamOpen { epoch: epoch_of(epoch), rungs, part_target_ms, hold_back_ms, restores: Vec::new() }
+    // A third of them come beside the writer before.
+    let beside = (hold_back_ms % 3 == 0).then(|| epoch_of(epoch.saturating_sub(1)));
+    StreamOpen {
+        epoch: epoch_of(epoch),
+        beside,
+        rungs,
+        part_target_ms,
+        hold_back_ms,
+        restores: Vec::new(),
+    }
 }
 
 fn rung_id(index: u8) -> RungId {
@@ -180,6 +189,7 @@ fn part(rung: u8, epoch: u8, msn: u64, number: u32) -> PartRecord {
         end: start + SECOND / 3,
         independent: number == 0,
         last: false,
+        short: false,
         init: hash(0),
         hash: hash(0),
         length: 4,

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use millrace_hls::{
     Hash, InitRecord, PartRecord, Query, Reload, RenditionKind, StreamOpen, Window,
 };
-use millrace_types::{Epoch, MediaTime, Msn, PartNo, RungId};
+use millrace_types::{Epoch, MediaTime, Mono, Msn, PartNo, RungId};
 
 const RUNG: &str = "audio";
 /// Small, so that mutation finds numbers around it.
@@ -20,6 +20,7 @@ static WINDOW: LazyLock<Window> = LazyLock::new(|| {
     let rungs = vec![rung.clone()];
     let mut window = Window::open(StreamOpen {
         epoch,
+        beside: None,
         rungs,
         part_target_ms: 334,
         hold_back_ms: 1500,
@@ -50,11 +51,12 @@ static WINDOW: LazyLock<Window> = LazyLock::new(|| {
             end: start + 90_000,
             independent: true,
             last: number == 1,
+            short: false,
             init: hash,
             hash,
             length: 0,
         };
-        window.add_part(epoch, part, RUNG.into()).expect("a part");
+        window.add_part(Mono::default(), epoch, part, RUNG.into()).expect("a part");
     }
     window
 });

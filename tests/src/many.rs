@@ -265,6 +265,15 @@ impl ManyFarm {
         })
     }
 
+    /// Pins a channel's stream to two encoders.
+    ///
+    /// # Errors
+    /// When the API refuses it.
+    pub async fn pin(&self, channel: &str) -> anyhow::Result<()> {
+        let (path, body) = (format!("/v1/channels/{channel}"), json!({ "dual": true }));
+        self.api(Method::PATCH, &path, body.to_string()).await.map(drop)
+    }
+
     /// Asks the API.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use axum::{
 use bytes::Bytes;
 use millrace_registry::{ChannelRecord, EndingKey, Priority, Registry};
 use millrace_types::{Because, ChannelId, Decision, DecisionKind, Wall};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{farm::Farm, new_stream_key, problem::Problem};
@@ -34,6 +34,15 @@ pub(crate) struct NewChannel {
     priority: Priority,
     #[serde(default)]
     low_latency: bool,
+    #[serde(default)]
+    dual: bool,
+}
+
+/// What of a channel is to be otherwise.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Edit {
+    dual: bool,
 }
 
 /// What becomes of the old keys.
@@ -66,7 +75,7 @@ pub(crate) async fn create(
     State(farm): State<Farm>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let NewChannel { channel, priority, low_latency } = from_json(&body?)?;
+    let NewChannel { channel, priority, low_latency, dual } = from_json(&body?)?;
     let key = new_stream_key(channel.clone());
     let new = ChannelRecord {
         channel: channel.clone(),
@@ -74,6 +83,7 @@ pub(crate) async fn create(
         ending_keys: Vec::new(),
         priority,
         low_latency,
+        dual,
     };
     let keep = |old: Option<ChannelRecord>| Some(old.unwrap_or_else(|| new.clone()));
     let kept = farm.registry.update(&channel.to_string(), keep).await?;
@@ -107,6 +117,20 @@ pub(crate) async fn delete(State(farm): State<Farm>, Path(name): Path<String>) -
     tracing::info!(%channel, "channel deleted");
     note(&farm, DecisionKind::ChannelDeleted, &channel, "");
     Ok(Json(json!({ "channel": channel, "deleted": true })))
+}
+
+/// Pins a channel to two encoders, or frees it; its stream follows within a second.
+pub(crate) async fn edit(
+    State(farm): State<Farm>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let (channel, Edit { dual }) = (parsed(&name)?, from_json(&body?)?);
+    let changed = change(&farm.registry, &channel, |record| record.dual = dual).await?;
+    tracing::info!(%channel, dual, "channel pinned or freed");
+    let text = if dual { "two encoders, where there is capacity" } else { "one encoder" };
+    note(&farm, DecisionKind::ChannelPinned, &channel, text);
+    Ok(Json(shown(&changed, farm.now())))
 }
 
 /// Makes a new key of a channel; the old ones end unless they are kept.
@@ -192,7 +216,7 @@ pub(crate) fn note(farm: &Farm, kind: DecisionKind, channel: &ChannelId, text: &
 }
 
 /// Whatever its content type says, so that `curl -d` works as it is.
-fn from_json(body: &[u8]) -> Result<NewChannel, Problem> {
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let what_to_do = "send a JSON object such as {\"channel\": \"news\"}; see /v1/openapi.json";
         Problem::new(StatusCode::BAD_REQUEST, error.to_string(), what_to_do)
@@ -225,6 +249,7 @@ fn shown(record: &ChannelRecord, now: Wall) -> Value {
         "ending_keys": ending.collect::<Vec<_>>(),
         "priority": record.priority,
         "low_latency": record.low_latency,
+        "dual": record.dual,
     })
 }
 

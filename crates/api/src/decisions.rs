@@ -77,11 +77,13 @@ fn explained(
     merged: Merged,
 ) -> Value {
     let Merged { decisions, sources, missing } = merged;
-    let newest = |kind: DecisionKind| {
-        let of_kind = decisions.iter().filter(|decision| decision["kind"] == kind.as_str());
+    let newest = |kinds: &[DecisionKind]| {
+        let is_one = |kind: &Value| kinds.iter().any(|wanted| *kind == wanted.as_str());
+        let of_kind = decisions.iter().filter(|decision| is_one(&decision["kind"]));
         of_kind.max_by_key(|decision| epoch(decision)).cloned()
     };
-    let (why_node, why_origin) = (newest(DecisionKind::Placed), newest(DecisionKind::OriginChosen));
+    let why_node = newest(&[DecisionKind::Placed, DecisionKind::Moved, DecisionKind::Promoted]);
+    let why_origin = newest(&[DecisionKind::OriginChosen]);
     let live = report.unwrap_or_default();
     json!({
         "stream": stream,
@@ -89,6 +91,8 @@ fn explained(
         "node": live["node"],
         "worker_pid": live["worker_pid"],
         "epoch": live["epoch"],
+        "second": live["second"],
+        "single_because": live["single_because"],
         "router": record.map(|record| &record.router),
         "origin": record.and_then(|record| record.origin.as_ref()),
         "why_node": why_node,

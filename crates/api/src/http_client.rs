@@ -76,6 +76,11 @@ impl<'a> Ask<'a> {
         Self::with(Method::POST, path, body)
     }
 
+    /// Has something be otherwise.
+    pub const fn patch(path: &'a str, body: Value) -> Self {
+        Self::with(Method::PATCH, path, Some(body))
+    }
+
     /// Has something forgotten.
     pub const fn delete(path: &'a str) -> Self {
         Self::with(Method::DELETE, path, None)

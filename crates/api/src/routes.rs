@@ -47,7 +47,10 @@ pub(crate) fn described() -> Vec<(&'static str, MethodRouter<Farm>)> {
         ("/v1/nodes/{node}/uncordon", post(orders::uncordon)),
         ("/v1/origins", get(reports::origins)),
         ("/v1/channels", get(channels::list).post(channels::create)),
-        ("/v1/channels/{channel}", get(channels::show).delete(channels::delete)),
+        (
+            "/v1/channels/{channel}",
+            get(channels::show).patch(channels::edit).delete(channels::delete),
+        ),
         ("/v1/channels/{channel}/rotate", post(channels::rotate)),
         ("/v1/channels/{channel}/revoke", post(channels::revoke)),
         (BACKUP, get(backup::give)),

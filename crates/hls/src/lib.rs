@@ -21,6 +21,7 @@ mod record;
 mod reload;
 mod rung;
 mod segment;
+mod splice;
 mod window;
 
 pub use query::{BlockUntil, Query, QueryError};

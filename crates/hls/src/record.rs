@@ -131,6 +131,10 @@ pub struct PartRecord {
     pub independent: bool,
     /// Closes its segment.
     pub last: bool,
+    /// Closes it because its maker was told to end, maybe before the segment was over: nothing to show while another encoder
+    /// goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub short: bool,
     /// The init section it needs.
     pub init: Hash,
     /// Hash of its bytes.

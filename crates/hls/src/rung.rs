@@ -2,14 +2,15 @@
 //!
 //! Only the run is ever seen by a player. Epochs and the other rungs are [`Window`](crate::Window)'s business.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime, Msn, PartNo, RungId};
+use millrace_types::{Epoch, MEDIA_TIMESCALE, Mark, MediaTime, Mono, Msn, PartNo, RungId};
 
 use crate::{
     Accepted, Backlog, Hash, InitRecord, PartRecord, Refusal, RenditionKind,
     segment::{LONGEST_SEGMENT, Part, Segment},
+    splice::Splice,
 };
 
 /// Full segments in a playlist.
@@ -37,12 +38,29 @@ const MEASURED_PERCENT: u64 = 120;
 /// A terabit in a second.
 const MAX_BANDWIDTH_BPS: u64 = 1_000_000_000_000;
 
+/// How a part comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Push {
+    /// When.
+    pub(crate) now: Mono,
+    /// By whom; who made it stands in its record.
+    pub(crate) writer: Epoch,
+    /// Two encoders make the stream.
+    pub(crate) is_dual: bool,
+    /// By the one that came last.
+    pub(crate) is_newest: bool,
+    /// From a window that has the same holes.
+    pub(crate) in_order: bool,
+}
+
 /// One rung's part of the window.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RungWindow {
     inits: Vec<(InitRecord, Bytes)>,
     segments: VecDeque<Segment>,
-    early: BTreeMap<(Msn, PartNo), Part>,
+    early: Splice,
+    /// The two encoders have different init sections.
+    is_at_odds: bool,
     /// Segments that another encoder's init section comes into force with: its writers said no discontinuity.
     breaks: BTreeSet<Msn>,
     /// The most that a full segment took, bits per second; never less than before. 0: none was full yet.
@@ -70,9 +88,9 @@ impl RungWindow {
 
     pub(crate) fn add_part(
         &mut self,
+        push: Push,
         record: PartRecord,
         bytes: Bytes,
-        in_order: bool,
     ) -> Result<Accepted, Refusal> {
         if !self.inits.iter().any(|(init, _)| init.hash == record.init) {
             return Err(Refusal::UnknownInit { init: record.init });
@@ -81,33 +99,42 @@ impl RungWindow {
             return Err(Refusal::EmptyPart { msn: record.msn, part: record.part });
         }
         check_part(&record)?;
-        let at = (record.msn, record.part);
-        if let Some(held) = self.held(at) {
-            return if held.hash == record.hash {
-                Ok(Accepted::Repeat)
-            } else {
-                Err(Refusal::Conflict { msn: at.0, part: at.1 })
+        let (at, part) = ((record.msn, record.part), Part { record, bytes });
+        self.is_at_odds |= push.is_dual && self.early.is_at_odds(&part);
+        // What it has begun it may finish.
+        if self.is_at_odds && push.is_newest && at.1 == PartNo(0) {
+            return Err(Refusal::OtherEncoder { msn: at.0, init: part.record.init });
+        }
+        let shown = self.part(at.0, at.1).map(|shown| &shown.record);
+        let maker = push.is_dual.then_some(part.record.epoch);
+        let held = self.early.held(at, maker).map(|held| &held.record);
+        if let Some(there) = shown.or(held) {
+            let is_repeat = there.hash == part.record.hash;
+            if push.is_dual && there.epoch != part.record.epoch {
+                self.early.came(push.now, push.writer, part, true);
+                return Ok(Accepted::Spare);
+            }
+            return match is_repeat {
+                true => Ok(Accepted::Repeat),
+                false => Err(Refusal::Conflict { msn: at.0, part: at.1 }),
             };
         }
         if self.next().is_some_and(|next| at < next) {
             return Err(Refusal::TooOld { msn: at.0, part: at.1 });
         }
         let is_next = self.next() == Some(at);
-        in_range(is_next || self.early.len() < MAX_EARLY_PARTS, &record.rung, "count of parts")?;
-        self.early.insert(at, Part { record, bytes });
-        self.advance();
-        self.give_up_hole(in_order);
+        let fits = is_next || self.early.len() < MAX_EARLY_PARTS;
+        in_range(fits, &part.record.rung, "count of parts")?;
+        self.early.came(push.now, push.writer, part, false);
+        self.advance(push.now, push.is_dual);
+        self.give_up_hole(&push);
         Ok(Accepted::Added)
     }
 
-    fn held(&self, at: (Msn, PartNo)) -> Option<&PartRecord> {
-        self.part(at.0, at.1).or_else(|| self.early.get(&at)).map(|part| &part.record)
-    }
-
-    /// Moves early parts that now follow the run into it.
-    fn advance(&mut self) {
+    /// Moves parts whose turn it is into the run. `patient`: see [`Splice::next`].
+    pub(crate) fn advance(&mut self, now: Mono, patient: bool) {
         while let Some(at) = self.next_or_first() {
-            let Some(part) = self.early.remove(&at) else { break };
+            let Some(part) = self.early.next(now, at, self.segments.back(), patient) else { break };
             self.break_for(&part.record);
             match self.segments.back_mut() {
                 Some(open) if !open.closed => open.push(part),
@@ -120,6 +147,11 @@ impl RungWindow {
             self.measure();
         }
         self.forget_old();
+    }
+
+    /// When [`RungWindow::advance`] is due again, if nothing comes.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.early.deadline(self.next()?, self.segments.back())
     }
 
     /// An encoder whose init section is another finishes the open segment under the old one: its parameter sets are in
@@ -141,35 +173,34 @@ impl RungWindow {
 
     /// Where the run goes on, or, while there is none, the earliest segment whose beginning is there.
     fn next_or_first(&self) -> Option<(Msn, PartNo)> {
-        self.next().or_else(|| self.early.keys().find(|(_, part)| part.0 == 0).copied())
+        self.next().or_else(|| Some((self.early.first_segment(Msn(0))?, PartNo(0))))
     }
 
     /// A hole that nobody fills must not stop the stream: it becomes a gap, past the patience or when its writer has gone
     /// past it; at once when parts come `in_order`, from a window that has the same hole.
-    fn give_up_hole(&mut self, in_order: bool) {
-        let (Some((next, _)), Some((newest, _))) = (self.next(), self.early.keys().next_back())
-        else {
+    fn give_up_hole(&mut self, push: &Push) {
+        let (Some((next, _)), Some((newest, _))) = (self.next(), self.early.newest()) else {
             return;
         };
-        let beyond = |(msn, part): &&(Msn, PartNo)| *msn > next && part.0 == 0;
-        let Some(&(resume, _)) = self.early.keys().find(beyond) else { return };
-        let resumed = self.early[&(resume, PartNo(0))].record.clone();
-        let is_early = newest.0 <= next.0 + PATIENCE_SEGMENTS;
-        if is_early && !in_order && !self.is_skipped_by(&resumed) {
+        let Some(resume) = self.early.first_segment(next.next()) else { return };
+        let Some(resumed) = self.early.held((resume, PartNo(0)), None) else { return };
+        let resumed = resumed.record.clone();
+        let is_early = newest <= Msn(next.0 + PATIENCE_SEGMENTS);
+        if is_early && !push.in_order && !self.is_skipped_by(&resumed) {
             return;
         }
-        self.early = self.early.split_off(&(resume, PartNo(0)));
+        self.early.skip_to(resume);
         let was_open = self.close();
         if resume.0 - next.0 > LISTED_SEGMENTS as u64 {
             self.segments.clear();
         } else {
             // No player has been told how long it is.
-            if was_open || in_order {
+            if was_open || push.in_order {
                 self.stretch(resume, &resumed);
             }
             self.fill_gap(resume, &resumed);
         }
-        self.advance();
+        self.advance(push.now, push.is_dual);
     }
 
     /// Whether nobody will fill the hole before `resumed`: who made it also closed the run, and makes a rung's parts in
@@ -214,7 +245,7 @@ impl RungWindow {
 
     /// Bytes of all parts that are held.
     pub(crate) fn bytes(&self) -> u64 {
-        let early = self.early.values().map(|part| part.bytes.len() as u64);
+        let early = self.early.parts().map(|part| part.bytes.len() as u64);
         self.segments.iter().map(Segment::bytes).chain(early).sum()
     }
 
@@ -234,7 +265,7 @@ impl RungWindow {
     fn forget_unneeded_inits(&mut self) {
         let needed = |hash: Hash| {
             self.segments.iter().any(|segment| segment.init == hash)
-                || self.early.values().any(|part| part.record.init == hash)
+                || self.early.parts().any(|part| part.record.init == hash)
         };
         let newest = self.inits.last().map(|(init, _)| init.hash);
         let keep: Vec<bool> = self
@@ -246,9 +277,11 @@ impl RungWindow {
         self.inits.retain(|_| keep.next().unwrap_or(true));
     }
 
-    /// Parts that no player has seen are forgotten, so that another writer can make them.
-    pub(crate) fn forget_early(&mut self) {
-        self.early.clear();
+    /// Parts that no player has seen are forgotten, so that another writer can make them; except those of `writer`, which
+    /// goes on.
+    pub(crate) fn forget_early(&mut self, writer: Option<Epoch>) {
+        self.is_at_odds = false;
+        self.early.keep_only(writer);
     }
 
     /// Closes the open segment as short as it is; whether there was one.
@@ -315,7 +348,7 @@ impl RungWindow {
             let ends = move |index| segment.closed && index == last;
             segment.parts.iter().enumerate().map(move |(index, part)| (part, ends(index)))
         });
-        let early = self.early.values().map(|part| (part, false));
+        let early = self.early.parts().map(|part| (part, false));
         let init = |hash| self.inits.iter().find(|(init, _)| Some(init.hash) == hash).cloned();
         for (part, ends) in listed.chain(early) {
             if pushed != Some(part.record.init) {
@@ -379,6 +412,12 @@ impl RungWindow {
             (0, announced) => announced.unwrap_or(0).max(init.bandwidth_bps),
             (peak, announced) => announced.unwrap_or(0).max(peak * MEASURED_PERCENT / 100),
         })
+    }
+
+    /// Under which epoch the newest visible part was made.
+    pub(crate) fn maker(&self) -> Option<Epoch> {
+        let newest = self.segments.iter().rev().find_map(|segment| segment.parts.last());
+        newest.map(|part| part.record.epoch)
     }
 
     /// Where the last visible sample ends.

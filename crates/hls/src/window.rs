@@ -9,19 +9,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use millrace_types::{Epoch, Mark, MediaTime, Msn, PartNo, RungId};
+use millrace_types::{Epoch, Mark, MediaTime, Mono, Msn, PartNo, RungId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, InitRecord, PartRecord, RenditionKind, rung::RungWindow, segment::Segment};
+use crate::{
+    Hash, InitRecord, PartRecord, RenditionKind,
+    rung::{Push, RungWindow},
+    segment::Segment,
+};
 
 /// `EXT-X-TARGETDURATION` of every playlist; segments of up to 2.4 s round to it.
 pub const TARGET_DURATION: Duration = Duration::from_secs(2);
+
+/// Later than any deadline: nobody is waited for.
+const FAR: Mono = Mono(Duration::MAX);
 
 /// What a writer announces before its first record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamOpen {
     /// Who writes.
     pub epoch: Epoch,
+    /// The other writer of the generation, which makes the same stream elsewhere and goes on: all others are fenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Epoch>,
     /// Every rung that will come, in the order of the multivariant playlist.
     pub rungs: Vec<RungId>,
     /// `PART-TARGET` in milliseconds, the same for the stream's life.
@@ -41,6 +51,8 @@ pub enum Accepted {
     Added,
     /// The same one was there already.
     Repeat,
+    /// The other encoder's has its place.
+    Spare,
 }
 
 /// Why a record was not taken. `reason()` is the wire value and metric label.
@@ -98,6 +110,14 @@ pub enum Refusal {
         /// What of it.
         what: &'static str,
     },
+    /// The first encoder of the stream has another init section: the two are not interchangeable.
+    #[error("segment {msn}: the first encoder has another init section than {init}")]
+    OtherEncoder {
+        /// The segment.
+        msn: Msn,
+        /// The part's.
+        init: Hash,
+    },
     /// The stream has ended.
     #[error("the stream has ended")]
     Ended,
@@ -114,6 +134,7 @@ impl Refusal {
             Self::UnknownInit { .. } => "unknown_init",
             Self::EmptyPart { .. } => "empty_part",
             Self::OutOfRange { .. } => "out_of_range",
+            Self::OtherEncoder { .. } => "other_encoder",
             Self::Ended => "ended",
         }
     }
@@ -145,6 +166,8 @@ pub struct RungStatus {
     pub end: Option<MediaTime>,
     /// Measured over the listed segments that are full.
     pub bitrate_bps: Option<u64>,
+    /// Under which epoch the newest visible part was made.
+    pub maker: Option<Epoch>,
 }
 
 /// A record with its bytes, to be given to another window.
@@ -171,7 +194,8 @@ impl Window {
         Self { open, rungs, ended: false }
     }
 
-    /// A writer announces itself, maybe with another ladder: fences as [`Window::fence`] does. An ended stream begins anew.
+    /// A writer announces itself, maybe with another ladder: fences as [`Window::fence`] does, except the writer that it is
+    /// `beside`. An ended stream begins anew.
     ///
     /// Rungs that are no longer announced stay as they are. `PART-TARGET` stays as well: players rely on it.
     ///
@@ -182,12 +206,20 @@ impl Window {
             *self = Self::open(open);
             return Ok(Vec::new());
         }
-        let marks = self.fence(open.epoch)?;
+        let marks = self.fence_but(open.epoch, open.beside)?;
         for rung in &open.rungs {
             self.rungs.entry(rung.clone()).or_default();
         }
-        self.open.rungs = open.rungs;
-        self.open.restores = open.restores;
+        let is_newest = open.epoch == self.open.epoch;
+        if is_newest {
+            self.open.rungs = open.rungs;
+        }
+        if is_newest && open.beside.is_none() {
+            self.open.restores = open.restores;
+        } else {
+            // Of two, each restores what it has.
+            self.open.restores.extend(open.restores);
+        }
         Ok(marks)
     }
 
@@ -198,15 +230,46 @@ impl Window {
     /// # Errors
     /// [`Refusal::Fenced`] for an older epoch.
     pub fn fence(&mut self, epoch: Epoch) -> Result<Vec<Mark>, Refusal> {
+        self.fence_but(epoch, None)
+    }
+
+    fn fence_but(&mut self, epoch: Epoch, beside: Option<Epoch>) -> Result<Vec<Mark>, Refusal> {
         self.check(epoch)?;
         if epoch > self.open.epoch {
-            self.rungs.values_mut().for_each(RungWindow::forget_early);
+            let goes_on = |other: &Epoch| {
+                let is_live = Some(*other) == self.open.beside || *other >= self.open.epoch;
+                is_live && *other < epoch && other.generation == epoch.generation
+            };
+            let beside = beside.filter(goes_on);
+            if self.is_dual() {
+                // What the one that goes may have left.
+                self.rungs.values_mut().for_each(|rung| rung.advance(FAR, true));
+            }
+            self.rungs.values_mut().for_each(|rung| rung.forget_early(beside));
             if epoch.generation > self.open.epoch.generation {
                 self.close_all();
             }
-            self.open.epoch = epoch;
+            (self.open.epoch, self.open.beside) = (epoch, beside);
         }
         Ok(self.rungs.iter().filter_map(|(id, rung)| rung.mark(id)).collect())
+    }
+
+    /// Whether two writers make the stream.
+    pub const fn is_dual(&self) -> bool {
+        self.open.beside.is_some()
+    }
+
+    /// Time has passed: goes on with what the other encoder made where that is due.
+    pub fn tick(&mut self, now: Mono) {
+        if self.is_dual() && !self.ended {
+            self.rungs.values_mut().for_each(|rung| rung.advance(now, true));
+        }
+    }
+
+    /// When the next [`Window::tick`] is due.
+    pub fn deadline(&self) -> Option<Mono> {
+        let is_live = self.is_dual() && !self.ended;
+        self.rungs.values().filter(|_| is_live).filter_map(RungWindow::deadline).min()
     }
 
     /// A router claims the stream's session under a new generation, which fences as [`Window::fence`] does. A stream that has
@@ -249,13 +312,16 @@ impl Window {
     /// Says why not.
     pub fn add_part(
         &mut self,
+        now: Mono,
         writer: Epoch,
         record: PartRecord,
         bytes: Bytes,
     ) -> Result<Accepted, Refusal> {
         let in_order = !self.is_restored();
+        self.admit(writer)?;
+        let (is_dual, is_newest) = (self.is_dual(), writer == self.open.epoch);
         let rung = self.writable(writer, &record.rung)?;
-        rung.add_part(record, bytes, in_order)
+        rung.add_part(Push { now, writer, is_dual, is_newest, in_order }, record, bytes)
     }
 
     /// The publisher is gone for good: closes what is open; the playlists end with `EXT-X-ENDLIST`.
@@ -264,7 +330,10 @@ impl Window {
     /// [`Refusal::Fenced`] for an older epoch.
     pub fn end(&mut self, epoch: Epoch) -> Result<(), Refusal> {
         self.check(epoch)?;
-        self.rungs.values_mut().for_each(RungWindow::forget_early);
+        self.rungs.values_mut().for_each(|rung| {
+            rung.advance(FAR, true);
+            rung.forget_early(None);
+        });
         self.close_all();
         self.ended = true;
         Ok(())
@@ -291,18 +360,24 @@ impl Window {
 
     fn check(&self, epoch: Epoch) -> Result<(), Refusal> {
         let fence = self.open.epoch;
-        if epoch < fence { Err(Refusal::Fenced { epoch, fence }) } else { Ok(()) }
+        let is_fenced = epoch < fence && self.open.beside != Some(epoch);
+        if is_fenced { Err(Refusal::Fenced { epoch, fence }) } else { Ok(()) }
     }
 
     fn writable(&mut self, writer: Epoch, rung: &RungId) -> Result<&mut RungWindow, Refusal> {
-        if writer > self.open.epoch {
-            self.fence(writer)?;
-        }
-        self.check(writer)?;
+        self.admit(writer)?;
         if self.ended {
             return Err(Refusal::Ended);
         }
         self.rungs.get_mut(rung).ok_or_else(|| Refusal::UnknownRung { rung: rung.clone() })
+    }
+
+    /// A newer writer than any fences the others.
+    fn admit(&mut self, writer: Epoch) -> Result<(), Refusal> {
+        if writer > self.open.epoch {
+            self.fence(writer)?;
+        }
+        self.check(writer)
     }
 
     fn close_all(&mut self) {
@@ -391,6 +466,7 @@ impl Window {
                 last: rung.last(),
                 end: rung.end(),
                 bitrate_bps: bitrate_bps(rung),
+                maker: rung.maker(),
             })
             .collect()
     }

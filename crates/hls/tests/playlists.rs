@@ -5,6 +5,7 @@ mod sample;
 
 use bytes::Bytes;
 use millrace_hls::{Hash, InitRecord, LISTED_SEGMENTS, PartRecord, Query, Reload, Window};
+use millrace_types::Mono;
 use millrace_types::Msn;
 use sample::{FIRST, PARTS, epoch, fill, filled, init, init_bytes, opened, part, push, rung};
 
@@ -101,7 +102,7 @@ fn push_segment(window: &mut Window, name: &str, index: u64, bps: usize) {
         length: bytes.len() as u32,
         ..part(name, index, 0)
     };
-    window.add_part(epoch(1, 0), record, bytes).unwrap();
+    window.add_part(Mono::default(), epoch(1, 0), record, bytes).unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod sample;
 use bytes::Bytes;
 use millrace_hls::{Accepted, Backlog, Hash, InitRecord, PartRecord, StreamOpen, Window};
 use millrace_types::Epoch;
+use millrace_types::Mono;
 use sample::{FIRST, PARTS, announcement, epoch, filled, init, opened, part, push, rung};
 
 const RUNGS: [&str; 3] = ["source", "720p", "audio"];
@@ -19,7 +20,7 @@ fn announced(from: &Window, epoch: Epoch) -> Window {
 fn take(window: &mut Window, epoch: Epoch, record: Backlog) -> Accepted {
     match record {
         Backlog::Init(record, bytes) => window.add_init(epoch, record, bytes),
-        Backlog::Part(record, bytes) => window.add_part(epoch, record, bytes),
+        Backlog::Part(record, bytes) => window.add_part(Mono::default(), epoch, record, bytes),
     }
     .unwrap()
 }

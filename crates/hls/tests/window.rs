@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millrace_hls::{
     Accepted, BlockUntil, Hash, PartLookup, PartRecord, Refusal, Reload, StreamOpen,
 };
-use millrace_types::{Mark, MediaTime, Msn, PartNo};
+use millrace_types::{Mark, MediaTime, Mono, Msn, PartNo};
 use sample::{
     FIRST, PARTS, announcement, epoch, fill, filled, init, opened, part, part_bytes, push, rung,
 };
@@ -70,7 +70,7 @@ fn a_successor_may_push_what_its_predecessor_made() {
     let record = part("720p", 0, 0);
     assert!(record.epoch < epoch(1, 4));
     let bytes = part_bytes("720p", FIRST, 0);
-    assert_eq!(window.add_part(epoch(1, 4), record, bytes), Ok(Accepted::Added));
+    assert_eq!(window.add_part(Mono::default(), epoch(1, 4), record, bytes), Ok(Accepted::Added));
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_part_without_bytes_makes_its_segment_a_gap_and_those_who_wait_for_it_go_on(
     let whole = part("720p", 2, 0);
     let end = part("720p", 3, 0).start;
     let nothing = PartRecord { end, last: true, length: 0, hash: Hash::of(b""), ..whole };
-    window.add_part(epoch(1, 0), nothing, Default::default()).unwrap();
+    window.add_part(Mono::default(), epoch(1, 0), nothing, Default::default()).unwrap();
     let text = window.media_playlist(&rung("720p"), false).unwrap();
     let gap = format!("#EXT-X-GAP\n#EXTINF:2.00000,\n{}.m4s\n", FIRST + 2);
     assert!(text.contains(&gap) && !text.contains(&format!("{}.0.m4s\"\n", FIRST + 2)), "{text}");

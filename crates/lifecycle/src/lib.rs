@@ -1,4 +1,4 @@
-//! State machines of a stream, its moves, a worker, a key's publishers and the nodes that failed. They decide; their drivers spawn, kill, connect and sleep.
+//! State machines of a stream, its moves, its second encoder, a worker, a key's publishers and the nodes that failed. They decide; their drivers spawn, kill, connect and sleep.
 //!
 //! One shape everywhere: `handle(now, input)`, then `poll()` until `None`, then sleep until `deadline()`.
 //! Inputs are facts in the past tense, outputs are orders.
@@ -6,6 +6,7 @@
 mod breaker;
 mod handover;
 mod moves;
+mod pairing;
 mod stream;
 mod takeover;
 mod worker;
@@ -13,6 +14,7 @@ mod worker;
 pub use breaker::Breakers;
 pub use handover::{Handover, HandoverInput, HandoverOutput};
 pub use moves::{Leaver, MOST_AT_ONCE, Moves};
+pub use pairing::{Pairing, PairingInput, PairingOutput};
 pub use stream::{LadderChoice, Lost, Stream, StreamInput, StreamOutput};
 pub use takeover::{Takeover, Takeovers};
 pub use worker::{Look, Worker, WorkerInput, WorkerOutput};

@@ -242,6 +242,17 @@ pub enum ChannelsCommand {
         /// 1 s less latency, stalls in a failover possible.
         #[arg(long)]
         low_latency: bool,
+        /// Two nodes make its stream where there is capacity: one that dies costs half a second.
+        #[arg(long)]
+        dual: bool,
+    },
+    /// Pin a channel to two encoders, or free it; a live stream follows within a second.
+    Set {
+        /// Which channel.
+        name: String,
+        /// Whether two nodes make its stream where there is capacity.
+        #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
+        dual: bool,
     },
     /// Make a new stream key, and print it; the old ones end as the API's settings say.
     Rotate {

@@ -19,9 +19,14 @@ pub async fn run(arguments: &ChannelsArguments) -> anyhow::Result<ExitCode> {
     let farm = &arguments.farm;
     match &arguments.command {
         ChannelsCommand::List => show(farm, &ask(farm, "/v1/channels").await?, all),
-        ChannelsCommand::Create { name, priority, low_latency } => {
-            let new = json!({ "channel": name, "priority": priority.as_str(), "low_latency": low_latency });
+        ChannelsCommand::Create { name, priority, low_latency, dual } => {
+            let new = json!({ "channel": name, "priority": priority.as_str(), "low_latency": low_latency, "dual": dual });
             with_key(farm, &tell(farm, "/v1/channels", Some(new)).await?)
+        }
+        ChannelsCommand::Set { name, dual } => {
+            let path = format!("/v1/channels/{name}");
+            let edit = Ask::patch(&path, json!({ "dual": dual }));
+            show(farm, &send(farm, edit).await?, one)
         }
         ChannelsCommand::Rotate { name, keep_old, overlap } => {
             let query = match overlap {
@@ -63,9 +68,9 @@ fn one(channel: &Value) -> String {
     table(HEAD, &[row(channel)])
 }
 
-const HEAD: [&str; 5] = ["CHANNEL", "PRIORITY", "LATENCY", "KEYS", "ENDING KEYS"];
+const HEAD: [&str; 6] = ["CHANNEL", "PRIORITY", "LATENCY", "ENCODERS", "KEYS", "ENDING KEYS"];
 
-fn row(channel: &Value) -> [String; 5] {
+fn row(channel: &Value) -> [String; 6] {
     let keys: Vec<_> = items(&channel["keys"]).map(text).collect();
     let ending = items(&channel["ending_keys"]);
     let ending = ending.map(|key| format!("{} until {}", text(&key["key"]), text(&key["until"])));
@@ -75,6 +80,7 @@ fn row(channel: &Value) -> [String; 5] {
         text(&channel["channel"]),
         text(&channel["priority"]),
         if channel["low_latency"] == true { "low" } else { "usual" }.to_owned(),
+        if channel["dual"] == true { "2" } else { "1" }.to_owned(),
         dash(keys),
         dash(ending),
     ]
@@ -87,7 +93,7 @@ mod tests {
     #[test]
     fn channels_are_shown_with_the_beginnings_of_their_keys_hashes_and_when_an_old_one_ends() {
         let answer = json!({ "channels": [
-            { "channel": "news", "priority": "partner", "low_latency": true, "keys": ["ab", "cd"],
+            { "channel": "news", "priority": "partner", "low_latency": true, "dual": true, "keys": ["ab", "cd"],
               "ending_keys": [{ "key": "ef", "until": "2026-11-21T14:00:00.000Z" }] },
             { "channel": "off", "priority": "standard", "low_latency": false, "keys": [] },
         ]});
@@ -97,8 +103,8 @@ mod tests {
             cells.filter(|cell| !cell.is_empty()).collect()
         };
         let ending = "ef until 2026-11-21T14:00:00.000Z";
-        assert_eq!(cells(1), ["news", "partner", "low", "ab, cd", ending]);
-        assert_eq!(cells(2), ["off", "standard", "usual", "-", "-"]);
+        assert_eq!(cells(1), ["news", "partner", "low", "2", "ab, cd", ending]);
+        assert_eq!(cells(2), ["off", "standard", "usual", "1", "-", "-"]);
         assert!(all(&json!({ "channels": [] })).contains("channels create"));
     }
 }

@@ -92,6 +92,7 @@ mod tests {
             ending_keys: Vec::new(),
             priority: Default::default(),
             low_latency: true,
+            dual: false,
         };
         before.put(&record).await.unwrap();
         file.write_changes(&before).await.unwrap();

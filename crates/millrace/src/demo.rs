@@ -35,6 +35,7 @@ pub async fn open_channel(registry: &Registry, state_dir: &Path) -> anyhow::Resu
         ending_keys: Vec::new(),
         priority: Priority::default(),
         low_latency: false,
+        dual: false,
     };
     registry.put(&record).await?;
     Ok(key)

@@ -21,6 +21,7 @@ pub async fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
 
 fn explained(answer: &Value) -> String {
     let mut shown = format!("{}\n", place(answer));
+    shown.push_str(&second(answer));
     shown.push_str(&because("node", &answer["why_node"]));
     shown.push_str(&because("origin", &answer["why_origin"]));
     let rows: Vec<_> = items(&answer["timeline"]).map(row).collect();
@@ -46,6 +47,21 @@ fn place(answer: &Value) -> String {
             Some(state) => format!("{stream} is {state}: no node makes it now"),
             None => format!("{stream} is not live; this is what the programs remember"),
         },
+    }
+}
+
+/// The second encoder of a stream that is to have two, or why it has none.
+fn second(answer: &Value) -> String {
+    let second = &answer["second"];
+    match (second["node"].as_str(), answer["single_because"].as_str()) {
+        (Some(node), _) => format!(
+            "second encoder: worker {} on {node}, epoch {}{}\n",
+            text(&second["worker_pid"]),
+            text(&second["epoch"]),
+            if second["paired"] == true { "" } else { ", not in step yet" },
+        ),
+        (None, Some(why)) => format!("one encoder, though pinned to two: {why}\n"),
+        (None, None) => String::new(),
     }
 }
 
@@ -171,5 +187,15 @@ mod tests {
             shown.contains("node-1 remembers nothing before") && shown.contains("node-0: gone")
         );
         assert!(!shown.contains("node-2 remembers"), "{shown}");
+    }
+
+    #[test]
+    fn a_stream_that_is_to_have_two_encoders_says_where_the_second_is_or_why_there_is_none() {
+        let paired = json!({ "second": { "node": "node-3", "worker_pid": 9, "epoch": "1.4", "paired": true } });
+        assert!(explained(&paired).contains("second encoder: worker 9 on node-3, epoch 1.4\n"));
+        let single = json!({ "second": null, "single_because": "refused: node-2: no_capacity" });
+        let shown = explained(&single);
+        assert!(shown.contains("though pinned to two: refused: node-2: no_capacity"), "{shown}");
+        assert!(!explained(&json!({})).contains("pinned"));
     }
 }

@@ -188,6 +188,7 @@ mod tests {
             replay_from,
             standby: false,
             announced: Default::default(),
+            beside: None,
         }
     }
 

@@ -133,6 +133,8 @@ struct Loop {
     beat_at: Mono,
     worker_seq: u64,
     ending: Ending,
+    /// Another node makes the stream too.
+    is_beside: bool,
     /// Why the worker ends, in its own word.
     last_word: Option<EndReason>,
 }
@@ -143,6 +145,7 @@ impl Assignment {
         let now = self.clock.mono();
         let mut machine = Worker::new(now);
         machine.handle(now, WorkerInput::Ready);
+        let is_beside = self.hello.beside.is_some();
         let mut this = Loop {
             it: self,
             machine,
@@ -156,6 +159,7 @@ impl Assignment {
             beat_at: now,
             worker_seq: 0,
             ending: Ending::No,
+            is_beside,
             last_word: None,
         };
         if let Some(end) = this.it.end {
@@ -345,6 +349,7 @@ impl Loop {
             Ok(Some(Message::Publish)) => {
                 self.it.gate.publish(&self.it.output).await;
             }
+            Ok(Some(Message::Beside(beside))) => self.is_beside = beside.lives,
             Ok(Some(Message::End(end))) => self.stop(end),
             Ok(Some(_)) => {}
             Ok(None) => self.link_lost("closed by the router"),
@@ -382,7 +387,8 @@ impl Loop {
         let epoch = self.it.epoch;
         match message {
             Message::Init(init) => self.pending.push_back(Command::Init(epoch, init)),
-            Message::Part(part) => {
+            Message::Part(mut part) => {
+                part.record.short = part.record.last && self.is_beside && self.ending != Ending::No;
                 self.unpublished.add(&part);
                 self.pending.push_back(Command::Part(epoch, part));
             }

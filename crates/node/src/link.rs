@@ -112,8 +112,8 @@ async fn take(hello: Hello, mut link: Link, desk: Desk) {
             let text =
                 format!("{rungs} rungs, {safe} go on from a mark, {worker}; after {after_ms} ms");
             desk.decisions.record(admitted.saying(text));
-            let standby = hello.standby;
-            let admitted = Admitted { resume, worker_pid, next_seq, standby };
+            let (standby, beside) = (hello.standby, hello.beside.is_some());
+            let admitted = Admitted { resume, worker_pid, next_seq, standby, beside };
             link.writer.push(&Message::Admitted(admitted));
             prepared.assignment(Some(link), None).run().await;
         }
@@ -278,6 +278,7 @@ async fn settle(
 fn claim_of(hello: &Hello, origin: &OriginClient) -> (Claim, mpsc::Receiver<Heard>) {
     let open = StreamOpen {
         epoch: hello.epoch,
+        beside: hello.beside,
         rungs: hello.ladder.rungs.iter().map(|rung| rung.id.clone()).collect(),
         part_target_ms: hello.part_target_ms,
         hold_back_ms: hello.hold_back_ms,

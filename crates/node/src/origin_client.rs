@@ -161,7 +161,7 @@ fn refusal(status: StatusCode, body: &Bytes) -> OriginError {
         };
     };
     match refused.reason.as_str() {
-        "fenced" => OriginError::Fenced(refused.detail),
+        "fenced" | "other_encoder" => OriginError::Fenced(refused.detail),
         "conflict" | "too_old" | "ended" => OriginError::Superseded(refused.detail),
         "unknown_rung" | "unknown_init" => OriginError::NotAnnounced(refused.detail),
         _ if status == StatusCode::NOT_FOUND => OriginError::NotAnnounced(refused.detail),

@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::future::join_all;
 use millrace_hls::{Refusal, StreamOpen, Window, intake};
+use millrace_telemetry::{Clock, SystemClock};
 use millrace_types::{Epoch, Mark, RungId, StreamId};
 use millrace_wire::{Init, Part};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,6 +36,9 @@ const FENCE_PATIENCE: Duration = Duration::from_millis(700);
 const END_PATIENCE: Duration = Duration::from_secs(3);
 /// From one delivery of the whole window to the next, at least, when an origin forgets again.
 const REDELIVER_EVERY: Duration = Duration::from_secs(1);
+
+/// For so long the second writer of a stream leaves it to the first to restore it.
+const YIELD: Duration = Duration::from_secs(1);
 
 /// What an assignment asks of an output.
 #[derive(Debug)]
@@ -95,7 +99,8 @@ impl Output {
         let (said, hearing) = mpsc::channel(QUEUE);
         let change = watch::Sender::new(None);
         let ears = Ears { hearing, changed: change.subscribe() };
-        let task = Task { sender: Sender { stream, said, metrics }, current: None };
+        let sender = Sender { stream, said, metrics };
+        let task = Task { sender, clock: SystemClock::new(), current: None };
         tokio::spawn(task.run(inbox, ears).instrument(span));
         Self { commands, change }
     }
@@ -114,6 +119,7 @@ struct Ears {
 
 struct Task {
     sender: Sender,
+    clock: SystemClock,
     current: Option<Current>,
 }
 
@@ -127,6 +133,8 @@ struct Current {
     delivered_at: Instant,
     /// It was said that the delivery's origin is lost.
     said_lost: bool,
+    /// Since when the origin has known nothing of the stream.
+    forgotten_at: Option<Instant>,
 }
 
 impl Task {
@@ -219,8 +227,9 @@ impl Task {
         let open = watch::Sender::new(open.clone());
         // The claim announces it.
         let delivery = Delivery::begin(0, origin, &open, &window, true, self.sender.clone());
-        let (delivered_at, said_lost) = (Instant::now(), false);
-        self.current = Some(Current { window, open, heard, delivery, delivered_at, said_lost });
+        let (delivered_at, said_lost, forgotten_at) = (Instant::now(), false, None);
+        self.current =
+            Some(Current { window, open, heard, delivery, delivered_at, said_lost, forgotten_at });
     }
 
     /// Gives an origin everything that is kept, and from then on what is new.
@@ -258,7 +267,8 @@ impl Task {
     async fn part(&mut self, epoch: Epoch, part: Part, ears: &mut Ears) {
         let Some(current) = &mut self.current else { return };
         self.sender.metrics.parts.inc();
-        match current.window.add_part(epoch, part.record.clone(), part.bytes.clone()) {
+        let now = self.clock.mono();
+        match current.window.add_part(now, epoch, part.record.clone(), part.bytes.clone()) {
             Ok(_) => {
                 current.window.forget_beyond(MAX_WINDOW_BYTES);
                 let rung = part.record.rung.clone();
@@ -320,7 +330,7 @@ impl Task {
         let delivery = &current.delivery;
         let heard = match pushed {
             Pushed::Safe(mark) => {
-                current.said_lost = false;
+                (current.said_lost, current.forgotten_at) = (false, None);
                 Heard::Published(mark)
             }
             Pushed::Fenced(epoch) if epoch == current.open.borrow().epoch => Heard::Fenced,
@@ -331,7 +341,10 @@ impl Task {
                 Heard::OriginLost(delivery.origin.address())
             }
             Pushed::Forgotten(number) => {
-                let is_due = current.delivered_at.elapsed() >= REDELIVER_EVERY;
+                // The writer beside this one may have more of it.
+                let since = current.forgotten_at.get_or_insert_with(Instant::now).elapsed();
+                let yields = current.open.borrow().beside.is_some() && since < YIELD;
+                let is_due = current.delivered_at.elapsed() >= REDELIVER_EVERY && !yields;
                 if number == delivery.number && is_due {
                     info!("the origin has lost its memory: giving it the window again");
                     let origin = delivery.origin.clone();

@@ -82,6 +82,7 @@ mod tests {
             end: MediaTime(1),
             independent: false,
             last: false,
+            short: false,
             init: Hash::of(b""),
             hash: Hash::of(b""),
             length: 0,

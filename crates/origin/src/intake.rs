@@ -202,6 +202,13 @@ async fn part(
     };
     count(&shared, &result);
     note_fenced(&shared, &stream.id, writer, &result);
+    if let Some(at) = stream.deadline() {
+        let (stream, clock) = (stream.clone(), shared.clock);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(clock.instant(at)).await;
+            stream.tick(clock.mono());
+        });
+    }
     if matches!(result, Ok(Accepted::Added)) {
         shared.metrics.intake_bytes.inc_by(length);
         let delay = MediaTime(MediaTime::from_wall(shared.clock.wall()) - end).seconds();
@@ -289,6 +296,7 @@ fn count(shared: &Player, result: &Result<Accepted, IntakeError>) {
     let label = match result {
         Ok(Accepted::Added) => "added",
         Ok(Accepted::Repeat) => "repeat",
+        Ok(Accepted::Spare) => "spare",
         Err(IntakeError::Refused(refusal)) => refusal.reason(),
         Err(_) => "mismatch",
     };

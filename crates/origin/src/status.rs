@@ -35,6 +35,7 @@ fn rung(now: Wall, status: &RungStatus) -> Value {
         "part": status.last.map(|(_, part)| part),
         "latency_ms": status.end.map(|end| behind_ms(now, end)),
         "bitrate_bps": status.bitrate_bps,
+        "epoch": status.maker.map(|maker| maker.to_string()),
     });
     if let Some(init) = &status.init {
         value["codecs"] = json!(init.codecs);

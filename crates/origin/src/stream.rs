@@ -190,7 +190,21 @@ impl Stream {
         let rung = record.rung.clone();
         // A newer writer fences, which may close segments of every rung.
         let newer = writer > self.fenced_at();
-        self.change(now, (!newer).then_some(&rung), |window| window.add_part(writer, record, bytes))
+        self.change(now, (!newer).then_some(&rung), |window| {
+            window.add_part(now, writer, record, bytes)
+        })
+    }
+
+    /// When [`Stream::tick`] is due.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.state.borrow().window.deadline()
+    }
+
+    /// Goes on with what the other encoder made, where the one that is shown is late.
+    pub(crate) fn tick(&self, now: Mono) {
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.change(now, None, |window| window.tick(now));
+        }
     }
 
     pub(crate) fn set_health(&self, health: serde_json::Value) {

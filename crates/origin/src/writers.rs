@@ -15,16 +15,13 @@ pub(crate) struct NotTheWriter {
     epoch: Epoch,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Writer {
-    epoch: Epoch,
-    node: NodeId,
-}
+/// Epochs that are remembered of one stream: more than can be written under at a time.
+const KEPT: usize = 4;
 
-/// The newest epoch of each stream and its node. Held in a `watch` channel for the same reasons as a stream's state.
+/// The newest epochs of each stream and their nodes. Held in a `watch` channel for the same reasons as a stream's state.
 #[derive(Debug, Default)]
 pub(crate) struct Writers {
-    newest: watch::Sender<BTreeMap<StreamId, Writer>>,
+    newest: watch::Sender<BTreeMap<StreamId, BTreeMap<Epoch, NodeId>>>,
 }
 
 impl Writers {
@@ -37,10 +34,12 @@ impl Writers {
     ) -> Result<(), NotTheWriter> {
         let Some(Identity { role: Role::Node, name }) = &peer.identity else { return Ok(()) };
         let mut is_theirs = true;
-        self.newest.send_modify(|newest| match newest.get(stream) {
-            Some(held) if held.epoch > epoch => {}
-            Some(held) if held.epoch == epoch => is_theirs = held.node == *name,
-            _ => drop(newest.insert(stream.clone(), Writer { epoch, node: name.clone() })),
+        self.newest.send_modify(|newest| {
+            let held = newest.entry(stream.clone()).or_default();
+            is_theirs = held.entry(epoch).or_insert_with(|| name.clone()) == name;
+            if held.len() > KEPT {
+                held.pop_first();
+            }
         });
         match is_theirs {
             true => Ok(()),
@@ -79,7 +78,11 @@ mod tests {
         assert!(!take(1, Some("node/b")), "not under another's epoch");
         assert!(take(2, Some("node/b")), "a successor has its own");
         assert!(!take(2, Some("node/a")));
-        assert!(take(1, Some("node/a")), "an older one is the fence's business");
+        assert!(!take(1, Some("node/b")), "an older one may go on beside it");
+        for placement in 3..7 {
+            assert!(take(placement, Some("node/b")));
+        }
+        assert!(take(1, Some("node/c")), "the oldest are the fence's business");
         assert!(take(2, None), "nobody is known without TLS");
         writers.retain(|_| false);
         assert!(take(1, Some("node/b")));

@@ -77,6 +77,7 @@ async fn open_restoring(at: &mut Farm, epoch: Epoch, up_to: (u64, u32)) {
     };
     let open = StreamOpen {
         epoch,
+        beside: None,
         rungs: ["video", "audio"].map(rung).to_vec(),
         part_target_ms: 334,
         hold_back_ms: 1500,

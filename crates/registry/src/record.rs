@@ -215,6 +215,9 @@ pub struct ChannelRecord {
     /// Small parts and a short hold-back: 1 s less latency, stalls in a failover possible.
     #[serde(default)]
     pub low_latency: bool,
+    /// Two nodes make its stream where there is capacity. A router that does not know it lets one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dual: bool,
 }
 
 impl ChannelRecord {

@@ -268,6 +268,7 @@ mod tests {
             ending_keys: Vec::new(),
             priority: Default::default(),
             low_latency: false,
+            dual: false,
         }
     }
 

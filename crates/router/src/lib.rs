@@ -20,5 +20,5 @@ mod session;
 mod sessions;
 
 pub use config::Config;
-pub use report::{HealthReport, PublisherReport, RungReport, StreamReport};
+pub use report::{HealthReport, PublisherReport, RungReport, SecondReport, StreamReport};
 pub use router::{Addresses, Router, RouterError, start};

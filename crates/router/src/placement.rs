@@ -325,6 +325,7 @@ mod tests {
             replay_from: None,
             standby: false,
             announced: Default::default(),
+            beside: None,
         }
     }
 

@@ -49,6 +49,16 @@ impl PublishedMarks {
         Some(marks)
     }
 
+    /// How far both of two encoders have published: rungs that one has nothing of are not there.
+    pub fn slower(&self, other: &Self) -> Self {
+        let both = self.0.iter().filter_map(|(rung, mark)| Some((rung, mark, other.0.get(rung)?)));
+        let slower = both.map(|(rung, mark, other)| {
+            let is_slower = (mark.msn, mark.part) <= (other.msn, other.part);
+            (rung.clone(), if is_slower { mark.clone() } else { other.clone() })
+        });
+        Self(slower.collect())
+    }
+
     /// Whether every rung is published up to the segment `msn`, of which nothing needs to be there.
     pub fn reaches(&self, ladder: &Ladder, msn: Msn) -> bool {
         let reached = |mark: &Mark| mark.msn >= msn || mark.closed && mark.msn.next() == msn;
@@ -101,5 +111,18 @@ mod tests {
         marks.note(mark("a", 9, 330_000));
         assert_eq!(marks.release_by(&ladder), Some(vec![mark("a", 9, 330_000)]));
         assert!(!marks.note(mark("a", 8, 300_000)));
+    }
+
+    #[test]
+    fn of_two_encoders_the_slower_one_holds_input_rung_by_rung() {
+        let [mut first, mut second] = [PublishedMarks::default(), PublishedMarks::default()];
+        first.note(mark("a", 5, 150_000));
+        first.note(mark("b", 3, 90_000));
+        second.note(mark("a", 4, 120_000));
+        assert_eq!(first.slower(&second).to_vec(), [mark("a", 4, 120_000)]);
+        assert_eq!(first.slower(&second).release_by(&ladder(&["a", "b"])), None);
+        second.note(mark("b", 4, 120_000));
+        let both = [mark("a", 4, 120_000), mark("b", 3, 90_000)];
+        assert_eq!(first.slower(&second).to_vec(), both);
     }
 }

@@ -127,6 +127,19 @@ impl HealthReport {
     }
 }
 
+/// The second encoder of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SecondReport {
+    /// Where it is.
+    pub node: NodeId,
+    /// Its process.
+    pub worker_pid: u32,
+    /// What it writes under, as text.
+    pub epoch: String,
+    /// Whether it alone would do by now.
+    pub paired: bool,
+}
+
 /// One stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StreamReport {
@@ -150,6 +163,10 @@ pub struct StreamReport {
     pub moving: bool,
     /// Why it could not be moved, when it last should be; `None` once it was, or never had to.
     pub stays: Option<String>,
+    /// The second encoder of a stream that is to have two.
+    pub second: Option<SecondReport>,
+    /// Why it has one encoder, if it is to have two.
+    pub single_because: Option<String>,
     /// Workers lost so far.
     pub restarts: u64,
     /// The ladder and how far it is published.
@@ -174,6 +191,8 @@ impl StreamReport {
             session_since: since.to_string(),
             moving: false,
             stays: None,
+            second: None,
+            single_because: None,
             restarts: 0,
             rungs: Vec::new(),
             health: HealthReport::default(),

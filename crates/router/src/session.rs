@@ -15,6 +15,8 @@ mod origin_side;
 mod publisher_side;
 mod record;
 mod reshape;
+mod second;
+mod standby;
 mod status;
 
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ use self::{
     moving::{CutWatch, Moving},
     origin_side::OriginSide,
     reshape::Reshape,
+    second::Second,
 };
 use crate::{
     ingest::Publication,
@@ -114,6 +117,7 @@ pub struct Session {
     moving: Option<Moving>,
     /// The picture has become another, and the ladder is about to follow.
     reshape: Option<Reshape>,
+    second: Second,
     /// Why it was not moved, when it last should be.
     stays: Option<String>,
     cut_watch: CutWatch,
@@ -193,6 +197,7 @@ impl Session {
             last: None,
             moving: None,
             reshape: None,
+            second: Second::default(),
             stays: None,
             cut_watch: CutWatch::default(),
             is_unplaced: false,

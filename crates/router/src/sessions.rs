@@ -242,7 +242,9 @@ impl Task {
             Question::MadeOn(nodes, reply) => {
                 let leaver = |(stream, held): (&StreamId, &Handle)| {
                     let report = held.report.borrow();
-                    let is_there = report.node.as_ref().is_some_and(|node| nodes.contains(node));
+                    let second = report.second.as_ref().map(|second| &second.node);
+                    let is_there =
+                        report.node.iter().chain(second).any(|node| nodes.contains(node));
                     is_there.then(|| Leaver { stream: stream.clone(), moving: report.moving })
                 };
                 let _ = reply.send(self.sessions.iter().filter_map(leaver).collect());

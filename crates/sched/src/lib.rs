@@ -20,4 +20,4 @@ pub use ladder::{
     passthrough_ladder, unencoded_ladder,
 };
 pub use origin::{choose_origin, next_origin};
-pub use place::{Candidate, Constraints, Placement, Ranked, Standing, Unfit, place};
+pub use place::{Candidate, Constraints, Placement, Ranked, Standing, Unfit, ZONE, place};

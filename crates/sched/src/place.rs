@@ -11,7 +11,7 @@ use millrace_types::{NodeId, RefusalReason};
 use crate::{Capacity, Demand, Resource};
 
 /// The label that says which zone a node is in.
-const ZONE: &str = "zone";
+pub const ZONE: &str = "zone";
 
 /// Whether a node takes work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,8 @@ pub struct Constraints {
     pub require: BTreeMap<String, String>,
     /// Zones in which it is made already: nodes of others come first.
     pub apart_from: BTreeSet<String>,
+    /// Share of its scarcest dimension that must stay free, percent: for what may go without.
+    pub spare_percent: u8,
 }
 
 /// Why a node is no candidate.
@@ -67,6 +69,12 @@ pub enum Unfit {
         /// The value that is required.
         value: String,
     },
+    /// It has room, but is to keep it for others.
+    #[error("less than {percent} % of what is scarcest would stay free")]
+    Spare {
+        /// How much is to stay free.
+        percent: u8,
+    },
     /// The first dimension that does not suffice.
     #[error("{} needs {needed} but {free} of {total} are free", resource.as_str())]
     Full {
@@ -85,7 +93,7 @@ impl Unfit {
     /// The closed reason.
     pub const fn reason(&self) -> RefusalReason {
         match self {
-            Self::Full { .. } => RefusalReason::NoCapacity,
+            Self::Full { .. } | Self::Spare { .. } => RefusalReason::NoCapacity,
             Self::Closed | Self::Avoided | Self::Label { .. } => RefusalReason::NodeUnavailable,
         }
     }
@@ -149,11 +157,14 @@ fn unfit(candidate: &Candidate, demand: &Demand, constraints: &Constraints) -> O
     {
         return Some(Unfit::Label { name: name.clone(), value: value.clone() });
     }
-    Resource::ALL.into_iter().find_map(|resource| {
+    let full = Resource::ALL.into_iter().find_map(|resource| {
         let (needed, free) = (demand.amount(resource), candidate.free.amount(resource));
         let total = candidate.capacity.amount(resource);
         (needed > free).then_some(Unfit::Full { resource, needed, free, total })
-    })
+    });
+    let percent = constraints.spare_percent;
+    let is_scarce = headroom(candidate, demand) * 100.0 < f64::from(percent);
+    full.or_else(|| is_scarce.then_some(Unfit::Spare { percent }))
 }
 
 fn better(a: &Ranked, b: &Ranked) -> Ordering {
@@ -233,6 +244,16 @@ mod tests {
         let constraints = Constraints { avoid, ..Constraints::default() };
         assert_eq!(order(&fleet, &constraints), ["c", "a"]);
         assert_eq!(place(&fleet, &encode(30), &constraints).unfit[0].1, Unfit::Avoided);
+    }
+
+    #[test]
+    fn what_may_go_without_leaves_room_for_others() {
+        let fleet = [candidate("a", 40), candidate("b", 50)];
+        let constraints = Constraints { spare_percent: 15, ..Constraints::default() };
+        assert_eq!(order(&fleet, &constraints), ["b"]);
+        let scarce = &place(&fleet, &encode(30), &constraints).unfit[0].1;
+        assert_eq!(scarce.to_string(), "less than 15 % of what is scarcest would stay free");
+        assert_eq!(scarce.reason(), RefusalReason::NoCapacity);
     }
 
     #[test]

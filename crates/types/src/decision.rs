@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{EndReason, Epoch, MoveEnd, NodeId, RefusalReason, StreamId, reason::reasons};
+use crate::{EndReason, Epoch, MoveEnd, NodeId, PairEnd, RefusalReason, StreamId, reason::reasons};
 
 reasons!(
     /// What was decided.
@@ -35,6 +35,14 @@ reasons!(
         Moved = "moved",
         /// The stream should leave its node and stays: it is tried again.
         NotMoved = "not_moved",
+        /// Two nodes make the stream: either alone would do.
+        Paired = "paired",
+        /// The second encoder is gone; the first goes on.
+        Unpaired = "unpaired",
+        /// The stream is to have a second encoder and has none: it is tried again.
+        NotPaired = "not_paired",
+        /// The first encoder is lost; the second goes on alone.
+        Promoted = "promoted",
         /// The stream goes on without encoders: they died of it.
         Unencoded = "unencoded",
         /// Input was dropped before it was published: a failure now would lose frames.
@@ -67,6 +75,8 @@ reasons!(
         ChannelCreated = "channel_created",
         /// A channel and its keys were forgotten.
         ChannelDeleted = "channel_deleted",
+        /// A channel was pinned to two encoders, or is no longer.
+        ChannelPinned = "channel_pinned",
         /// A channel has a new stream key.
         KeyRotated = "key_rotated",
         /// A channel's stream keys have ended.
@@ -137,7 +147,7 @@ macro_rules! reason_from {
     };
 }
 
-reason_from!(Because, RefusalReason, EndReason, MoveEnd);
+reason_from!(Because, RefusalReason, EndReason, MoveEnd, PairEnd);
 
 impl Serialize for Reason {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

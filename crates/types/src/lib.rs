@@ -19,6 +19,6 @@ pub use epoch::Epoch;
 pub use id::{ChannelId, IdError, NodeId, RungId, StreamId};
 pub use ladder::{FrameRate, Ladder, Rung, RungKind, VideoRung};
 pub use part::{Mark, Msn, PartNo};
-pub use reason::{EndReason, Fault, MoveEnd, RefusalReason};
+pub use reason::{EndReason, Fault, MoveEnd, PairEnd, RefusalReason};
 pub use stream_key::{KeyError, StreamKey};
 pub use worker_exit::WorkerExit;

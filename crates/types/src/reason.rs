@@ -134,6 +134,22 @@ reasons!(
     }
 );
 
+reasons!(
+    /// Why a stream has no second encoder, or none any more.
+    PairEnd {
+        /// No other node takes it.
+        Refused = "refused",
+        /// The second's node, its worker or the way there is lost, or it does not keep up.
+        SecondLost = "second_lost",
+        /// The first was lost before the second would do alone.
+        FirstLost = "first_lost",
+        /// It did not come into step with the first in time.
+        NotInStep = "not_in_step",
+        /// The channel is pinned to two encoders no longer, or the stream ends or moves.
+        Unwanted = "unwanted",
+    }
+);
+
 impl EndReason {
     /// Whose fault it is.
     pub const fn fault(self) -> Fault {

@@ -12,8 +12,8 @@ use crate::{
     convert::{self, ConvertError},
     frame::{self, Frame, FrameError},
     message::{
-        Admitted, Announced, Begin, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message,
-        OriginLost, Part, PartAck, Published, Ready, Restarting, Start, Work,
+        Admitted, Announced, Begin, Beside, ChangeOrigin, End, Health, Heartbeat, Hello, Init,
+        Message, OriginLost, Part, PartAck, Published, Ready, Restarting, Start, Work,
     },
     proto,
 };
@@ -51,6 +51,7 @@ mod kind {
     pub const RESTARTING: u8 = 17;
     pub const BEGIN: u8 = 24;
     pub const PUBLISH: u8 = 25;
+    pub const BESIDE: u8 = 26;
 }
 
 /// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
@@ -75,8 +76,8 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::Ready(ready) => (kind::READY, ready_to(ready).encode_to_vec(), none),
         Message::Admitted(admitted) => {
             let resume = admitted.resume.iter().map(convert::mark_to).collect();
-            let Admitted { worker_pid, next_seq, standby, .. } = *admitted;
-            let control = proto::Admitted { resume, worker_pid, next_seq, standby };
+            let Admitted { worker_pid, next_seq, standby, beside, .. } = *admitted;
+            let control = proto::Admitted { resume, worker_pid, next_seq, standby, beside };
             (kind::ADMITTED, control.encode_to_vec(), none)
         }
         Message::Refused(refused) => {
@@ -110,6 +111,9 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
             (kind::BEGIN, proto::Begin { msn: begin.msn.0 }.encode_to_vec(), none)
         }
         Message::Publish => (kind::PUBLISH, Vec::new(), none),
+        Message::Beside(beside) => {
+            (kind::BESIDE, proto::Beside { lives: beside.lives }.encode_to_vec(), none)
+        }
         Message::Restarting(restarting) => {
             let control = proto::Restarting { grace_ms: restarting.grace_ms };
             (kind::RESTARTING, control.encode_to_vec(), none)
@@ -150,6 +154,7 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         standby: hello.standby,
         announced_video_kbps: hello.announced.video_kbps,
         announced_audio_kbps: hello.announced.audio_kbps,
+        beside: hello.beside.and_then(convert::epoch_to),
     }
 }
 
@@ -254,6 +259,7 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
         kind::HEALTH => Message::Health(Health { json: read::<proto::Health>(&frame)?.json }),
         kind::BEGIN => Message::Begin(Begin { msn: Msn(read::<proto::Begin>(&frame)?.msn) }),
         kind::PUBLISH => Message::Publish,
+        kind::BESIDE => Message::Beside(Beside { lives: read::<proto::Beside>(&frame)?.lives }),
         kind::ORIGIN_LOST => {
             let lost: proto::OriginLost = read(&frame)?;
             Message::OriginLost(OriginLost { intake: convert::address_from(&lost.intake)? })
@@ -288,6 +294,7 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
             video_kbps: hello.announced_video_kbps,
             audio_kbps: hello.announced_audio_kbps,
         },
+        beside: hello.beside.map(|beside| convert::epoch_from(Some(beside))).transpose()?,
     })
 }
 
@@ -326,6 +333,6 @@ fn ack_from(ack: proto::PartAck) -> Result<PartAck, ConvertError> {
 
 fn admitted_from(admitted: proto::Admitted) -> Result<Admitted, ConvertError> {
     let resume = admitted.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?;
-    let proto::Admitted { worker_pid, next_seq, standby, .. } = admitted;
-    Ok(Admitted { resume, worker_pid, next_seq, standby })
+    let proto::Admitted { worker_pid, next_seq, standby, beside, .. } = admitted;
+    Ok(Admitted { resume, worker_pid, next_seq, standby, beside })
 }

@@ -325,6 +325,7 @@ pub fn part_from(part: proto::Part, length: usize) -> Result<PartRecord> {
         end: MediaTime(part.end),
         independent: part.independent,
         last: part.last,
+        short: false,
         init: hash_from(part.init)?,
         hash: hash_from(part.hash)?,
         length: u32::try_from(length).map_err(|_| ConvertError::Field("length"))?,

@@ -18,7 +18,7 @@ pub use connection::{MessageReader, MessageWriter};
 pub use convert::ConvertError;
 pub use frame::FrameError;
 pub use message::{
-    Admitted, Announced, Begin, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init, Message,
-    OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
+    Admitted, Announced, Begin, Beside, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init,
+    Message, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
 };
 pub use protocol::{ProtocolError, WORKER_PROTOCOL, check_worker_protocol};

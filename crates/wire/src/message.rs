@@ -1,7 +1,7 @@
 //! What the programs on a stream's way say to each other, as values. Encoding is in `codec`.
 //!
 //! ```text
-//! router → node    Hello, then Item…, Health, Heartbeat, ChangeOrigin, End; to a standby also Begin and Publish
+//! router → node    Hello, then Item…, Health, Heartbeat, ChangeOrigin, Beside, End; to a standby also Begin and Publish
 //! node → router    Admitted | Refused, then Published…, Heartbeat, OriginLost, Ended | Restarting
 //! node → worker    Start, then Item…, PartAck…, End; to a standby's also Begin
 //! worker → node    Ready, then Init, Part…, Heartbeat, Ended
@@ -46,8 +46,11 @@ pub enum Message {
     End(End),
     /// Router → standby → worker: make parts from this segment on.
     Begin(Begin),
-    /// Router → standby: the writer before has ended; claim the stream's output, and push what is there and what comes.
+    /// Router → standby: the writer before has ended, or the standby goes on beside it; claim the stream's output, and push what
+    /// is there and what comes.
     Publish,
+    /// Router → node: whether another node makes the stream too from here on.
+    Beside(Beside),
     /// Worker → node: confined and waiting for work.
     Ready(Ready),
     /// Node → worker: the work.
@@ -83,6 +86,8 @@ pub struct Hello {
     /// Another node makes the stream and goes on: be ready, make nothing before [`Message::Begin`], fence and push nothing
     /// before [`Message::Publish`].
     pub standby: bool,
+    /// The writer that goes on beside this one: it is not to be fenced.
+    pub beside: Option<Epoch>,
     /// What the publisher says of its bitrates.
     pub announced: Announced,
 }
@@ -107,6 +112,8 @@ pub struct Admitted {
     pub next_seq: Option<u64>,
     /// As a standby, which is what was asked: nothing is fenced.
     pub standby: bool,
+    /// Beside another writer, which is what was asked: that one will not be fenced.
+    pub beside: bool,
 }
 
 /// A node does not take the stream.
@@ -185,6 +192,13 @@ pub struct End {
 pub struct Begin {
     /// Its number. Said before the first unit of it.
     pub msn: Msn,
+}
+
+/// Whether two nodes make the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// The other one makes it: what this one has to cut short, it is to say so of.
+    pub lives: bool,
 }
 
 /// A worker waits for work, or for its next daemon to go on with the work it has.

@@ -65,6 +65,8 @@ pub struct Hello {
     pub replay_from: Option<u64>,
     #[prost(bool, tag = "12")]
     pub standby: bool,
+    #[prost(message, optional, tag = "13")]
+    pub beside: Option<Epoch>,
     #[prost(uint32, optional, tag = "14")]
     pub announced_video_kbps: Option<u32>,
     #[prost(uint32, optional, tag = "15")]
@@ -95,6 +97,14 @@ pub struct Admitted {
     pub next_seq: Option<u64>,
     #[prost(bool, tag = "12")]
     pub standby: bool,
+    #[prost(bool, tag = "13")]
+    pub beside: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Beside {
+    #[prost(bool, tag = "1")]
+    pub lives: bool,
 }
 
 /// A closed reason and a sentence: `Refused` and `Ended`.

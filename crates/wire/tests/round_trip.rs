@@ -15,9 +15,9 @@ use millrace_types::{
     RungKind, VideoRung,
 };
 use millrace_wire::{
-    Admitted, Announced, Begin, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat, Hello, Init,
-    Message, MessageReader, MessageWriter, OriginLost, Part, PartAck, Published, Ready, Refused,
-    Restarting, Start, Work, blocking, encode,
+    Admitted, Announced, Begin, Beside, ChangeOrigin, Decoder, End, Ended, Health, Heartbeat,
+    Hello, Init, Message, MessageReader, MessageWriter, OriginLost, Part, PartAck, Published,
+    Ready, Refused, Restarting, Start, Work, blocking, encode,
 };
 use proptest::prelude::*;
 
@@ -70,6 +70,7 @@ fn part() -> Part {
         end: MediaTime(30_066),
         independent: true,
         last: true,
+        short: false,
         init: Hash::of(b"init"),
         hash: Hash::of(&bytes),
         length: 9,
@@ -114,6 +115,7 @@ fn every_message() -> Vec<Message> {
         replay_from: Some(0),
         standby: false,
         announced: Announced { video_kbps: Some(2_500), audio_kbps: None },
+        beside: None,
     };
     let ack = PartAck { rung: "audio".parse().unwrap(), msn: Msn(8), part: PartNo(3) };
     let end = End { continues: true };
@@ -122,12 +124,13 @@ fn every_message() -> Vec<Message> {
     let sandbox = vec![("seccomp".into(), "applied".into())];
     vec![
         Message::Hello(hello.clone()),
-        Message::Hello(Hello { standby: true, ..hello.clone() }),
+        Message::Hello(Hello { standby: true, beside: Some(EPOCH), ..hello.clone() }),
         Message::Admitted(Admitted {
             resume: vec![mark()],
             worker_pid: 42,
             next_seq: Some(77),
             standby: true,
+            beside: true,
         }),
         Message::Refused(Refused { reason: RefusalReason::NoCapacity, text: "full".into() }),
         Message::Item(Item::Config(Config { seq: 0, track: TrackConfig::Video(video) })),
@@ -144,6 +147,7 @@ fn every_message() -> Vec<Message> {
         Message::ChangeOrigin(ChangeOrigin { epoch: EPOCH, intake: "[::1]:7002".parse().unwrap() }),
         Message::End(end),
         Message::Begin(Begin { msn: Msn(9) }),
+        Message::Beside(Beside { lives: true }),
         Message::Publish,
         Message::Restarting(Restarting { grace_ms: 2_000 }),
         Message::Ready(Ready {

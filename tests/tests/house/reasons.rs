@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, fs};
 
-use millrace_types::{Because, DecisionKind, EndReason, MoveEnd, RefusalReason, WorkerExit};
+use millrace_types::{
+    Because, DecisionKind, EndReason, MoveEnd, PairEnd, RefusalReason, WorkerExit,
+};
 
 use crate::{assert_clean, tree};
 
@@ -32,10 +34,12 @@ fn the_reference_lists_exactly_the_reasons_that_programs_say() {
     let refusals = RefusalReason::ALL.iter().map(|reason| reason.as_str().to_owned());
     let ends = EndReason::ALL.iter().map(|reason| reason.as_str().to_owned());
     let moves = MoveEnd::ALL.iter().map(|end| end.as_str().to_owned());
+    let pairs = PairEnd::ALL.iter().map(|end| end.as_str().to_owned());
     let codes = (0..256).filter(|&code| WorkerExit::from_code(code).code() == code);
     let mut findings = differences(&text, "## Why a publisher is refused", refusals);
     findings.extend(differences(&text, "## Why a worker ended", ends));
     findings.extend(differences(&text, "## What came of a move", moves));
+    findings.extend(differences(&text, "## Why a stream has one encoder", pairs));
     findings.extend(differences(&text, "## Exit codes of a worker", codes.map(|c| c.to_string())));
     assert_clean(&findings);
 }

@@ -36,6 +36,7 @@ fn channel(name: &str) -> ChannelRecord {
         ending_keys: Vec::new(),
         priority: Default::default(),
         low_latency: false,
+        dual: false,
     }
 }
 

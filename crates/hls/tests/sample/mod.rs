@@ -5,7 +5,7 @@ use bytes::Bytes;
 use millrace_hls::{
     Accepted, Hash, InitRecord, PartRecord, Refusal, RenditionKind, StreamOpen, Window,
 };
-use millrace_types::{Epoch, FrameRate, MediaTime, Msn, PartNo, RungId, Wall};
+use millrace_types::{Epoch, FrameRate, MediaTime, Mono, Msn, PartNo, RungId, Wall};
 
 /// First segment: the UTC second at which the stream starts.
 pub const FIRST: u64 = 1_795_222_923;
@@ -25,6 +25,7 @@ pub fn announcement() -> StreamOpen {
     let rungs = ["source", "720p", "audio"].map(rung).to_vec();
     StreamOpen {
         epoch: epoch(1, 0),
+        beside: None,
         rungs,
         part_target_ms: 334,
         hold_back_ms: 1500,
@@ -81,6 +82,7 @@ pub fn part(name: &str, index: u64, part: u32) -> PartRecord {
         end: start + PART_TICKS,
         independent: part == 0 || name == "audio",
         last: part + 1 == PARTS,
+        short: false,
         init: Hash::of(&init_bytes(name)),
         hash: Hash::of(&bytes),
         length: bytes.len() as u32,
@@ -90,7 +92,7 @@ pub fn part(name: &str, index: u64, part: u32) -> PartRecord {
 /// Adds a record as its maker would push it.
 pub fn push(window: &mut Window, record: PartRecord) -> Result<Accepted, Refusal> {
     let bytes = part_bytes(record.rung.as_str(), record.msn.0, record.part.0);
-    window.add_part(record.epoch, record, bytes)
+    window.add_part(Mono::default(), record.epoch, record, bytes)
 }
 
 /// A window with every init section.

@@ -120,6 +120,7 @@ fn track(farm: &Farm, clip: &ClipSpec, name: &str, starts: MediaTime, cut: Cut) 
             end: starts + end.max(start + 1),
             independent: name == "audio" || part.0 == 0,
             last: end == clip_end || segment_of(end) != segment_of(start),
+            short: false,
             init: init.hash,
             hash: Hash::of(&bytes),
             length: bytes.len() as u32,

@@ -124,6 +124,7 @@ pub fn part(name: &str, index: u64, number: u32) -> PartRecord {
         end: start + PART_TICKS,
         independent: number == 0,
         last: number + 1 == PARTS,
+        short: false,
         init: Hash::of(name.as_bytes()),
         hash: Hash::of(&bytes),
         length: bytes.len() as u32,
@@ -176,6 +177,7 @@ impl Farm {
         let rungs = ["video", "audio"].map(rung).to_vec();
         let open = StreamOpen {
             epoch,
+            beside: None,
             rungs,
             part_target_ms: 334,
             hold_back_ms: 1500,

@@ -2,7 +2,9 @@
 
 use std::{io, time::Duration};
 
-use millrace_lifecycle::{HandoverInput, LadderChoice, Stream, StreamInput, StreamOutput};
+use millrace_lifecycle::{
+    HandoverInput, LadderChoice, PairingInput, Stream, StreamInput, StreamOutput,
+};
 use millrace_media::Input;
 use millrace_registry::StreamRecord;
 use millrace_sched::{Constraints, following_ladder, passthrough_ladder, unencoded_ladder};
@@ -15,10 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{
-    Command, Session,
-    moving::{MoveEvent, Moving},
-};
+use super::{Command, Session, moving::Moving, standby::StandbyEvent};
 use crate::{
     claim::{Claimed, claim},
     ingest::{IngestEvent, Publication},
@@ -41,7 +40,8 @@ pub enum Happened {
     Written(io::Result<()>),
     Beat,
     Deadline,
-    Moving(MoveEvent),
+    Moving(StandbyEvent),
+    Second(StandbyEvent),
 }
 
 impl Session {
@@ -68,6 +68,7 @@ impl Session {
                 Happened::Told(None) => self.refuse(RefusalReason::ShuttingDown, "router"),
                 Happened::Told(Some(Command::MoveAway)) => self.move_away(),
                 Happened::Moving(event) => self.move_event(event),
+                Happened::Second(event) => self.second_event(event),
                 Happened::Published(event) => self.publisher_said(event),
                 Happened::Placed(placed) => self.placed(placed),
                 Happened::NodeSaid(message) => self.node_said(message),
@@ -99,7 +100,7 @@ impl Session {
         let clock = self.context.clock;
         let timeline = self.timeline.as_ref().and_then(|timeline| timeline.deadline());
         let moving = self.moving.as_ref().and_then(Moving::deadline);
-        let deadlines = [self.machine.deadline(), timeline, moving];
+        let deadlines = [self.machine.deadline(), timeline, moving, self.second.deadline()];
         let wake = deadlines.into_iter().flatten().min();
         let wake = clock.instant(wake.unwrap_or_else(|| clock.mono() + BEAT_EVERY));
         let placing = async {
@@ -128,6 +129,7 @@ impl Session {
             message = or_never(said) => Happened::NodeSaid(message),
             result = or_never(written) => Happened::Written(result),
             event = or_never(self.moving.as_mut().map(Moving::event)) => Happened::Moving(event),
+            event = self.second.event() => Happened::Second(event),
             _ = beat.tick() => Happened::Beat,
             () = sleep_until(wake) => Happened::Deadline,
         }
@@ -141,6 +143,7 @@ impl Session {
             self.timeline_input(Input::Elapsed);
         }
         self.move_input(HandoverInput::Tick);
+        self.second_input(PairingInput::Tick);
         self.input(StreamInput::Tick);
     }
 
@@ -214,6 +217,7 @@ impl Session {
             replay_from: self.replay.oldest().filter(|_| !standby),
             standby,
             announced: self.tracks.announced,
+            beside: None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use millrace_lifecycle::{HandoverInput, Lost, StreamInput};
+use millrace_lifecycle::{HandoverInput, Lost, PairingInput, StreamInput};
 use millrace_types::{Because, DecisionKind, EndReason, Mark, Reason};
 use millrace_wire::{End, Health, Message, Restarting};
 use tracing::{debug, info, warn};
@@ -55,11 +55,13 @@ impl Session {
     pub(super) fn feed_links(&mut self) {
         self.link.iter_mut().for_each(LinkState::fill);
         self.moving.iter_mut().for_each(Moving::fill);
+        self.second.fill();
     }
 
     /// The stream is over: `End` follows the last item.
     pub(super) fn finish_link(&mut self) {
         self.end_move(HandoverInput::Cancelled);
+        self.second_input(PairingInput::Unwanted);
         match &mut self.link {
             Some(state) => state.end(End { continues: false }),
             None => self.input(StreamInput::Finished),
@@ -106,6 +108,9 @@ impl Session {
             let restarts = self.decision(DecisionKind::NodeRestarts).subject(&node);
             self.note(restarts.saying(format!("it is given {grace:?}")));
             self.last = Some(Last { node, patience: Some(grace) });
+            if self.promote_second() {
+                return;
+            }
             self.input(StreamInput::Lost(Lost::Restart));
         }
     }
@@ -120,9 +125,8 @@ impl Session {
             state.progressed = true;
             self.context.fleet.worked(&state.link.node);
         }
-        if let Some(marks) = self.published.release_by(&self.ladder) {
-            self.replay.release(&marks);
-        }
+        self.look_whether_covered();
+        self.release();
     }
 
     pub(super) fn link_lost(&mut self, why: &str) {
@@ -159,7 +163,9 @@ impl Session {
         self.restarts += 1;
         self.context.metrics.losses.with_label_values(&[reason]).inc();
         warn!(stream = %self.stream, epoch = %self.machine.epoch(), reason, text, "placement lost");
-        self.input(StreamInput::Lost(lost));
+        if !self.promote_second() {
+            self.input(StreamInput::Lost(lost));
+        }
     }
 
     pub(super) fn beat(&mut self) {
@@ -174,6 +180,10 @@ impl Session {
         if !standby_lives {
             self.move_input(HandoverInput::StandbyLost);
         }
+        if !self.second.beat(now, late) {
+            self.second_failed(SILENT);
+        }
+        self.look_at_second();
         self.look_for_origin();
         self.look_at_record();
         self.look_at_reshape();

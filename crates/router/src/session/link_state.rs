@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millrace_media::Item;
-use millrace_types::Mono;
+use millrace_types::{Epoch, Mono};
 use millrace_wire::{End, Heartbeat, Message};
 
 use crate::{
@@ -19,6 +19,8 @@ const WRITER_BYTES: usize = 1 << 20;
 /// A node that makes the stream, or is ready to.
 pub(super) struct LinkState {
     pub(super) link: Link,
+    /// What it writes under: the epoch it was asked under, or a later one by a change of origin.
+    pub(super) writes_as: Epoch,
     feed: Feed,
     pub(super) heard_at: Mono,
     sent_seq: u64,
@@ -30,8 +32,8 @@ pub(super) struct LinkState {
 
 impl LinkState {
     pub(super) fn new(link: Link, now: Mono) -> Self {
-        let feed = Feed::default();
-        Self { link, feed, heard_at: now, sent_seq: 0, end: None, progressed: false }
+        let (feed, writes_as) = (Feed::default(), link.epoch);
+        Self { link, writes_as, feed, heard_at: now, sent_seq: 0, end: None, progressed: false }
     }
 
     /// Puts an item in line.

@@ -5,26 +5,24 @@
 //!        └─→ standby    from the newest IDR on; Begin before that segment, Publish once the writer has ended
 //! ```
 
-use std::{collections::BTreeSet, io};
+use std::collections::BTreeSet;
 
-use millrace_lifecycle::{Handover, HandoverInput, HandoverOutput, Lost};
+use millrace_lifecycle::{Handover, HandoverInput, HandoverOutput, Lost, PairingInput};
 use millrace_media::{AccessUnit, Cut, Item, Track};
-use millrace_sched::Constraints;
 use millrace_types::{Alternative, DecisionKind, Mono, MoveEnd, Msn, NodeId};
 use millrace_wire::{Begin, End, Message};
-use tokio::task::JoinHandle;
-use tracing::{debug, info};
+use tracing::info;
 
-use super::{Session, link_state::LinkState};
+use super::{
+    Session,
+    standby::{Standby, StandbyEvent},
+};
 use crate::placement::{Last, Link, Unplaced};
 
 /// A stream on its way from one node to another.
 pub(super) struct Moving {
     machine: Handover,
-    asking: Option<JoinHandle<Result<Link, Unplaced>>>,
-    standby: Option<LinkState>,
-    /// The last item there was when the standby was admitted.
-    behind: u64,
+    standby: Standby,
     /// The segment whose first picture comes next.
     segment: Msn,
     crossing: Option<Crossing>,
@@ -36,49 +34,24 @@ struct Crossing {
     waits_for: BTreeSet<Track>,
 }
 
-/// What a move waits for.
-#[expect(clippy::large_enum_variant, reason = "one at a time, and looked at where it is returned")]
-pub enum MoveEvent {
-    Asked(Box<Result<Link, Unplaced>>),
-    Said(io::Result<Option<Message>>),
-    Written(io::Result<()>),
-}
-
 impl Moving {
     /// Waits for whatever comes first; cancel-safe.
-    pub(super) async fn event(&mut self) -> MoveEvent {
-        if let Some(asking) = &mut self.asking {
-            let asked = asking.await.unwrap_or_else(|error| Err(Unplaced::by_bug(&error)));
-            return MoveEvent::Asked(Box::new(asked));
-        }
-        let Some(standby) = &mut self.standby else { return std::future::pending().await };
-        let is_pending = standby.link.writer.wants_flush();
-        tokio::select! {
-            said = standby.link.reader.next() => MoveEvent::Said(said),
-            written = standby.link.writer.flush(), if is_pending => MoveEvent::Written(written),
-        }
+    pub(super) async fn event(&mut self) -> StandbyEvent {
+        self.standby.event().await
     }
 
     /// Moves items to the standby's writer.
     pub(super) fn fill(&mut self) {
-        self.standby.iter_mut().for_each(LinkState::fill);
+        self.standby.fill();
     }
 
     /// Whether the standby lives, if there is one; says that this router does.
     pub(super) fn beat(&mut self, now: Mono, is_late: bool) -> bool {
-        self.standby.as_mut().is_none_or(|standby| standby.beat(now, is_late))
+        self.standby.beat(now, is_late)
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.machine.deadline()
-    }
-}
-
-impl Drop for Moving {
-    fn drop(&mut self) {
-        if let Some(asking) = &self.asking {
-            asking.abort();
-        }
     }
 }
 
@@ -127,14 +100,14 @@ fn refusals_of_others(asked: &[Alternative], writer: Option<&NodeId>) -> String 
 impl Session {
     /// Begins to move the stream off its node, if it is made there and is not on its way already.
     pub(super) fn move_away(&mut self) {
-        if self.moving.is_some() || !self.machine.is_live() || self.link.is_none() {
+        let is_made = self.machine.is_live() && self.link.is_some();
+        if self.moving.is_some() || !is_made || self.leave_by_second() {
             return;
         }
+        self.second_input(PairingInput::Unwanted);
         self.moving = Some(Moving {
             machine: Handover::new(self.now()),
-            asking: None,
-            standby: None,
-            behind: 0,
+            standby: Standby::default(),
             segment: Msn(0),
             crossing: None,
         });
@@ -183,40 +156,27 @@ impl Session {
     }
 
     fn ask_standby(&mut self) {
-        let epoch = self.machine.epoch().next_placement();
-        self.machine.used(epoch);
-        let hello = self.hello(epoch, true);
-        let avoid = self.link.iter().map(|writer| writer.link.node.clone()).collect();
-        let constraints = Constraints { avoid, ..Constraints::default() };
-        let fleet = self.context.fleet.clone();
-        let asking = tokio::spawn(async move { fleet.place(hello, None, constraints).await });
+        let asking = self.ask_other_node(None, None);
         if let Some(moving) = &mut self.moving {
-            moving.asking = Some(asking);
+            moving.standby.ask(asking);
         }
     }
 
-    pub(super) fn move_event(&mut self, event: MoveEvent) {
+    pub(super) fn move_event(&mut self, event: StandbyEvent) {
         match event {
-            MoveEvent::Asked(asked) => self.standby_asked(*asked),
-            MoveEvent::Said(Ok(Some(Message::Heartbeat(beat)))) => {
+            StandbyEvent::Asked(asked) => self.standby_asked(*asked),
+            StandbyEvent::Said(Ok(Some(message))) => {
                 let now = self.now();
                 let Some(moving) = &mut self.moving else { return };
-                if let Some(standby) = &mut moving.standby {
-                    standby.heard_at = now;
-                }
-                if beat.seq >= moving.behind {
+                if moving.standby.heard(now, &message) {
                     self.move_input(HandoverInput::CaughtUp);
                     self.cut_while_away();
-                }
-            }
-            MoveEvent::Said(Ok(Some(other))) => {
-                debug!(?other, "standby said");
-                if matches!(other, Message::Ended(_) | Message::Restarting(_)) {
+                } else if matches!(message, Message::Ended(_) | Message::Restarting(_)) {
                     self.move_input(HandoverInput::StandbyLost);
                 }
             }
-            MoveEvent::Written(Ok(())) => {}
-            MoveEvent::Said(Ok(None) | Err(_)) | MoveEvent::Written(Err(_)) => {
+            StandbyEvent::Written(Ok(())) => {}
+            StandbyEvent::Said(Ok(None) | Err(_)) | StandbyEvent::Written(Err(_)) => {
                 self.move_input(HandoverInput::StandbyLost);
             }
         }
@@ -225,7 +185,6 @@ impl Session {
     fn standby_asked(&mut self, asked: Result<Link, Unplaced>) {
         let now = self.now();
         let Some(moving) = &mut self.moving else { return };
-        moving.asking = None;
         match asked {
             Ok(link) => {
                 self.machine.used(link.epoch);
@@ -233,13 +192,7 @@ impl Session {
                     // A node of the version before has fenced the writer: it is the stream's node now.
                     return self.promote_at_once(link);
                 }
-                let mut standby = LinkState::new(link, now);
-                let mut fits = true;
-                for item in self.replay.from_newest() {
-                    moving.behind = item.seq();
-                    fits &= standby.give(item).is_ok();
-                }
-                moving.standby = Some(standby);
+                let fits = moving.standby.admitted(now, link, self.replay.from_newest());
                 let input = if fits { HandoverInput::Admitted } else { HandoverInput::StandbyLost };
                 self.move_input(input);
             }
@@ -264,6 +217,7 @@ impl Session {
     pub(super) fn watch_for_cut(&mut self, item: &Item) {
         let Item::Unit(unit) = item else { return };
         let Some(clean) = self.cut_watch.saw(unit, self.tracks.video.is_some()) else { return };
+        self.second_sees_segment(unit.stamp.segment.msn, clean);
         if let Some(moving) = &mut self.moving {
             moving.segment = unit.stamp.segment.msn;
             self.move_input(HandoverInput::SegmentBegan { clean });
@@ -291,9 +245,7 @@ impl Session {
             false => BTreeSet::from([Track::Audio]),
         };
         moving.crossing = Some(Crossing { msn, waits_for });
-        if let Some(standby) = &mut moving.standby {
-            standby.link.writer.push(&Message::Begin(Begin { msn }));
-        }
+        moving.standby.say(&Message::Begin(Begin { msn }));
     }
 
     /// Gives an item to whom it is for.
@@ -301,6 +253,7 @@ impl Session {
         if self.holds_back(&item) {
             return;
         }
+        self.give_to_second(&item);
         let Some(moving) = &mut self.moving else { return self.give_to_writer(item) };
         let crossing = moving.crossing.as_mut();
         let is_behind_cut = match (&item, crossing) {
@@ -312,7 +265,7 @@ impl Session {
         };
         let has_crossed = is_behind_cut
             && moving.crossing.as_ref().is_some_and(|crossing| crossing.waits_for.is_empty());
-        let given = moving.standby.as_mut().map(|standby| standby.give(item.clone()));
+        let given = moving.standby.link.as_mut().map(|standby| standby.give(item.clone()));
         if !is_behind_cut {
             self.give_to_writer(item);
         }
@@ -343,7 +296,7 @@ impl Session {
 
     fn promote(&mut self) {
         let Some(mut moving) = self.moving.take() else { return };
-        let Some(mut standby) = moving.standby.take() else { return };
+        let Some(mut standby) = moving.standby.link.take() else { return };
         let msn = moving.segment;
         standby.link.writer.push(&Message::Publish);
         let (node, pid) = (standby.link.node.clone(), standby.link.admitted.worker_pid);

@@ -8,7 +8,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use millrace_lifecycle::HandoverInput;
+use millrace_lifecycle::{HandoverInput, PairingInput};
 use millrace_registry::{NodeRecord, NodeState, OriginRecord};
 use millrace_sched::next_origin;
 use millrace_types::{Because, DecisionKind, Mono, NodeId};
@@ -89,8 +89,10 @@ impl Session {
         self.machine.used(epoch);
         // A standby was asked under an epoch that is behind the writer's from here on.
         self.move_input(HandoverInput::StandbyLost);
+        self.second_input(PairingInput::SecondLost);
         if let (Some(state), Some(origin)) = (&mut self.link, &self.origin.now) {
             let change = ChangeOrigin { epoch, intake: origin.intake };
+            state.writes_as = epoch;
             state.link.writer.push(&Message::ChangeOrigin(change));
         }
         self.record();

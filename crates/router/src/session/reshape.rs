@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use millrace_lifecycle::{HandoverInput, Lost, StreamInput};
+use millrace_lifecycle::{HandoverInput, Lost, PairingInput, StreamInput};
 use millrace_media::{AccessUnit, Cut, Item, Track};
 use millrace_sched::{following_ladder, is_same_shape};
 use millrace_types::{Mono, Msn};
@@ -69,6 +69,8 @@ impl Session {
             && self.reshape.is_none()
             && self.wants_other_ladder(unit)
         {
+            // Both would make the picture before: one of them is enough to end it.
+            self.second_input(PairingInput::Unwanted);
             info!(stream = %self.stream, msn = %unit.stamp.segment.msn, "another picture: the ladder follows");
             self.tracks.announced = self.tracks.said;
             self.reshape = Some(Reshape {

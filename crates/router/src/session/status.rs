@@ -36,6 +36,8 @@ impl Session {
             report.epoch = self.machine.epoch().to_string();
             report.moving = self.moving.is_some();
             report.stays = self.stays.clone();
+            report.second = self.second.report();
+            report.single_because = self.second.single_because();
             report.restarts = self.restarts;
             report.set_rungs(&self.ladder, &self.published.to_vec());
             report.health = HealthReport::of(&stats, self.replay.is_lossless());

@@ -3,6 +3,7 @@
 
 mod clip;
 mod rendition;
+mod splices;
 
 use std::time::Duration;
 

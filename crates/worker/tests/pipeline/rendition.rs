@@ -56,6 +56,11 @@ impl Rendition {
 
     /// Decodes everything: the number of frames, provided that ffmpeg has nothing to complain of.
     pub fn decoded_frames(&self) -> Result<usize> {
+        Ok(self.decoded()?.len())
+    }
+
+    /// Decodes everything: each frame's time and checksum, provided that ffmpeg has nothing to complain of.
+    pub fn decoded(&self) -> Result<Vec<String>> {
         let (out, errors) = run(
             "ffmpeg",
             &[
@@ -73,7 +78,14 @@ impl Rendition {
             &self.file(),
         )?;
         ensure!(errors.is_empty(), "ffmpeg says: {errors}");
-        Ok(out.lines().filter(|line| !line.starts_with('#')).count())
+        let frames = out.lines().filter(|line| !line.starts_with('#'));
+        let fields = frames.map(|line| line.split(',').map(str::trim).collect::<Vec<_>>());
+        fields
+            .map(|fields| match fields[..] {
+                [_, _, pts, _, _, checksum, ..] => Ok(format!("{pts} {checksum}")),
+                _ => anyhow::bail!("{fields:?}"),
+            })
+            .collect()
     }
 
     /// Every packet in decoding order.

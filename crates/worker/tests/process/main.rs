@@ -37,6 +37,7 @@ fn hello() -> Hello {
         replay_from: Some(0),
         standby: false,
         announced: Default::default(),
+        beside: None,
     }
 }
 

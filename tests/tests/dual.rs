@@ -1,0 +1,123 @@
+//! A stream that is pinned to two encoders: a node may die at any moment, the one that is shown too, and the next part comes
+//! as if nothing had happened.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::Method;
+use millrace_testkit::{ClipSpec, HttpClient, RenditionRecording, until_some};
+use millrace_tests::{Live, ManyFarm, ManyOptions, discontinuities};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Both encoders of the stream, once either alone would do: node and the epoch that its parts are made under.
+async fn pair(farm: &ManyFarm, stream: &str) -> [(String, String); 2] {
+    let paired = until_some("two encoders", PATIENCE, async || {
+        let view = farm.stream("router-1", stream).await.ok()?;
+        let text = |value: &Value, name: &str| Some(value[name].as_str()?.to_owned());
+        let second = view.rest.get("second").filter(|second| second["paired"] == true)?;
+        let first = view.rest.get("node")?.as_str()?.to_owned();
+        let made = text(second, "epoch")?;
+        Some([(first, String::new()), (text(second, "node")?, made)])
+    });
+    paired.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")))
+}
+
+/// The node whose pictures players of `rung` see.
+async fn shown_node(farm: &ManyFarm, stream: &str, rung: &str) -> String {
+    let [first, second] = pair(farm, stream).await;
+    let origin = farm.address("origin-1", "playback").unwrap();
+    let url = format!("http://{origin}/live/{stream}/status.json");
+    let answer = HttpClient::default().send(Method::GET, &url, Bytes::new(), PATIENCE).await;
+    let status: Value = serde_json::from_str(&answer.unwrap().text()).unwrap();
+    let rungs = status["rungs"].as_array().unwrap();
+    let found = rungs.iter().find(|found| found["rung"] == rung).unwrap();
+    if found["epoch"] == second.1.as_str() { second.0 } else { first.0 }
+}
+
+/// Gives all nodes the same order.
+async fn order(farm: &ManyFarm, order: &str) {
+    for node in 1..=3 {
+        let path = format!("/v1/nodes/node-{node}/{order}");
+        farm.api(Method::POST, &path, String::new()).await.unwrap();
+    }
+}
+
+async fn explain(farm: &ManyFarm) -> Value {
+    farm.api(Method::GET, "/v1/streams/live/explain", String::new()).await.unwrap()
+}
+
+/// Pins the stream while no node takes new work, which is said, and then lets them.
+async fn pin_without_capacity(farm: &ManyFarm) {
+    order(farm, "cordon").await;
+    farm.pin("live").await.unwrap();
+    let single = until_some("said why there is one encoder", PATIENCE, async || {
+        let explained = explain(farm).await;
+        let why = explained["single_because"].as_str()?;
+        why.starts_with("refused").then(|| why.to_owned())
+    });
+    let single = single.await.unwrap();
+    assert!(single.contains("node-1") && single.contains("takes no new work"), "{single}");
+    order(farm, "uncordon").await;
+}
+
+/// Empties the first encoder's node: the second goes on alone at once, and gets another beside it.
+async fn drain_first(farm: &ManyFarm) {
+    let [drained, stays] = pair(farm, "live").await;
+    let path = format!("/v1/nodes/{}/drain", drained.0);
+    farm.api(Method::POST, &path, String::new()).await.unwrap();
+    let left = until_some("the drained node is left", PATIENCE, async || {
+        let view = farm.stream("router-1", "live").await.ok()?;
+        (view.rest.get("node")?.as_str()? == stays.0).then_some(())
+    });
+    left.await.unwrap();
+    let [first, second] = pair(farm, "live").await;
+    assert!(first.0 == stays.0 && second.0 != drained.0, "{first:?} {second:?}");
+}
+
+#[tokio::test]
+async fn timing_the_nodes_of_a_dual_stream_die_and_the_next_part_comes_within_a_second() {
+    let mut farm =
+        ManyFarm::start(ManyOptions { nodes: 3, ..ManyOptions::default() }).await.unwrap();
+    let clip = ClipSpec { seconds: 30, ..ClipSpec::default() };
+    let live = Live::begin(&farm, "live", clip).await;
+    let start = Instant::now();
+    pin_without_capacity(&farm).await;
+    let mut struck = Vec::new();
+    for round in 0..3 {
+        let [first, second] = pair(&farm, "live").await;
+        assert_ne!(first.0, second.0, "never the same node");
+        let node = match round {
+            0 | 1 => shown_node(&farm, "live", "240p").await,
+            _ => first.0.clone(),
+        };
+        farm.kill(&node).unwrap();
+        struck.push(Instant::now());
+        println!("killed {node} of {} and {}", first.0, second.0);
+        farm.start_again(&node).await.unwrap();
+    }
+    drain_first(&farm).await;
+    println!("paired again {:?} after the start", start.elapsed());
+    let explained = explain(&farm).await;
+    let ended = live.end().await;
+    ended.assert_lossless();
+    for (rung, count) in discontinuities(&ended.recording) {
+        assert_eq!(count, 0, "{rung}");
+    }
+    let rungs = &ended.recording.renditions;
+    assert!(rungs.iter().all(|rung| rung.inits.len() == 1), "the encoders are equal");
+    let next = struck
+        .iter()
+        .flat_map(|at| rungs.iter().map(|rung| rung.next_arrival_after(*at).unwrap()))
+        .max();
+    let gap = rungs.iter().map(RenditionRecording::longest_gap).max().unwrap();
+    println!("next part after a death: {next:?}; longest gap between two parts: {gap:?}");
+    assert!(gap <= Duration::from_millis(1_000), "{gap:?}");
+    let kinds: Vec<_> =
+        explained["timeline"].as_array().unwrap().iter().map(|it| &it["kind"]).collect();
+    for kind in ["paired", "promoted"] {
+        assert!(kinds.iter().any(|found| *found == kind), "{kind}: {kinds:?}");
+    }
+}
