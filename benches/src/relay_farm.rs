@@ -36,11 +36,12 @@ pub struct RelayFarm {
 }
 
 impl RelayFarm {
-    /// Starts it for so many streams; `worker_dir` holds what the node runs for each.
+    /// Starts it for so many streams; `worker_dir` holds what the node runs for each. With `tls` the programs know each other by
+    /// certificates, as they do beyond one host.
     ///
     /// # Errors
     /// A program is not ready after some seconds; its log is in the error.
-    pub async fn start(streams: usize, worker_dir: &Path) -> anyhow::Result<Self> {
+    pub async fn start(streams: usize, worker_dir: &Path, tls: bool) -> anyhow::Result<Self> {
         let scratch = Scratch::new("relay")?;
         let registry = Etcd::start(EtcdVersion::V3_7, 1)?;
         let endpoints = registry.endpoints();
@@ -60,7 +61,9 @@ impl RelayFarm {
                 }
                 _ => String::new(),
             };
-            let toml = format!("{own}[registry]\nendpoints = {endpoints:?}\n");
+            let certificate =
+                if tls { certificate(name, farm.scratch.path())? } else { String::new() };
+            let toml = format!("{certificate}{own}[registry]\nendpoints = {endpoints:?}\n");
             farm.start_program(name, listeners, &toml).await?;
         }
         Ok(farm)
@@ -125,6 +128,26 @@ impl RelayFarm {
         let index = PROGRAMS.iter().position(|(known, _)| *known == name);
         index.and_then(|index| self.programs.get(index)).with_context(|| name.to_owned())
     }
+}
+
+/// Makes a certificate for a program, and an authority where there is none; the settings that name them.
+fn certificate(program: &str, scratch: &Path) -> anyhow::Result<String> {
+    let (dir, name) = (scratch.join("certs"), format!("{program}-1"));
+    let certs = |arguments: &[&str]| {
+        let mut command = Command::new(sibling_program("millrace")?);
+        command.arg("certs").args(arguments).arg("--dir").arg(&dir).stdout(Stdio::null());
+        ensure!(command.status()?.success(), "millrace certs {arguments:?}");
+        Ok(())
+    };
+    if !dir.exists() {
+        certs(&["init"])?;
+    }
+    certs(&["issue", program, &name, "--address", "127.0.0.1"])?;
+    let file = |ending: &str| dir.join(format!("{program}-{name}.{ending}"));
+    let (certificate, key, ca) = (file("pem"), file("key"), dir.join("ca.pem"));
+    Ok(format!(
+        "name = \"{name}\"\nfarm_tls = {{ ca = {ca:?}, certificate = {certificate:?}, key = {key:?} }}\n"
+    ))
 }
 
 impl Drop for RelayFarm {

@@ -227,8 +227,7 @@ impl ManyFarm {
     /// # Errors
     /// When it does not run.
     pub fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
-        let running = self.programs.get(name).with_context(|| format!("no {name} runs"))?;
-        let pid = i32::try_from(running.child.id())?;
+        let pid = i32::try_from(self.pid(name)?)?;
         let workers: BTreeSet<i32> =
             children_of(pid).into_iter().chain(self.workers(name)).collect();
         kill(Pid::from_raw(pid), signal)?;
@@ -237,6 +236,15 @@ impl ManyFarm {
             let _ = kill(Pid::from_raw(worker), signal);
         }
         Ok(())
+    }
+
+    /// A program's process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self, name: &str) -> anyhow::Result<u32> {
+        let running = self.programs.get(name).with_context(|| format!("no {name} runs"))?;
+        Ok(running.child.id())
     }
 
     /// Where a program listens, by the name of the listener in its ready file.

@@ -1,7 +1,7 @@
 //! What does a stream cost on its way from the publisher to the worker, beside nginx-rtmp that ingests it and serves one pull?
 //!
-//! Watches "CPU of router and node per relayed stream over nginx-rtmp" in docs/SPECIFICATION.md. The workers only swallow what
-//! they are given: this program, started by the node under their names.
+//! Watches "CPU of router and node per relayed stream over nginx-rtmp" and "memory of router and node per relayed stream" in
+//! docs/SPECIFICATION.md. The workers only swallow what they are given: this program, started by the node under their names.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use millrace_benches::{Common, HardSource, Nginx, RelayFarm, Report, Row, Series, Usage};
+use millrace_benches::{Common, HardSource, Nginx, RelayFarm, Report, Row, Scrape, Series, Usage};
 use millrace_publisher::{Clip, Playout, Publisher};
 use millrace_sandbox::inherited_listener;
 use millrace_testkit::{Scratch, free_port};
@@ -24,12 +24,15 @@ use millrace_wire::{
 };
 use tokio::task::JoinSet;
 
+/// Memory per stream that is not the replay buffer: 100 KB.
+const BESIDE_REPLAY_KIB: f64 = 100_000.0 / 1024.0;
 /// Of the source, sound apart.
 const KBPS: u32 = 6_000;
 const SOURCE_SECONDS: u32 = 10;
-const BEAT: Duration = Duration::from_millis(100);
-/// From the last publisher's start until the measurement begins.
-const SETTLE: Duration = Duration::from_secs(4);
+/// As often as a worker says that it lives.
+const BEAT: Duration = Duration::from_millis(200);
+/// From the last publisher's start until the measurement begins: the replay buffer, 12 s, is full by then and memory used again.
+const SETTLE: Duration = Duration::from_secs(16);
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -41,6 +44,9 @@ struct Arguments {
     /// How long each side is measured in each round.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Router and node know each other by certificates and encrypt; nginx does not.
+    #[arg(long)]
+    tls: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -62,15 +68,22 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let stream_seconds = (arguments.streams as u64 * arguments.seconds) as f64;
     let (mut router, mut node) = (Series::default(), Series::default());
     let (mut ours, mut theirs) = (Series::default(), Series::default());
+    let (mut kept, mut beside, mut of_nginx) =
+        (Series::default(), Series::default(), Series::default());
+    let per_stream = |kib: f64| kib / arguments.streams as f64;
     for _ in 0..arguments.common.rounds {
-        let farm = RelayFarm::start(arguments.streams, workers.path()).await?;
+        let farm = RelayFarm::start(arguments.streams, workers.path(), arguments.tls).await?;
         let used = through_the_farm(arguments, &clip, &farm).await?;
-        let [by_router, by_node] = used.map(|seconds| seconds / stream_seconds * 1e3);
+        let [by_router, by_node] = used.cpu_seconds.map(|it| it / stream_seconds * 1e3);
         drop(farm);
         router.push(by_router);
         node.push(by_node);
         ours.push(by_router + by_node);
-        theirs.push(through_nginx(arguments, &clip).await? / stream_seconds * 1e3);
+        kept.push(per_stream(used.replay_kib));
+        beside.push(per_stream(used.pss_kib - used.replay_kib));
+        let (seconds, kib) = through_nginx(arguments, &clip).await?;
+        theirs.push(seconds / stream_seconds * 1e3);
+        of_nginx.push(per_stream(kib));
     }
     let mut report = Report::new(
         "What does a stream cost on its way to the worker, beside nginx-rtmp?",
@@ -82,41 +95,64 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     report.row(Row::new("router and node", unit, &ours));
     report.row(Row::new("nginx-rtmp, one pull each", unit, &theirs));
     let ratio = Row::new("router and node over nginx-rtmp", "", &ours.over(&theirs));
-    report.row(ratio.at_most(1.0).aiming_at(0.5));
+    report.row(ratio.at_most(if arguments.tls { 1.5 } else { 1.0 }).aiming_at(0.5));
+    let unit = "KiB per stream";
+    report.row(Row::new("replay buffer", unit, &kept));
+    let beside = Row::new("router and node beside it", unit, &beside);
+    report.row(beside.at_most(BESIDE_REPLAY_KIB));
+    report.row(Row::new("nginx-rtmp", unit, &of_nginx));
     report.say(arguments.common.json)
 }
 
-/// CPU-seconds of router and node while all streams run.
+/// What all streams took.
+struct Used {
+    /// Of router and node, while all of them ran.
+    cpu_seconds: [f64; 2],
+    /// What both have grown by.
+    pss_kib: f64,
+    /// Media that the router keeps for successors.
+    replay_kib: f64,
+}
+
+/// Router and node while all streams run.
 async fn through_the_farm(
     arguments: &Arguments,
     clip: &Clip,
     farm: &RelayFarm,
-) -> anyhow::Result<[f64; 2]> {
+) -> anyhow::Result<Used> {
     let url = format!("rtmp://{}/live", farm.address("router", "rtmp")?);
     let mut keys = Vec::with_capacity(arguments.streams);
     for number in 0..arguments.streams {
         keys.push(farm.channel(&format!("relay{number}")).await?);
     }
-    let publishers = publish(clip, &url, keys).await?;
     let programs = [farm.usage("router")?, farm.usage("node")?];
+    let idle_kib = pss_kib_of(&programs)?;
+    let publishers = publish(clip, &url, keys).await?;
     let used = cpu_seconds_of(&programs, arguments.seconds).await?;
+    let pss_kib = pss_kib_of(&programs)? - idle_kib;
+    let replay =
+        Scrape::of(farm.address("router", "admin")?)?.value("millrace_router_replay_bytes");
+    let replay_kib = replay.context("millrace_router_replay_bytes")? / 1024.0;
     ensure!(publishers.len() == arguments.streams, "a publisher was turned away");
-    Ok([used[0], used[1]])
+    Ok(Used { cpu_seconds: [used[0], used[1]], pss_kib, replay_kib })
 }
 
-/// CPU-seconds of nginx-rtmp with as many publishers and a pull of each.
-async fn through_nginx(arguments: &Arguments, clip: &Clip) -> anyhow::Result<f64> {
+/// CPU-seconds of nginx-rtmp with as many publishers and a pull of each, and the KiB it has grown by.
+async fn through_nginx(arguments: &Arguments, clip: &Clip) -> anyhow::Result<(f64, f64)> {
     let port = free_port()?;
     let nginx = Nginx::start("rtmp.conf", &[("@RTMP_PORT@", &port.to_string())])?;
     let url = format!("rtmp://{}/live", SocketAddr::from(([127, 0, 0, 1], port)));
     let keys: Vec<_> = (0..arguments.streams).map(|number| format!("relay{number}")).collect();
+    let program = [Usage::of(nginx.pid())];
+    let idle_kib = pss_kib_of(&program)?;
     let pulls = keys.iter().map(|key| Pull::start(&format!("{url}/{key}")));
     let pulls = pulls.collect::<anyhow::Result<Vec<_>>>()?;
     let publishers = publish(clip, &url, keys).await?;
-    let used = cpu_seconds_of(&[Usage::of(nginx.pid())], arguments.seconds).await?;
+    let used = cpu_seconds_of(&program, arguments.seconds).await?;
+    let kib = pss_kib_of(&program)? - idle_kib;
     ensure!(publishers.len() == arguments.streams, "a publisher was turned away");
     drop(pulls);
-    Ok(used[0])
+    Ok((used[0], kib))
 }
 
 /// Starts a publisher for each key, spread over a second as they would be by chance, and waits until all have settled.
@@ -135,6 +171,10 @@ async fn publish(clip: &Clip, url: &str, keys: Vec<String>) -> anyhow::Result<Jo
     }
     tokio::time::sleep(SETTLE).await;
     Ok(publishers)
+}
+
+fn pss_kib_of(programs: &[Usage]) -> anyhow::Result<f64> {
+    programs.iter().map(|it| it.pss_kib()).sum()
 }
 
 async fn cpu_seconds_of(programs: &[Usage], seconds: u64) -> anyhow::Result<Vec<f64>> {

@@ -11,7 +11,9 @@ use millrace_node::{Node, NodeError, end_left_behind, end_workers};
 use millrace_origin::Running as Origin;
 use millrace_registry::{OriginRecord, Registry};
 use millrace_router::Router;
-use millrace_telemetry::{LogFormat, Metrics, Signals, Supervisor, Told, init_logs, why_not};
+use millrace_telemetry::{
+    LogFormat, Metrics, RelayThreads, Signals, Supervisor, Told, init_logs, why_not,
+};
 use millrace_types::StreamKey;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -132,9 +134,11 @@ impl Farm {
         registry.put(&OriginRecord { origin: name, intake, playback, admin }).await?;
 
         sections.node.origin_intake = Some(reachable(intake));
-        let node = millrace_node::start(sections.node, registry.clone(), Metrics::new()).await;
-        let node = node.map_err(explained)?;
-        let router = millrace_router::start(sections.router, registry.clone(), Metrics::new());
+        let here = RelayThreads::default;
+        let node = millrace_node::start(sections.node, registry.clone(), Metrics::new(), here());
+        let node = node.await.map_err(explained)?;
+        let router =
+            millrace_router::start(sections.router, registry.clone(), Metrics::new(), here());
         let router = router.await.context("router")?;
         let api = millrace_api::start(sections.api, registry, Metrics::new()).await;
         Ok(Self { router, node, origin, api: api.context("api")?, key })

@@ -13,6 +13,7 @@
 //! left in its socket are still taken: they are parts its successor need not make again.
 
 mod ending;
+mod worker_side;
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
@@ -35,7 +36,7 @@ use tracing::{info, warn};
 use self::ending::{Ending, Outcome};
 use crate::{
     gate::Gate,
-    host::{Host, StreamStatus},
+    host::Host,
     output::{Command, Heard, Output},
     stopping::Stopping,
     unpublished::Unpublished,
@@ -132,6 +133,7 @@ struct Loop {
     /// When this side last had its turn: silence counts only while that is on time.
     beat_at: Mono,
     worker_seq: u64,
+    reported_at: Option<Mono>,
     ending: Ending,
     /// Another node makes the stream too.
     is_beside: bool,
@@ -158,6 +160,7 @@ impl Assignment {
             router_awaited_until: None,
             beat_at: now,
             worker_seq: 0,
+            reported_at: None,
             ending: Ending::No,
             is_beside,
             last_word: None,
@@ -181,7 +184,11 @@ impl Loop {
             if self.is_dropped {
                 return Outcome::Superseded;
             }
-            match self.event(&mut beat).await {
+            let event = match self.write() {
+                Some(failed) => failed,
+                None => self.event(&mut beat).await,
+            };
+            match event {
                 Event::Superseded => return Outcome::Superseded,
                 Event::NodeStops => return Outcome::NodeStops,
                 Event::Died(reason) => {
@@ -193,7 +200,10 @@ impl Loop {
                 Event::Room => self.pass_on(),
                 Event::Claimed(true) => self.promoted(),
                 Event::Claimed(false) => return Outcome::Superseded,
-                Event::FromRouter(message) => self.router_said(message).await,
+                Event::FromRouter(message) => {
+                    self.router_said(message).await;
+                    self.hear_out_router().await;
+                }
                 Event::Published(mark) => self.published(mark),
                 Event::OriginLost(intake) => {
                     self.tell_router(&Message::OriginLost(OriginLost { intake }));
@@ -212,14 +222,22 @@ impl Loop {
         }
     }
 
+    /// Writes as much as goes without waiting.
+    fn write(&mut self) -> Option<Event> {
+        let worker = self.worker_hears.then_some(&mut self.it.worker.writer);
+        let fed = worker.map_or(Ok(()), MessageWriter::flush_now).err();
+        let told = self.it.link.as_mut().map_or(Ok(()), |link| link.writer.flush_now()).err();
+        let broke = fed.map(|error| Event::ToWorker(Err(error)));
+        broke.or_else(|| told.map(|error| Event::ToRouter(Err(error))))
+    }
+
     /// Waits for whatever comes first. Each branch is cancel-safe.
     async fn event(&mut self, beat: &mut Interval) -> Event {
+        let may_feed = self.may_feed();
         let it = &mut self.it;
         let wake = self.machine.deadline().unwrap_or_else(|| it.clock.mono() + BEAT_EVERY);
         let WorkerProcess { child, reader, writer, out_of_memory, .. } = &mut it.worker;
         let feeding = writer.wants_flush();
-        let has_room = writer.pending_bytes() < MAX_PENDING_BYTES && self.unpublished.has_room();
-        let may_feed = self.ending == Ending::No && has_room;
         let is_open = it.gate.is_open();
         let (said, written) = match &mut it.link {
             Some(Link { reader, writer }) => {
@@ -249,6 +267,21 @@ impl Loop {
             written = or_never(written) => Event::ToRouter(written),
             _ = beat.tick() => Event::Beat,
             () = sleep_until(it.clock.instant(wake)) => Event::Deadline,
+        }
+    }
+
+    fn may_feed(&self) -> bool {
+        let has_room = self.it.worker.writer.pending_bytes() < MAX_PENDING_BYTES;
+        self.ending == Ending::No && has_room && self.unpublished.has_room()
+    }
+
+    /// What came together goes on together.
+    async fn hear_out_router(&mut self) {
+        while self.may_feed()
+            && let Some(link) = &mut self.it.link
+            && let Some(message) = link.reader.ready().transpose()
+        {
+            self.router_said(message.map(Some)).await;
         }
     }
 
@@ -355,62 +388,6 @@ impl Loop {
             Ok(None) => self.link_lost("closed by the router"),
             Err(error) => self.link_lost(&error.to_string()),
         }
-    }
-
-    fn worker_said(&mut self, message: io::Result<Option<Message>>) {
-        match message {
-            Ok(Some(message)) => {
-                self.input(WorkerInput::Beat);
-                self.take(message);
-            }
-            Ok(None) => {
-                self.worker_speaks = false;
-                self.cut_off();
-            }
-            Err(error) => {
-                warn!(%error, "worker's socket");
-                self.worker_speaks = false;
-                self.cut_off();
-            }
-        }
-    }
-
-    /// The worker's socket is closed: its death follows. One that was told to end closes it just before it exits, and a kill
-    /// in between would make a failure of its end.
-    fn cut_off(&self) {
-        if self.ending == Ending::No {
-            self.it.worker.kill();
-        }
-    }
-
-    fn take(&mut self, message: Message) {
-        let epoch = self.it.epoch;
-        match message {
-            Message::Init(init) => self.pending.push_back(Command::Init(epoch, init)),
-            Message::Part(mut part) => {
-                part.record.short = part.record.last && self.is_beside && self.ending != Ending::No;
-                self.unpublished.add(&part);
-                self.pending.push_back(Command::Part(epoch, part));
-            }
-            Message::Ended(ended) => self.last_word = Some(ended.reason),
-            Message::Heartbeat(beat) => {
-                self.worker_seq = beat.seq;
-                self.report(beat.lag_ms);
-            }
-            _ => {}
-        }
-    }
-
-    fn report(&self, lag_ms: u32) {
-        let status = StreamStatus {
-            stream: self.it.stream.clone(),
-            epoch: self.it.epoch,
-            worker_pid: self.it.worker.pid(),
-            lag_ms,
-            sandbox: self.it.worker.ready.sandbox.clone(),
-        };
-        let host = self.it.host.clone();
-        tokio::spawn(async move { host.report(status).await });
     }
 
     fn beat(&mut self) {

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use millrace_hls::{Refusal, StreamOpen};
 use millrace_sched::cost;
-use millrace_telemetry::{Clock, DecisionLog, SystemClock};
+use millrace_telemetry::{Clock, DecisionLog, Hurry, RelayThreads, SystemClock};
 use millrace_tls::{FarmListener, FarmStream, Peer};
 use millrace_types::{Decision, DecisionKind, Mark, MediaTime, Msn, PartNo, RefusalReason, Rung};
 use millrace_wire::{Admitted, End, Hello, Message, MessageReader, MessageWriter, Refused, Start};
@@ -54,6 +54,8 @@ pub struct Desk {
     pub stopping: Stopping,
     /// Every connection there is, from its first byte to the end of its assignment.
     pub connections: TaskTracker,
+    /// Where they run.
+    pub threads: RelayThreads,
 }
 
 /// Why a stream was not taken.
@@ -69,12 +71,17 @@ pub async fn serve(mut listener: FarmListener, desk: Desk) {
             accepted = listener.accept() => accepted,
             () = desk.stopping.said() => return,
         };
-        desk.connections.spawn(connection(stream, peer, desk.clone()));
+        let (runtime, hurry) = desk.threads.next();
+        let connection = connection(stream, peer, desk.clone(), hurry);
+        desk.connections.spawn_on(connection, &runtime);
     }
 }
 
-async fn connection(stream: FarmStream, peer: Peer, desk: Desk) {
+async fn connection(mut stream: FarmStream, peer: Peer, desk: Desk, hurry: Hurry) {
     let peer = peer.address;
+    if let Err(error) = stream.move_here() {
+        return warn!(%peer, %error, "connection not taken");
+    }
     let (reader, writer) = stream.into_split();
     let mut link = Link { reader: MessageReader::new(reader), writer: MessageWriter::new(writer) };
     let first = tokio::select! {
@@ -84,7 +91,7 @@ async fn connection(stream: FarmStream, peer: Peer, desk: Desk) {
     match first {
         Ok(Ok(Some(Message::Hello(hello)))) => {
             let span = info_span!("stream", stream = %hello.stream, epoch = %hello.epoch);
-            take(hello, link, desk).instrument(span).await;
+            take(hello, link, desk, hurry).instrument(span).await;
         }
         Ok(Ok(None)) => {}
         Ok(Ok(Some(_))) => warn!(%peer, "router did not begin with hello"),
@@ -93,7 +100,7 @@ async fn connection(stream: FarmStream, peer: Peer, desk: Desk) {
     }
 }
 
-async fn take(hello: Hello, mut link: Link, desk: Desk) {
+async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
     let start = desk.clock.mono();
     let decision = |kind| Decision::of(kind).stream(&hello.stream).epoch(hello.epoch);
     match prepare(&hello, &desk).await {
@@ -115,6 +122,7 @@ async fn take(hello: Hello, mut link: Link, desk: Desk) {
             let (standby, beside) = (hello.standby, hello.beside.is_some());
             let admitted = Admitted { resume, worker_pid, next_seq, standby, beside };
             link.writer.push(&Message::Admitted(admitted));
+            drop(hurry);
             prepared.assignment(Some(link), None).run().await;
         }
         Err(No { reason, text }) => {
@@ -250,6 +258,7 @@ async fn staff(
             (spare.ok_or_else(|| internal("no worker could be started"))?, None)
         }
     };
+    worker.move_here().map_err(|error| internal(&error.to_string()))?;
     worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
     // One that goes on only keeps it, for the daemon after this one.
     worker.writer.push(&Message::Start(Start {

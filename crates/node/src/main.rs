@@ -2,15 +2,19 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::Parser;
 use millrace_node::{Config, NodeError, end_workers};
 use millrace_registry::{Registry, RegistryConfig};
 use millrace_telemetry::{
-    LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
-    version_line,
+    LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
+    reloaded, version_line,
 };
 use serde_json::json;
 
+/// From one look at the sockets to the next, at least. What a router sends comes in its own beats: a short one of ours keeps their
+/// streams together and delays them little, there and back.
+const BEAT: Duration = Duration::from_millis(5);
 /// How long routers may take to be told.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the registry may take to be seen, before the node works without it.
@@ -61,9 +65,10 @@ async fn run() -> anyhow::Result<()> {
     let metrics = Metrics::new();
     registry.show(&metrics);
     let (name, run_dir) = (config.name.clone(), config.run_dir.clone());
+    let threads = RelayThreads::start(BEAT).context("relay threads")?;
     // Workers of the daemon before, and their routers, wait for nothing but this one.
     let starting = async {
-        let node = millrace_node::start(config, registry.clone(), metrics).await;
+        let node = millrace_node::start(config, registry.clone(), metrics, threads).await;
         registry.synced(SYNC_PATIENCE).await;
         node
     };

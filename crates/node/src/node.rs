@@ -12,8 +12,8 @@ use millrace_registry::{NodeRecord, NodeState, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
 use millrace_telemetry::{
-    Clock, DecisionLog, ListenError, Metrics, Readiness, SystemClock, listen, reached_at,
-    version_line,
+    Clock, DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SystemClock, listen,
+    reached_at, version_line,
 };
 use millrace_tls::{
     Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
@@ -122,7 +122,7 @@ async fn all_gone(connections: &TaskTracker) {
     connections.wait().await;
 }
 
-/// Starts a node in background tasks. `metrics` may be shared with other programs in the process.
+/// Starts a node in background tasks; its streams run on `threads`. `metrics` may be shared with other programs in the process.
 ///
 /// # Errors
 /// [`NodeError`]
@@ -130,6 +130,7 @@ pub async fn start(
     config: Config,
     registry: Registry,
     metrics: Metrics,
+    threads: RelayThreads,
 ) -> Result<Node, NodeError> {
     let tls = farm_tls(&config, &metrics)?;
     let run_dir = RunDir::take(&config.run_dir, PREDECESSOR_PATIENCE).await;
@@ -166,6 +167,7 @@ pub async fn start(
         clock: SystemClock::new(),
         stopping: stopping.clone(),
         connections: connections.clone(),
+        threads,
     };
     for hello in abandoned {
         connections.spawn(link::without_router(hello, desk.clone()));

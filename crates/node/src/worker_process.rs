@@ -192,6 +192,20 @@ impl WorkerProcess {
         Ok(Self { child, reader, writer, serves, out_of_memory, ready, files, is_adopted })
     }
 
+    /// Its socket is waited for where this is called from then on.
+    ///
+    /// # Errors
+    /// The system has no more descriptors.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        let socket: &UnixStream = self.reader.stream().as_ref();
+        let socket = std::os::unix::net::UnixStream::from(socket.as_fd().try_clone_to_owned()?);
+        let (reader, writer) = UnixStream::from_std(socket)?.into_split();
+        drop(self.reader.move_to(reader));
+        // Dropped, it would end the conversation.
+        self.writer.move_to(writer).forget();
+        Ok(())
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.get_ref().pid()

@@ -2,15 +2,18 @@
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::Parser;
 use millrace_registry::{Registry, RegistryConfig};
 use millrace_router::{Config, RouterError};
 use millrace_telemetry::{
-    LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
-    version_line,
+    LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
+    reloaded, version_line,
 };
 use serde_json::json;
 
+/// From one look at the sockets to the next, at least: the longest that a batch waits here.
+const BEAT: Duration = Duration::from_millis(10);
 /// How long publishers may take to leave.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the registry may take to be seen, before the router works without it.
@@ -65,9 +68,10 @@ async fn run() -> anyhow::Result<()> {
     let name = config.name.clone();
     let metrics = Metrics::new();
     registry.show(&metrics);
+    let threads = RelayThreads::start(BEAT).context("relay threads")?;
     let starting = async {
         registry.synced(SYNC_PATIENCE).await;
-        millrace_router::start(config, registry.clone(), metrics).await
+        millrace_router::start(config, registry.clone(), metrics, threads).await
     };
     let Some(router) = program.start(starting).await else { return Ok(()) };
     let router = router.map_err(|error| match error {

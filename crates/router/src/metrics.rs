@@ -22,6 +22,8 @@ pub struct RouterMetrics {
     pub origin_changes: IntCounter,
     /// Attempts to move a stream to another node, by result.
     pub moves: IntCounterVec,
+    /// Media kept for successors, of all sessions.
+    pub replay_bytes: IntGauge,
     /// Sessions in which input had to be dropped before it was published.
     pub lossy: IntCounter,
 }
@@ -35,13 +37,11 @@ impl RouterMetrics {
         };
         let counter =
             |name: &str, help: &str| metrics.add(IntCounter::new(name, help).expect(VALID));
+        let gauge = |name: &str, help: &str| metrics.add(IntGauge::new(name, help).expect(VALID));
         Self {
-            sessions: metrics.add(
-                IntGauge::new(
-                    "millrace_router_sessions",
-                    "Sessions, their publisher connected or not.",
-                )
-                .expect(VALID),
+            sessions: gauge(
+                "millrace_router_sessions",
+                "Sessions, their publisher connected or not.",
             ),
             publishers: counter("millrace_router_publishers_total", "Publishers taken."),
             refusals: counters(
@@ -63,6 +63,10 @@ impl RouterMetrics {
                 "millrace_router_moves_total",
                 "Attempts to move a stream to another node.",
                 "result",
+            ),
+            replay_bytes: gauge(
+                "millrace_router_replay_bytes",
+                "Media kept for successors, of all sessions.",
             ),
             lossy: counter(
                 "millrace_router_lossy_sessions_total",

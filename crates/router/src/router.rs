@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_registry::{Kept, Registry, RouterRecord};
 use millrace_telemetry::{
-    DecisionLog, ListenError, Metrics, Readiness, SystemClock, listen, reached_at,
+    DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SystemClock, listen, reached_at,
 };
 use millrace_tls::{Certificate, Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
@@ -106,7 +106,7 @@ impl Router {
     }
 }
 
-/// Starts a router in background tasks. `metrics` may be shared with other programs in the process.
+/// Starts a router in background tasks; its streams run on `threads`. `metrics` may be shared with other programs in the process.
 ///
 /// # Errors
 /// [`RouterError`]
@@ -114,6 +114,7 @@ pub async fn start(
     config: Config,
     registry: Registry,
     metrics: Metrics,
+    threads: RelayThreads,
 ) -> Result<Router, RouterError> {
     let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
     let own = Expected::named(Role::Router, config.name.clone());
@@ -133,7 +134,7 @@ pub async fn start(
     let sessions = sessions(&config, &registry, &metrics, &decisions, farm_tls.clone());
     let stop = CancellationToken::new();
     tokio::spawn(moves::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
-    let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new() };
+    let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new(), threads };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
     let readiness = Readiness::default();
     let serve =

@@ -25,7 +25,7 @@ use millrace_lifecycle::{Stream, StreamInput, Takeovers};
 use millrace_media::{Replay, Resume, Timeline, TrackConfig};
 use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
-use millrace_telemetry::{Clock, DecisionLog, SystemClock};
+use millrace_telemetry::{Clock, DecisionLog, Hurry, SystemClock};
 use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
 use millrace_wire::Announced;
 use tokio::{sync::watch, task::JoinHandle};
@@ -130,6 +130,9 @@ pub struct Session {
     events: Events,
     beat_at: Mono,
     beats: u64,
+    hurry: Option<Hurry>,
+    /// What this session has added to the bytes that are counted as kept.
+    counted_bytes: i64,
     report: watch::Sender<StreamReport>,
 }
 
@@ -208,6 +211,8 @@ impl Session {
             events: Events::default(),
             beat_at: now,
             beats: 0,
+            hurry: None,
+            counted_bytes: 0,
             report,
         };
         (session, shown)

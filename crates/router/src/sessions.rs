@@ -11,6 +11,7 @@ use millrace_registry::{ChannelRecord, RouterRecord, StreamRecord};
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_types::{ChannelId, Decision, DecisionKind, NodeId, RefusalReason, StreamId, Wall};
 use tokio::{
+    runtime,
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
@@ -41,6 +42,8 @@ enum Question {
         channel: ChannelRecord,
         key_hash: String,
         peer: SocketAddr,
+        /// Where its connection runs: there its session does.
+        runtime: runtime::Handle,
         reply: oneshot::Sender<Result<Granted, Refusal>>,
     },
     Reports(oneshot::Sender<Vec<StreamReport>>),
@@ -135,7 +138,8 @@ impl Gate for Sessions {
         let granted = match self.channel_of(&request) {
             Ok(channel) => {
                 let (key_hash, peer) = (request.key.hash(), request.peer);
-                let join = |reply| Question::Join { channel, key_hash, peer, reply };
+                let runtime = runtime::Handle::current();
+                let join = |reply| Question::Join { channel, key_hash, peer, runtime, reply };
                 let joined = self.ask(join).await;
                 joined.unwrap_or_else(|| Err(RefusalReason::ShuttingDown.into()))
             }
@@ -232,8 +236,8 @@ impl Task {
 
     async fn answer(&mut self, question: Question) {
         match question {
-            Question::Join { channel, key_hash, peer, reply } => {
-                let _ = reply.send(self.join(&channel, key_hash, peer).await);
+            Question::Join { channel, key_hash, peer, runtime, reply } => {
+                let _ = reply.send(self.join(&channel, key_hash, peer, &runtime).await);
             }
             Question::Reports(reply) => {
                 let reports = self.sessions.values().map(|held| held.report.borrow().clone());
@@ -270,6 +274,7 @@ impl Task {
         channel: &ChannelRecord,
         key_hash: String,
         peer: SocketAddr,
+        runtime: &runtime::Handle,
     ) -> Result<Granted, Refusal> {
         let stream: StreamId = channel
             .channel
@@ -287,7 +292,7 @@ impl Task {
             return Err(reason.into());
         }
         if !is_open {
-            let held = self.open(stream.clone(), channel.low_latency, takeovers.clone());
+            let held = self.open(stream.clone(), channel.low_latency, takeovers.clone(), runtime);
             self.sessions.insert(stream.clone(), held);
         }
         let held = self.sessions.get_mut(&stream).ok_or(RefusalReason::Internal)?;
@@ -315,7 +320,13 @@ impl Task {
     }
 
     /// Starts a stream's session, which claims the stream first.
-    fn open(&mut self, stream: StreamId, low_latency: bool, takeovers: Takeovers) -> Handle {
+    fn open(
+        &mut self,
+        stream: StreamId,
+        low_latency: bool,
+        takeovers: Takeovers,
+        runtime: &runtime::Handle,
+    ) -> Handle {
         let (session, report) =
             Session::new(stream.clone(), low_latency, takeovers.clone(), self.context.clone());
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -324,7 +335,7 @@ impl Task {
             session.run(inbox).await;
             stream
         };
-        self.running.spawn(ended.instrument(span));
+        self.running.spawn_on(ended.instrument(span), runtime);
         Handle { commands, report, takeovers, key_hash: String::new(), key_until: FOREVER }
     }
 }

@@ -1,4 +1,5 @@
-//! What every program needs to be seen: logs, metrics, its decision log, health pages, words to the supervisor, and the only place that reads the real clocks.
+//! What every program needs to be seen: logs, metrics, its decision log, health pages, words to the supervisor; and the only place
+//! that reads the real clocks, by which it also beats.
 
 mod address;
 mod admin;
@@ -10,6 +11,7 @@ mod listen;
 mod logs;
 mod metrics;
 mod program;
+mod relay_threads;
 mod settings_file;
 mod signals;
 mod supervisor;
@@ -25,6 +27,7 @@ pub use logs::{LogFilter, LogFormat, LogsError, init_logs, set_log_filter};
 pub use metrics::Metrics;
 pub use program::{Program, ProgramArguments, ProgramError, reloaded};
 pub use prometheus;
+pub use relay_threads::{Hurry, RelayThreads};
 pub use settings_file::{SettingsError, SettingsFile};
 pub use signals::{Signals, Told};
 pub use supervisor::Supervisor;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::AsFd,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -44,6 +45,20 @@ pub enum FarmWriter {
 }
 
 impl FarmStream {
+    /// It is waited for where this is called from then on.
+    ///
+    /// # Errors
+    /// The system has no more descriptors.
+    pub fn move_here(&mut self) -> io::Result<()> {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_mut().0,
+        };
+        let again = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
+        *tcp = TcpStream::from_std(again)?;
+        Ok(())
+    }
+
     /// Two halves that can be used at the same time.
     pub fn into_split(self) -> (FarmReader, FarmWriter) {
         match self {

@@ -5,8 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::BytesMut;
-
 use super::message::{Message, kind};
 
 /// Basic header of 3 bytes, message header of 11, extended timestamp of 4.
@@ -74,7 +72,7 @@ struct ChunkStream {
     timestamp_ms: u32,
     delta_ms: u32,
     extended: bool,
-    unfinished: Option<BytesMut>,
+    unfinished: Option<Vec<u8>>,
 }
 
 /// The chunk whose payload is being read.
@@ -223,9 +221,9 @@ impl ChunkReader {
                 return Err(ChunkError::MessageTooLong { kind, bytes, limit });
             }
             let room = stream.length.min(FIRST_ALLOCATION_BYTES);
-            stream.unfinished = Some(BytesMut::with_capacity(room));
+            stream.unfinished = Some(Vec::with_capacity(room));
         }
-        let read = stream.unfinished.as_ref().map_or(0, BytesMut::len);
+        let read = stream.unfinished.as_ref().map_or(0, Vec::len);
         let missing = (stream.length - read).min(self.chunk_bytes as usize);
         self.chunk = Some(Chunk { csid, missing });
         Ok(())
@@ -241,6 +239,11 @@ impl ChunkReader {
         let ended = chunk.missing == 0;
         let Some(stream) = self.streams.get_mut(&chunk.csid) else { return Ok(None) };
         let body = stream.unfinished.get_or_insert_default();
+        if body.capacity() - body.len() < taken {
+            // Twice as much as has come, but no more than will.
+            let room = stream.length.min(2 * body.len().max(taken));
+            body.reserve_exact(room - body.len());
+        }
         body.extend_from_slice(&input[..taken]);
         *input = &input[taken..];
         self.unfinished_bytes += taken;
@@ -255,7 +258,7 @@ impl ChunkReader {
             return Ok(None);
         }
         self.unfinished_bytes -= body.len();
-        let body = stream.unfinished.take().unwrap_or_default().freeze();
+        let body = stream.unfinished.take().unwrap_or_default().into();
         let &mut ChunkStream { kind, stream_id, timestamp_ms, .. } = stream;
         Ok(Some(Message { kind, timestamp_ms, stream_id, body }))
     }

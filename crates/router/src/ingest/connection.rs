@@ -1,12 +1,21 @@
 //! Drives one [`Session`] over one socket: reads, writes, asks the gate, passes media on. Owns everything of the
 //! connection; decides nothing that the session can.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
+use millrace_telemetry::Hurry;
 use millrace_types::{Mono, RefusalReason};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     time::{Duration, Instant, sleep_until, timeout},
 };
 
@@ -15,10 +24,16 @@ use super::{
     PublisherMessage, Refusal, Session, stats::count,
 };
 
-/// At 6 Mbit/s fifty reads a second; small enough for thousands of idle strangers.
-const READ_BYTES: usize = 16 << 10;
+/// The most that is read at once: any picture of a stream within its limits, but for a few. Each thread has room for it once.
+const READ_BYTES: usize = 256 << 10;
+/// The same of a stranger, whose every byte is counted.
+const STRANGER_READ_BYTES: usize = 16 << 10;
 /// How long a refused publisher may take to read why, before the connection is cut.
 const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static RECEIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 /// One publisher's connection, after TLS.
 pub struct Connection<S, G> {
@@ -31,6 +46,8 @@ pub struct Connection<S, G> {
     started: Instant,
     session: Session,
     granted: Option<Granted>,
+    /// Until it is granted or refused.
+    hurry: Option<Hurry>,
 }
 
 impl<S, G> Connection<S, G>
@@ -49,12 +66,22 @@ where
     ) -> Self {
         let write_limit = limits.write;
         let session = Session::new(Mono::default(), limits);
-        Self { socket, peer, gate, stats, write_limit, started, session, granted: None }
+        Self {
+            socket,
+            peer,
+            gate,
+            stats,
+            write_limit,
+            started,
+            session,
+            granted: None,
+            hurry: None,
+        }
     }
 
-    /// Runs until the session is over and the socket closed.
-    pub async fn run(mut self) -> IngestEnd {
-        let mut buffer = vec![0; READ_BYTES];
+    /// Runs until the session is over and the socket closed. `hurry` is for the dialogue before the media.
+    pub async fn run(mut self, hurry: Hurry) -> IngestEnd {
+        self.hurry = Some(hurry);
         let mut end = IngestEnd::Disconnected;
         loop {
             while let Some(output) = self.session.poll() {
@@ -65,28 +92,39 @@ where
                     Output::Ended(why) => end = why,
                     Output::Close => {
                         self.report(end.clone()).await;
-                        self.close(&mut buffer, end == IngestEnd::Unpublished).await;
+                        self.close(end == IngestEnd::Unpublished).await;
                         return end;
                     }
                 }
             }
-            self.wait(&mut buffer).await;
+            self.wait().await;
         }
     }
 
     /// Waits for the next thing to happen and tells the session.
-    async fn wait(&mut self, buffer: &mut [u8]) {
+    async fn wait(&mut self) {
+        let at_most = if self.granted.is_some() { READ_BYTES } else { STRANGER_READ_BYTES };
         let deadline = self.session.deadline().map(|at| self.started + at.0);
+        let Self { socket, session, granted, stats, started, .. } = self;
+        let receive = |context: &mut Context<'_>| {
+            RECEIVED.with_borrow_mut(|buffer| {
+                let mut space = ReadBuf::new(&mut buffer[..at_most]);
+                let read = ready!(Pin::new(&mut *socket).poll_read(context, &mut space));
+                let input = match (read, space.filled()) {
+                    (Err(_), _) | (Ok(()), []) => Input::Disconnected,
+                    (Ok(()), bytes) => {
+                        count(&stats.received_bytes, bytes.len() as u64);
+                        Input::Received(bytes)
+                    }
+                };
+                session.handle(Mono(started.elapsed()), input);
+                Poll::Ready(())
+            })
+        };
         let input = tokio::select! {
             biased;
-            refusal = refused(&mut self.granted) => Input::Refused(refusal),
-            read = self.socket.read(buffer) => match read {
-                Ok(0) | Err(_) => Input::Disconnected,
-                Ok(bytes) => {
-                    count(&self.stats.received_bytes, bytes as u64);
-                    Input::Received(&buffer[..bytes])
-                }
-            },
+            refusal = refused(granted) => Input::Refused(refusal),
+            () = poll_fn(receive) => return,
             () = reached(deadline) => Input::Tick,
         };
         self.tell(input);
@@ -121,7 +159,7 @@ where
         };
         match answer {
             Ok(granted) => {
-                self.granted = Some(granted);
+                (self.granted, self.hurry) = (Some(granted), None);
                 count(&self.stats.published, 1);
                 self.tell(Input::Accepted);
             }
@@ -160,12 +198,13 @@ where
 
     /// Closes so that the peer reads what we sent: a socket closed with unread input is reset, and the reset
     /// discards our last words. Who said goodbye hangs up first: GStreamer takes our closing for an error.
-    async fn close(&mut self, buffer: &mut [u8], goodbye: bool) {
+    async fn close(&mut self, goodbye: bool) {
+        let mut unheard = [0; 4096];
         let linger = async {
             if !goodbye {
                 self.socket.shutdown().await?;
             }
-            while self.socket.read(buffer).await? > 0 {}
+            while self.socket.read(&mut unheard).await? > 0 {}
             io::Result::Ok(())
         };
         // Whether the peer listened to the end changes nothing for us.

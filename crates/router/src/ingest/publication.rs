@@ -64,6 +64,11 @@ impl Publication {
         self.events.recv().await
     }
 
+    /// The next event if it is there already.
+    pub fn ready(&mut self) -> Option<IngestEvent> {
+        self.events.try_recv().ok()
+    }
+
     /// Tells the publisher why and closes its connection. `Ended` follows; media it sent meanwhile is dropped.
     pub fn refuse(&mut self, refusal: Refusal) {
         if let Some(sender) = self.refusal.take() {

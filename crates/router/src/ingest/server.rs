@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use millrace_telemetry::{Hurry, RelayThreads};
 use millrace_types::RefusalReason;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -31,12 +32,15 @@ pub struct IngestConfig {
     pub limits: Limits,
     /// Load balancers that must send a PROXY protocol version 2 header, and are believed.
     pub proxies: Vec<Network>,
+    /// Where publishers' connections, and with them their sessions, run.
+    pub threads: RelayThreads,
 }
 
 /// The ingest of one router: any number of listeners that share limits and counters.
 #[derive(Debug)]
 pub struct IngestServer<G> {
     proxies: Arc<[Network]>,
+    threads: RelayThreads,
     limits: Arc<RwLock<Arc<Limits>>>,
     gate: Arc<G>,
     stats: Arc<IngestStats>,
@@ -48,6 +52,7 @@ impl<G> Clone for IngestServer<G> {
     fn clone(&self) -> Self {
         Self {
             proxies: Arc::clone(&self.proxies),
+            threads: self.threads.clone(),
             limits: Arc::clone(&self.limits),
             gate: Arc::clone(&self.gate),
             stats: Arc::clone(&self.stats),
@@ -63,6 +68,7 @@ impl<G: Gate> IngestServer<G> {
         let limits = Arc::new(RwLock::new(Arc::new(config.limits)));
         Self {
             proxies: config.proxies.into(),
+            threads: config.threads,
             limits,
             gate,
             stats: Arc::default(),
@@ -101,7 +107,9 @@ impl<G: Gate> IngestServer<G> {
                 accepted = listener.accept() => match accepted {
                     Ok((socket, peer)) => {
                         count(&self.stats.connections, 1);
-                        connections.spawn(self.clone().connection(socket, peer, tls.clone()));
+                        let (runtime, hurry) = self.threads.next();
+                        let run = self.clone().connection(socket, peer, tls.clone(), hurry);
+                        connections.spawn_on(run, &runtime);
                     }
                     Err(error) => {
                         error!(%error, "publisher not accepted");
@@ -128,9 +136,14 @@ impl<G: Gate> IngestServer<G> {
     }
 
     /// One connection from accept to close.
-    async fn connection(self, socket: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>) {
-        let started = Instant::now();
-        match self.run_connection(socket, peer, tls, started).await {
+    async fn connection(
+        self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        hurry: Hurry,
+    ) {
+        match self.run_connection(socket, peer, tls, hurry).await {
             Ok((peer, end)) => self.log_end(peer, end),
             Err(refusal) => self.log_end(peer, IngestEnd::Refused(refusal)),
         }
@@ -138,11 +151,15 @@ impl<G: Gate> IngestServer<G> {
 
     async fn run_connection(
         &self,
-        mut socket: TcpStream,
+        socket: TcpStream,
         mut peer: SocketAddr,
         tls: Option<TlsAcceptor>,
-        started: Instant,
+        hurry: Hurry,
     ) -> Result<(SocketAddr, IngestEnd), Refusal> {
+        let started = Instant::now();
+        // It was accepted on another thread, perhaps.
+        let mut socket =
+            TcpStream::from_std(socket.into_std().map_err(protocol)?).map_err(protocol)?;
         let limits = self.limits();
         let deadline = started + limits.handshake;
         if self.proxies.iter().any(|network| network.contains(peer.ip())) {
@@ -158,12 +175,16 @@ impl<G: Gate> IngestServer<G> {
         let (gate, stats) = (Arc::clone(&self.gate), Arc::clone(&self.stats));
         let end = match tls {
             None => {
-                Connection::new(socket, peer, (*limits).clone(), started, gate, stats).run().await
+                let connection =
+                    Connection::new(socket, peer, (*limits).clone(), started, gate, stats);
+                connection.run(hurry).await
             }
             Some(tls) => {
                 let accepted = timeout_at(deadline, tls.accept(socket)).await;
                 let socket = accepted.map_err(|_| late("tls handshake"))?.map_err(protocol)?;
-                Connection::new(socket, peer, (*limits).clone(), started, gate, stats).run().await
+                let connection =
+                    Connection::new(socket, peer, (*limits).clone(), started, gate, stats);
+                connection.run(hurry).await
             }
         };
         Ok((peer, end))

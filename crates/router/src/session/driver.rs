@@ -8,7 +8,7 @@ use millrace_lifecycle::{
 use millrace_media::Input;
 use millrace_registry::StreamRecord;
 use millrace_sched::{Constraints, following_ladder, passthrough_ladder, unencoded_ladder};
-use millrace_telemetry::Clock;
+use millrace_telemetry::{Clock, Hurry};
 use millrace_types::{Because, DecisionKind, Epoch, Mono, Reason, RefusalReason};
 use millrace_wire::{Hello, Message};
 use tokio::{
@@ -47,6 +47,7 @@ pub enum Happened {
 impl Session {
     /// Lives until the stream is over. `commands` is its inbox; the session ends when it is closed and no publisher is left.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.hurry = Some(Hurry::here());
         self.own(claim(&self.context, &self.stream, &self.takeovers).await);
         let mut beat = interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,8 +55,12 @@ impl Session {
             if self.obey() {
                 break;
             }
-            self.feed_links();
-            match self.wait(&mut commands, &mut beat).await {
+            self.set_pace();
+            let happened = match self.feed_links() {
+                Ok(()) => self.wait(&mut commands, &mut beat).await,
+                Err(error) => Happened::Written(Err(error)),
+            };
+            match happened {
                 Happened::Told(Some(Command::Join { publication, peer, takeovers })) => {
                     self.takeovers = takeovers;
                     self.join(publication, peer);
@@ -69,7 +74,10 @@ impl Session {
                 Happened::Told(Some(Command::MoveAway)) => self.move_away(),
                 Happened::Moving(event) => self.move_event(event),
                 Happened::Second(event) => self.second_event(event),
-                Happened::Published(event) => self.publisher_said(event),
+                Happened::Published(event) => {
+                    self.publisher_said(event);
+                    self.hear_out_publisher();
+                }
                 Happened::Placed(placed) => self.placed(placed),
                 Happened::NodeSaid(message) => self.node_said(message),
                 Happened::Written(Ok(())) => {}
@@ -90,6 +98,21 @@ impl Session {
             self.note(decision);
         }
         self.show();
+    }
+
+    /// What came together goes on together.
+    fn hear_out_publisher(&mut self) {
+        while let Some(event) = self.publisher.as_mut().and_then(Publication::ready) {
+            self.publisher_said(Some(event));
+        }
+    }
+
+    /// Nothing waits for a beat while a node is looked for.
+    fn set_pace(&mut self) {
+        let hurries = self.placing.is_some() || self.moving.is_some();
+        if hurries != self.hurry.is_some() {
+            self.hurry = hurries.then(Hurry::here);
+        }
     }
 
     async fn wait(
@@ -252,6 +275,7 @@ impl Session {
             placing.abort();
         }
         self.moving = None;
+        self.count_replay(0);
         drop(self.publisher.take());
         // The record stays: the next session's epoch must be higher than any the origin has seen.
         let ours = self.machine.epoch().generation;

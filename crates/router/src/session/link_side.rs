@@ -51,11 +51,14 @@ impl Session {
         self.show();
     }
 
-    /// Moves items to the writers, as many as they may hold.
-    pub(super) fn feed_links(&mut self) {
-        self.link.iter_mut().for_each(LinkState::fill);
+    /// Writes what there is to the node; a standby's writer gets as much as it may hold.
+    ///
+    /// # Errors
+    /// Those of the Link.
+    pub(super) fn feed_links(&mut self) -> io::Result<()> {
         self.moving.iter_mut().for_each(Moving::fill);
         self.second.fill();
+        self.link.as_mut().map_or(Ok(()), LinkState::write)
     }
 
     /// The stream is over: `End` follows the last item.
@@ -187,6 +190,7 @@ impl Session {
         self.look_for_origin();
         self.look_at_record();
         self.look_at_reshape();
+        self.count_replay(self.replay.bytes());
         self.show();
         self.beats += 1;
         if self.beats.is_multiple_of(BEATS_PER_HEALTH) {

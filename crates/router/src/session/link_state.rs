@@ -1,6 +1,6 @@
 //! One Link of a session: what is on its way to the node, and when the node was last heard.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use millrace_media::Item;
 use millrace_types::{Epoch, Mono};
@@ -28,12 +28,22 @@ pub(super) struct LinkState {
     end: Option<End>,
     /// Something of it was published.
     pub(super) progressed: bool,
+    /// An item was sent since the last beat.
+    has_spoken: bool,
 }
 
 impl LinkState {
     pub(super) fn new(link: Link, now: Mono) -> Self {
-        let (feed, writes_as) = (Feed::default(), link.epoch);
-        Self { link, writes_as, feed, heard_at: now, sent_seq: 0, end: None, progressed: false }
+        Self {
+            writes_as: link.epoch,
+            link,
+            feed: Feed::default(),
+            heard_at: now,
+            sent_seq: 0,
+            end: None,
+            progressed: false,
+            has_spoken: false,
+        }
     }
 
     /// Puts an item in line.
@@ -59,6 +69,7 @@ impl LinkState {
         while self.link.writer.pending_bytes() < WRITER_BYTES {
             let Some(item) = self.feed.pop() else { break };
             self.sent_seq = item.seq();
+            self.has_spoken = true;
             self.link.writer.push(&Message::Item(item));
         }
         if self.feed.is_empty()
@@ -68,7 +79,18 @@ impl LinkState {
         }
     }
 
-    /// Says that this router lives; whether the node does. `is_late`: this router was slow itself, and has not listened.
+    /// Writes as much as goes without waiting.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        loop {
+            self.fill();
+            self.link.writer.flush_now()?;
+            if self.link.writer.wants_flush() || (self.feed.is_empty() && self.end.is_none()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Says that this router lives, unless items have said so; whether the node does. `is_late`: this router was slow itself, and has not listened.
     pub(super) fn beat(&mut self, now: Mono, is_late: bool) -> bool {
         if is_late {
             self.heard_at = now;
@@ -76,7 +98,10 @@ impl LinkState {
         if now.since(self.heard_at) > LINK_SILENCE {
             return false;
         }
-        self.link.writer.push(&Message::Heartbeat(Heartbeat { seq: self.sent_seq, lag_ms: 0 }));
+        if !std::mem::take(&mut self.has_spoken) {
+            let beat = Heartbeat { seq: self.sent_seq, lag_ms: 0 };
+            self.link.writer.push(&Message::Heartbeat(beat));
+        }
         true
     }
 }

@@ -16,6 +16,13 @@ impl Session {
         self.events.push(self.context.decisions.record(decision));
     }
 
+    /// Counts what is kept for a successor.
+    pub(super) fn count_replay(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.context.metrics.replay_bytes.add(bytes - self.counted_bytes);
+        self.counted_bytes = bytes;
+    }
+
     /// Publishes the report.
     pub(super) fn show(&mut self) {
         let stats = self.timeline.as_ref().map(|timeline| timeline.stats()).unwrap_or_default();

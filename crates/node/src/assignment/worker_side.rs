@@ -1,0 +1,78 @@
+//! What the worker says: parts on their way to the output, beats, its last word. How it does goes into the node's books.
+
+use std::{io, time::Duration};
+
+use millrace_lifecycle::WorkerInput;
+use millrace_telemetry::Clock;
+use millrace_wire::Message;
+use tracing::warn;
+
+use super::{Loop, ending::Ending};
+use crate::{host::StreamStatus, output::Command};
+
+/// From one report on a worker to the next.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+impl Loop {
+    pub(super) fn worker_said(&mut self, message: io::Result<Option<Message>>) {
+        match message {
+            Ok(Some(message)) => {
+                self.input(WorkerInput::Beat);
+                self.take(message);
+            }
+            Ok(None) => {
+                self.worker_speaks = false;
+                self.cut_off();
+            }
+            Err(error) => {
+                warn!(%error, "worker's socket");
+                self.worker_speaks = false;
+                self.cut_off();
+            }
+        }
+    }
+
+    /// The worker's socket is closed: its death follows. One that was told to end closes it just before it exits, and a kill
+    /// in between would make a failure of its end.
+    pub(super) fn cut_off(&self) {
+        if self.ending == Ending::No {
+            self.it.worker.kill();
+        }
+    }
+
+    pub(super) fn take(&mut self, message: Message) {
+        let epoch = self.it.epoch;
+        match message {
+            Message::Init(init) => self.pending.push_back(Command::Init(epoch, init)),
+            Message::Part(mut part) => {
+                part.record.short = part.record.last && self.is_beside && self.ending != Ending::No;
+                self.unpublished.add(&part);
+                self.pending.push_back(Command::Part(epoch, part));
+            }
+            Message::Ended(ended) => self.last_word = Some(ended.reason),
+            Message::Heartbeat(beat) => {
+                self.worker_seq = beat.seq;
+                self.report(beat.lag_ms);
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts into the node's books how the worker does, once a second.
+    fn report(&mut self, lag_ms: u32) {
+        let now = self.it.clock.mono();
+        if self.reported_at.is_some_and(|at| now.since(at) < REPORT_EVERY) {
+            return;
+        }
+        self.reported_at = Some(now);
+        let status = StreamStatus {
+            stream: self.it.stream.clone(),
+            epoch: self.it.epoch,
+            worker_pid: self.it.worker.pid(),
+            lag_ms,
+            sandbox: self.it.worker.ready.sandbox.clone(),
+        };
+        let host = self.it.host.clone();
+        tokio::spawn(async move { host.report(status).await });
+    }
+}
