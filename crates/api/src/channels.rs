@@ -75,7 +75,8 @@ pub(crate) async fn create(
     State(farm): State<Farm>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let NewChannel { channel, priority, low_latency, dual } = from_json(&body?)?;
+    let NewChannel { channel, priority, low_latency, dual } =
+        from_json(&body?, r#"{"channel": "news"}"#)?;
     let key = new_stream_key(channel.clone());
     let new = ChannelRecord {
         channel: channel.clone(),
@@ -125,7 +126,7 @@ pub(crate) async fn edit(
     Path(name): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
-    let (channel, Edit { dual }) = (parsed(&name)?, from_json(&body?)?);
+    let (channel, Edit { dual }) = (parsed(&name)?, from_json(&body?, r#"{"dual": true}"#)?);
     let changed = change(&farm.registry, &channel, |record| record.dual = dual).await?;
     tracing::info!(%channel, dual, "channel pinned or freed");
     let text = if dual { "two encoders, where there is capacity" } else { "one encoder" };
@@ -216,9 +217,9 @@ pub(crate) fn note(farm: &Farm, kind: DecisionKind, channel: &ChannelId, text: &
 }
 
 /// Whatever its content type says, so that `curl -d` works as it is.
-fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+fn from_json<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
-        let what_to_do = "send a JSON object such as {\"channel\": \"news\"}; see /v1/openapi.json";
+        let what_to_do = format!("send a JSON object such as {example}; see /v1/openapi.json");
         Problem::new(StatusCode::BAD_REQUEST, error.to_string(), what_to_do)
     })
 }

@@ -186,6 +186,7 @@ async fn every_route_of_the_description_answers_as_it_says() {
         let path = path.replace("{node}", "node-1");
         let body = match path.as_str() {
             "/v1/restore" => farm.api("GET", "/v1/backup", Value::Null).await.1,
+            _ if method == "PATCH" => json!({ "dual": true }),
             _ => json!({ "channel": "weather" }),
         };
         let (status, answer) = farm.api(&method, &path, body).await;
