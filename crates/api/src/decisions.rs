@@ -83,7 +83,7 @@ fn explained(
         of_kind.max_by_key(|decision| epoch(decision)).cloned()
     };
     let why_node = newest(&[DecisionKind::Placed, DecisionKind::Moved, DecisionKind::Promoted]);
-    let why_origin = newest(&[DecisionKind::OriginChosen]);
+    let why_origin = newest(&[DecisionKind::OriginChosen, DecisionKind::OriginChanged]);
     let live = report.unwrap_or_default();
     json!({
         "stream": stream,
@@ -170,6 +170,20 @@ mod tests {
         let shown = explained(&"live".parse().unwrap(), None, None, merged);
         assert_eq!(shown["why_node"]["subject"], "node-2");
         assert_eq!(shown["state"], Value::Null);
+    }
+
+    #[test]
+    fn after_a_change_of_origin_the_change_says_why_it_is_there() {
+        let decisions = page(
+            "router-1",
+            &[
+                ("1", "origin_chosen", "1.1", "origin-1"),
+                ("2", "origin_changed", "1.1", "origin-2"),
+            ],
+        );
+        let merged = Merged { decisions, ..Merged::default() };
+        let shown = explained(&"live".parse().unwrap(), None, None, merged);
+        assert_eq!(shown["why_origin"]["subject"], "origin-2");
     }
 
     #[test]

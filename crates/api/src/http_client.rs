@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, Uri, header};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use millrace_tls::{Expected, FarmConnector, FarmTls, Role, TlsError, WebConnector};
+use hyper_util::client::legacy::Client;
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role, TlsError, WebConnector, http_client};
 use serde_json::Value;
 
 /// Longest wait for a connection.
@@ -122,7 +122,7 @@ impl HttpClient {
     }
 
     fn to_web(connector: WebConnector) -> Self {
-        let http = Client::builder(TokioExecutor::new()).build(connector);
+        let http = http_client(connector);
         Self { scheme: "http", http: Connections::Web(http) }
     }
 
@@ -131,7 +131,7 @@ impl HttpClient {
         let expected = Expected::any(role);
         let connector = FarmConnector { tls, expected, patience: CONNECT_TIMEOUT };
         let scheme = connector.scheme();
-        let http = Client::builder(TokioExecutor::new()).build(connector);
+        let http = http_client(connector);
         Self { scheme, http: Connections::Farm(http) }
     }
 

@@ -37,7 +37,10 @@ pub async fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
     }
     write_whole(path, &document).with_context(|| path.display().to_string())?;
     let at = text(&document["made_at"]);
-    println!("{}: {channels} channels and {orders} orders to nodes, as of {at}", path.display());
+    crate::output::say(format_args!(
+        "{}: {channels} channels and {orders} orders to nodes, as of {at}",
+        path.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

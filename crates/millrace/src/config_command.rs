@@ -20,11 +20,11 @@ use crate::{
 /// A [`crate::Prerequisite`] that names what is wrong with the file.
 pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
-        ConfigCommand::Check(wanted) => println!("{}", check(wanted)?),
+        ConfigCommand::Check(wanted) => crate::output::say(format_args!("{}", check(wanted)?)),
         ConfigCommand::Show(file) => {
             let mut settings = Settings::load(file.config.as_deref())?;
             settings.place(&StateDir::of_user(None));
-            print!("{}", shown(&settings));
+            crate::output::print(format_args!("{}", shown(&settings)));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -91,14 +91,14 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
         // Also when its terminal is closed: nobody could end it any more.
         _ = stop.next() => Ok(()),
     };
-    println!("stopping");
+    crate::output::say(format_args!("stopping"));
     farm.down().await;
     if let Some(file) = &arguments.ready_json {
         let _ = fs::remove_file(file);
     }
     match &done {
         Ok(()) => drop(fs::remove_dir_all(&farm.dir)),
-        Err(_) => eprintln!("the logs are in {}", farm.dir.display()),
+        Err(_) => crate::output::note(format_args!("the logs are in {}", farm.dir.display())),
     }
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -117,7 +117,7 @@ impl Farm {
             self.ready(at).await?;
         }
         self.key = self.new_key().await?;
-        println!("{}", self.welcome(&self.facts()?));
+        crate::output::say(format_args!("{}", self.welcome(&self.facts()?)));
         self.write_ready()
     }
 
@@ -282,7 +282,10 @@ Ctrl-C stops everything.",
             let name = self.programs[at].planned.name.clone();
             match status {
                 Some(status) => {
-                    println!("{name} died: {status}; started again in {} s", PAUSE.as_secs());
+                    crate::output::say(format_args!(
+                        "{name} died: {status}; started again in {} s",
+                        PAUSE.as_secs()
+                    ));
                     self.programs[at].died = Some(Instant::now());
                 }
                 None => {
@@ -291,9 +294,9 @@ Ctrl-C stops everything.",
                     let running = &mut self.programs[at];
                     (running.child, running.died) = (child, None);
                     if let Err(error) = self.write_ready() {
-                        eprintln!("{error:#}: its process ids are old");
+                        crate::output::note(format_args!("{error:#}: its process ids are old"));
                     }
-                    println!("{name} is started again, process {pid}");
+                    crate::output::say(format_args!("{name} is started again, process {pid}"));
                 }
             }
         }

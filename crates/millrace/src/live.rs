@@ -22,7 +22,7 @@ pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
         }
         None => {
             let answer = ask(&arguments.farm, "/v1/streams").await?;
-            eprint!("{}", faults(&answer));
+            crate::output::warn(&faults(&answer));
             show(&arguments.farm, &answer, all_streams)
         }
     }
@@ -34,7 +34,7 @@ pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
 /// The API does not answer.
 pub async fn nodes(arguments: &NodesArguments) -> anyhow::Result<ExitCode> {
     let answer = ask(&arguments.farm, "/v1/nodes").await?;
-    eprint!("{}", faults(&answer));
+    crate::output::warn(&faults(&answer));
     show(&arguments.farm, &answer, all_nodes)
 }
 

@@ -18,6 +18,7 @@ mod farm_plan;
 mod farm_up;
 mod live;
 mod orders;
+mod output;
 mod prerequisite;
 mod ready_file;
 mod reload;
@@ -61,7 +62,7 @@ async fn main() -> ExitCode {
         Command::Certs(arguments) => certs::run(&arguments),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("millrace: {error:#}");
+        crate::output::note(format_args!("millrace: {error:#}"));
         match error.downcast_ref::<Prerequisite>() {
             Some(_) => ExitCode::from(2),
             None => ExitCode::FAILURE,

@@ -110,7 +110,9 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
             Ok(progress) => progress,
             // The order stands, and an API that is restarted is back in a moment.
             Err(error) if Instant::now() < until => {
-                eprintln!("{error:#}; {node} goes on draining, asking again");
+                crate::output::note(format_args!(
+                    "{error:#}; {node} goes on draining, asking again"
+                ));
                 tokio::time::sleep(ASK_AGAIN).await;
                 continue;
             }
@@ -119,7 +121,7 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
         let line = progress.line(node.as_str());
         let is_new = progress.obeys && shown != line;
         if is_new && !progress.is_done() {
-            eprintln!("{line}");
+            crate::output::note(format_args!("{line}"));
             shown = line;
         }
         if progress.is_done() {
@@ -128,7 +130,7 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
         }
         if Instant::now() >= until {
             if farm.json {
-                println!("{:#}", progress.to_json(node.as_str()));
+                crate::output::say(format_args!("{:#}", progress.to_json(node.as_str())));
             }
             bail!("{}", late(&node, arguments.timeout, &progress));
         }
@@ -197,8 +199,8 @@ fn state_of<'a>(node: &str, nodes: &'a Value) -> Option<&'a str> {
 
 fn said(farm: &FarmArguments, answer: &Value, sentence: &str) -> ExitCode {
     match farm.json {
-        true => println!("{answer:#}"),
-        false => println!("{sentence}"),
+        true => crate::output::say(format_args!("{answer:#}")),
+        false => crate::output::say(format_args!("{sentence}")),
     }
     ExitCode::SUCCESS
 }

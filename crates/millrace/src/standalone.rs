@@ -59,7 +59,7 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
         ready.write(path).with_context(|| path.display().to_string())?;
     }
     let everywhere = farm.router.addresses.rtmp.ip().is_unspecified();
-    println!("{}", welcome(&ready, arguments.demo, everywhere));
+    crate::output::say(format_args!("{}", welcome(&ready, arguments.demo, everywhere)));
     supervisor.ready();
     let picture = arguments.demo.then(|| tokio::spawn(demo::publish(ready.rtmp, farm.key.clone())));
 

@@ -16,8 +16,8 @@ pub fn show(
     as_text: fn(&Value) -> String,
 ) -> anyhow::Result<ExitCode> {
     match farm.json {
-        true => println!("{}", serde_json::to_string_pretty(answer)?),
-        false => print!("{}", as_text(answer)),
+        true => crate::output::say(format_args!("{}", serde_json::to_string_pretty(answer)?)),
+        false => crate::output::print(format_args!("{}", as_text(answer))),
     }
     Ok(ExitCode::SUCCESS)
 }

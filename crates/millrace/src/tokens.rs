@@ -31,11 +31,11 @@ pub fn run(arguments: &TokensArguments) -> anyhow::Result<ExitCode> {
     let start = if ends_open { "\n" } else { "" };
     open.write_all(format!("{start}{line}\n").as_bytes())?;
     open.sync_all()?;
-    eprintln!(
+    crate::output::note(format_args!(
         "{}: a line for {name}; delete it to end the token. The token, shown this once:",
         file.display()
-    );
-    println!("{token}");
+    ));
+    crate::output::say(format_args!("{token}"));
     Ok(ExitCode::SUCCESS)
 }
 

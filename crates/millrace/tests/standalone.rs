@@ -166,6 +166,17 @@ async fn the_demo_goes_live_with_a_ladder_and_sigterm_leaves_no_worker_behind() 
         .unwrap();
 }
 
+#[test]
+fn who_closes_the_pipe_ends_no_command() {
+    for arguments in [["config", "show"], ["config", "check"], ["doctor", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = millrace();
+        let status = command.args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer);
+        assert!(matches!(status.status().unwrap().code(), Some(0..=2)), "{arguments:?}");
+    }
+}
+
 #[tokio::test]
 async fn every_route_of_the_description_answers_as_it_says() {
     let scratch = Scratch::new("standalone-openapi").unwrap();

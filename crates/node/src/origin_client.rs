@@ -5,9 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::client::legacy::Client;
 use millrace_hls::{InitRecord, PartRecord, StreamOpen, intake};
-use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role, http_client};
 use millrace_types::{Epoch, Mark, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -60,7 +60,7 @@ impl OriginClient {
         let expected = Expected::any(Role::Origin);
         let connector = FarmConnector { tls, expected, patience: CONNECT_TIMEOUT };
         let scheme = connector.scheme();
-        Self { address, scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
+        Self { address, scheme, http: http_client(connector) }
     }
 
     /// Whose.

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::body::{Body, to_bytes};
 use bytes::Bytes;
 use hyper::{Request, StatusCode};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
+use hyper_util::client::legacy::Client;
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role, http_client};
 
 /// Before a path that a player would ask for, at an origin's intake: answered from its own streams only.
 pub(crate) const RELAY_PREFIX: &str = "/relay/v1";
@@ -37,7 +37,7 @@ impl Peers {
         let connector =
             FarmConnector { tls, expected: Expected::any(Role::Origin), patience: CONNECT };
         let scheme = connector.scheme();
-        Self { scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
+        Self { scheme, http: http_client(connector) }
     }
 
     /// What the origin at `intake` answers to a path and query that so many players asked for. Waits as long as it does.

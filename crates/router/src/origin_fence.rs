@@ -7,9 +7,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, header::CONTENT_TYPE};
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::client::legacy::Client;
 use millrace_hls::intake::{Fence, Marks, Refused, fence_path};
-use millrace_tls::{Expected, FarmConnector, FarmTls, Role};
+use millrace_tls::{Expected, FarmConnector, FarmTls, Role, http_client};
 use millrace_types::{Epoch, StreamId};
 
 /// How long the writer before may take to hand over what it still holds.
@@ -46,7 +46,7 @@ impl OriginFence {
         let expected = Expected::any(Role::Origin);
         let connector = FarmConnector { tls, expected, patience: PATIENCE };
         let scheme = connector.scheme();
-        Self { scheme, http: Client::builder(TokioExecutor::new()).build(connector) }
+        Self { scheme, http: http_client(connector) }
     }
 
     /// Claims a stream's session at the origin whose intake is `at`, once its writer has handed over or has had time to.

@@ -63,10 +63,14 @@ pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), LogsError> {
     let (as_json, as_text) = match json {
         true => {
             // The current span is the last of the list: named apart, its fields would stand there twice.
-            let layer = fmt::layer().json().flatten_event(true).with_current_span(false);
+            let layer = fmt::layer()
+                .log_internal_errors(false)
+                .json()
+                .flatten_event(true)
+                .with_current_span(false);
             (Some(layer.with_writer(io::stderr)), None)
         }
-        false => (None, Some(fmt::layer().with_writer(io::stderr))),
+        false => (None, Some(fmt::layer().log_internal_errors(false).with_writer(io::stderr))),
     };
     tracing_subscriber::registry()
         .with(filter)

@@ -8,11 +8,28 @@ use std::{
     time::Duration,
 };
 
-use hyper::Uri;
-use hyper_util::rt::TokioIo;
+use hyper::{Uri, body::Body};
+use hyper_util::{
+    client::legacy::{Client, connect::Connect},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
 use tower_service::Service;
 
 use crate::{Expected, FarmStream, FarmTls, farm::connect};
+
+/// A connection that nobody has asked over for so long is closed: what a busy minute needed is not held for ever.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// An HTTP client that connects so; clones share its connections, and idle ones are closed after 5 s.
+pub fn http_client<C, B>(connector: C) -> Client<C, B>
+where
+    C: Connect + Clone,
+    B: Body + Send,
+    B::Data: Send,
+{
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector)
+}
 
 /// Connects for hyper's client.
 #[derive(Clone, Debug)]

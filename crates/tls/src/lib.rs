@@ -17,7 +17,7 @@ mod verifier;
 pub use admin::{admin_listener, admin_service};
 pub use certificate::{Certificate, TlsError};
 pub use config::{FarmTlsConfig, TlsConfig};
-pub use connector::FarmConnector;
+pub use connector::{FarmConnector, http_client};
 pub use farm::{FarmTls, connect};
 pub use identity::{Expected, Identity, IdentityError, Role};
 pub use listener::{Admit, FarmListener, Gate, Peer};

@@ -45,18 +45,21 @@ pub fn init(wanted: &InitArguments) -> anyhow::Result<()> {
         // The certificate first: with the old key it still signs nothing wrong.
         replace(&certificate, &format!("{}{old}", new.pem()), Secrecy::Public)?;
         replace(&key, &new.key().serialize_pem(), Secrecy::Secret)?;
-        println!(
+        crate::output::say(format_args!(
             "{}: names the new authority and the old one; give it to every program, renew every certificate, \
              then remove the old one from it (docs/operations/certificates.md)",
             certificate.display()
-        );
+        ));
         return Ok(());
     }
     let otherwise = "another folder with --dir, or --replace to put a new authority in its place";
     write_new(&key, &new.key().serialize_pem(), Secrecy::Secret, otherwise)?;
     write_new(&certificate, &new.pem(), Secrecy::Public, otherwise)?;
-    println!("{}: give it to every program", certificate.display());
-    println!("{}: signs certificates; keep it here, on no host of the farm", key.display());
+    crate::output::say(format_args!("{}: give it to every program", certificate.display()));
+    crate::output::say(format_args!(
+        "{}: signs certificates; keep it here, on no host of the farm",
+        key.display()
+    ));
     Ok(())
 }
 

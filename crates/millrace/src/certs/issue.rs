@@ -49,7 +49,11 @@ pub fn issue(wanted: &IssueArguments) -> anyhow::Result<()> {
             write_new(&certificate, &text, Secrecy::Public, otherwise)?;
         }
     }
-    println!("{}: {identity}, valid until {}", certificate.display(), day(until));
+    crate::output::say(format_args!(
+        "{}: {identity}, valid until {}",
+        certificate.display(),
+        day(until)
+    ));
     Ok(())
 }
 

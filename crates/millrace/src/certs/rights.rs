@@ -34,7 +34,7 @@ pub fn print(wanted: &RightsArguments) -> anyhow::Result<()> {
                    `millrace certs issue operator NAME` first";
         return Err(Prerequisite(why.to_owned()).into());
     }
-    print!("{}", commands(&identities, prefix));
+    crate::output::print(format_args!("{}", commands(&identities, prefix)));
     Ok(())
 }
 

@@ -127,8 +127,11 @@ pub fn show(wanted: &ShowArguments) -> anyhow::Result<()> {
     }
     let now = OffsetDateTime::now_utc();
     match wanted.json {
-        true => println!("{}", serde_json::to_string_pretty(&as_json(&found, now))?),
-        false => print!("{}", as_table(&found, now)),
+        true => crate::output::say(format_args!(
+            "{}",
+            serde_json::to_string_pretty(&as_json(&found, now))?
+        )),
+        false => crate::output::print(format_args!("{}", as_table(&found, now))),
     }
     Ok(())
 }

@@ -26,8 +26,8 @@ pub fn run(arguments: &DoctorArguments) -> anyhow::Result<ExitCode> {
     findings.extend(kernel::sandbox());
     findings.extend(host::machine());
     match arguments.json {
-        true => println!("{}", serde_json::to_string_pretty(&findings)?),
-        false => print!("{}", shown(&findings)),
+        true => crate::output::say(format_args!("{}", serde_json::to_string_pretty(&findings)?)),
+        false => crate::output::print(format_args!("{}", shown(&findings))),
     }
     let missing = findings.iter().any(|finding| finding.verdict == Verdict::Missing);
     Ok(if missing { ExitCode::from(2) } else { ExitCode::SUCCESS })
