@@ -1,12 +1,6 @@
 //! `millrace backup FILE` and `millrace restore FILE`: what only the registry knows, kept outside of it.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-    process::ExitCode,
-};
+use std::{fs, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use millrace_api::Ask;
@@ -17,6 +11,7 @@ use crate::{
     arguments::{BackupArguments, RestoreArguments},
     prerequisite::Prerequisite,
     table::{items, show, table, text},
+    whole_file,
 };
 
 /// Writes the backup, whole or not at all, for its owner's eyes only.
@@ -35,7 +30,7 @@ pub async fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
             path.display()
         );
     }
-    write_whole(path, &document).with_context(|| path.display().to_string())?;
+    whole_file::write(path, &document).with_context(|| path.display().to_string())?;
     let at = text(&document["made_at"]);
     crate::output::say(format_args!(
         "{}: {channels} channels and {orders} orders to nodes, as of {at}",
@@ -84,29 +79,9 @@ fn restored(answer: &Value) -> String {
     shown
 }
 
-/// Under another name first: whoever looks finds the old file or the new one, never half of one.
-fn write_whole(path: &Path, document: &Value) -> io::Result<()> {
-    let mut draft = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
-    draft.push(format!(".{}", std::process::id()));
-    let draft = path.with_file_name(draft);
-    let mut options = fs::OpenOptions::new();
-    let written =
-        options.write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
-            serde_json::to_writer_pretty(&mut file, document)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&draft, path)
-        });
-    if written.is_err() {
-        // The draft of a full disk is of no use to anybody.
-        let _ = fs::remove_file(&draft);
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{io, os::unix::fs::PermissionsExt as _};
 
     use serde_json::json;
 
@@ -118,11 +93,11 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("farm.json");
         fs::write(&path, "old").unwrap();
-        write_whole(&path, &json!({ "millrace_backup": 1 })).unwrap();
+        whole_file::write(&path, &json!({ "millrace_backup": 1 })).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         let files = fs::read_dir(&dir).unwrap().count();
         let read: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        let missing = write_whole(&dir.join("nowhere/farm.json"), &json!({})).unwrap_err();
+        let missing = whole_file::write(&dir.join("nowhere/farm.json"), &json!({})).unwrap_err();
         fs::remove_dir_all(&dir).unwrap();
         assert_eq!((mode, files, read), (0o600, 1, json!({ "millrace_backup": 1 })));
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);

@@ -30,7 +30,7 @@ use crate::{
     arguments::FarmUpArguments,
     farm_plan::{FarmSize, Planned, plan},
     prerequisite::Prerequisite,
-    ready_file,
+    ready_file, whole_file,
 };
 
 /// How long a program may take until it can work; a node measures the host first.
@@ -123,7 +123,7 @@ impl Farm {
 
     fn write_ready(&self) -> anyhow::Result<()> {
         let Some(file) = &self.ready_json else { return Ok(()) };
-        ready_file::write_whole(file, &self.facts()?).with_context(|| file.display().to_string())
+        whole_file::write(file, &self.facts()?).with_context(|| file.display().to_string())
     }
 
     fn spawn(&self, planned: &Planned) -> anyhow::Result<Child> {

@@ -29,6 +29,7 @@ mod table;
 mod tokens;
 mod urls;
 mod welcome;
+mod whole_file;
 
 use std::process::ExitCode;
 

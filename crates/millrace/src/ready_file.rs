@@ -1,15 +1,10 @@
 //! What tools need to know of a running standalone, as one JSON file that appears whole or not at all.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use serde::Serialize;
 
-use crate::prerequisite::Prerequisite;
+use crate::{prerequisite::Prerequisite, whole_file};
 
 /// The ready file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,12 +45,12 @@ pub struct MetricsUrls {
 }
 
 impl Ready {
-    /// Writes the file under another name and renames it.
+    /// Writes the file. Only its owner can read it: there is a stream key in it.
     ///
     /// # Errors
     /// The directory cannot be written to.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        write_whole(path, self)
+        whole_file::write(path, self)
     }
 }
 
@@ -69,31 +64,8 @@ pub fn prepare(path: &Path) -> Result<(), Prerequisite> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     };
-    let draft = draft_of(path);
-    let tried = removed.and_then(|()| open(&draft)).and_then(|_| fs::remove_file(&draft));
+    let tried = removed.and_then(|()| whole_file::try_out(path));
     tried.map_err(|error| Prerequisite(format!("--ready-json {}: {error}", path.display())))
-}
-
-/// Writes a value as JSON under another name and renames it. Only its owner can read it: there is a stream key in it.
-///
-/// # Errors
-/// The directory cannot be written to.
-pub fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    let draft = draft_of(path);
-    open(&draft)?.write_all(text.as_bytes())?;
-    fs::rename(&draft, path)
-}
-
-fn open(draft: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft)
-}
-
-fn draft_of(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    path.with_file_name(name)
 }
 
 #[cfg(test)]
@@ -110,7 +82,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         prepare(&path).unwrap();
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is left of the try");
-        write_whole(&path, &["new"]).unwrap();
+        whole_file::write(&path, &["new"]).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         for bad in [dir.join("missing/ready.json"), dir.clone()] {
             let error = prepare(&bad).unwrap_err().to_string();
