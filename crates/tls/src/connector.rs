@@ -13,6 +13,7 @@ use hyper_util::{
     client::legacy::{Client, connect::Connect},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
+use tokio::time::{error::Elapsed, timeout};
 use tower_service::Service;
 
 use crate::{Expected, FarmStream, FarmTls, farm::connect};
@@ -62,10 +63,13 @@ impl Service<Uri> for FarmConnector {
         let Self { tls, expected, patience } = self.clone();
         Box::pin(async move {
             let connecting = connect(tls.as_deref(), address(&uri)?, expected);
-            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
-            Ok(TokioIo::new(tokio::time::timeout(patience, connecting).await.map_err(late)??))
+            Ok(TokioIo::new(timeout(patience, connecting).await.map_err(late)??))
         })
     }
+}
+
+pub(crate) fn late(_: Elapsed) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")
 }
 
 /// Host and port, that of the scheme where none is said.

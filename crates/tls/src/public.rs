@@ -18,17 +18,14 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use tokio::{
-    net::TcpStream,
-    time::{error::Elapsed, timeout},
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tower_service::Service;
 use tracing::debug;
 
 use crate::{
     Certificate, FarmStream, Peer, TlsError,
-    connector::address,
+    connector::{address, late},
     farm::{roots, told},
     listener::{Admit, HANDSHAKE_TIMEOUT, speaks_plain},
 };
@@ -72,10 +69,6 @@ impl Admit for PublicGate {
     fn busy(&self, address: SocketAddr) {
         debug!(%address, "too many handshakes");
     }
-}
-
-fn late(_: Elapsed) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")
 }
 
 /// Connects hyper's client to servers that authorities vouch for by name, or without TLS where the URL says `http`.
