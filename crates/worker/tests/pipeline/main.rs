@@ -39,6 +39,18 @@ fn ladder(encoded: Vec<Rung>) -> Ladder {
     Ladder { rungs }
 }
 
+/// The marks of an encoder that has nothing to do until it is told to begin a segment.
+fn nothing_to_do(ladder: &Ladder) -> Vec<Mark> {
+    let everything = |rung: &Rung| Mark {
+        rung: rung.id.clone(),
+        msn: Msn(u64::MAX),
+        part: PartNo(u32::MAX),
+        end: MediaTime(0),
+        closed: true,
+    };
+    ladder.rungs.iter().map(everything).collect()
+}
+
 fn start(ladder: Ladder, resume: Vec<Mark>) -> Start {
     let epoch = Epoch { generation: 1, placement: 1 };
     Start { stream: "test".parse().unwrap(), epoch, ladder, resume, hello: None }
@@ -165,15 +177,8 @@ fn a_standby_makes_nothing_before_its_segment_and_all_that_the_writer_was_not_gi
     let given: Vec<_> = items.iter().filter(before).cloned().collect();
     let mut out = run(&start(ladder(rungs.clone()), vec![]), &given, true)?;
 
-    let everything = |rung: &Rung| Mark {
-        rung: rung.id.clone(),
-        msn: Msn(u64::MAX),
-        part: PartNo(u32::MAX),
-        end: MediaTime(0),
-        closed: true,
-    };
     let ladder = ladder(rungs);
-    let marks = ladder.rungs.iter().map(everything).collect();
+    let marks = nothing_to_do(&ladder);
     let mut standby = Pipeline::new(Software::default(), &start(ladder, marks))?;
     let mut made = Vec::new();
     for item in &items {

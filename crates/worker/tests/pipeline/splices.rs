@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use millrace_media::{Item, Track};
 use millrace_software::Software;
-use millrace_types::{Mark, MediaTime, Msn, PartNo, Rung};
+use millrace_types::{Msn, Rung};
 use millrace_wire::Message;
 use millrace_worker::Pipeline;
 
 use crate::{
     clip::{self, Clip},
-    ladder,
+    ladder, nothing_to_do,
     rendition::Rendition,
     run, start, units, video,
 };
@@ -33,15 +33,8 @@ fn two_encoders(rungs: &[Rung]) -> Result<[Vec<Message>; 2]> {
         _ => None,
     };
     let begin = units(&items, Track::Video)[0].stamp.segment.msn.next();
-    let everything = |rung: &Rung| Mark {
-        rung: rung.id.clone(),
-        msn: Msn(u64::MAX),
-        part: PartNo(u32::MAX),
-        end: MediaTime(0),
-        closed: true,
-    };
     let ladder = ladder(rungs.to_vec());
-    let marks = ladder.rungs.iter().map(everything).collect();
+    let marks = nothing_to_do(&ladder);
     let mut pipeline = Pipeline::new(Software::default(), &start(ladder, marks))?;
     let mut second = Vec::new();
     for item in &items {
