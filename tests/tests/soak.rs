@@ -9,14 +9,17 @@ use std::{
 
 use etcd_client::GetOptions;
 use hyper::Method;
-use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, check};
+use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, check, until_some};
 use millrace_tests::{Channel, Held, ManyFarm, ManyOptions};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
+};
 
 /// How long the churn lasts; 2 h in the long form.
 const CHURN: Duration = Duration::from_secs(150);
@@ -142,6 +145,8 @@ impl Soak {
         let began = Instant::now();
         let (mut happened_at, mut weighed_at) = (began, began);
         let mut weights = Vec::new();
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while began.elapsed() < lasts {
             self.look().await;
             while self.publishing.len() < AT_ONCE {
@@ -158,7 +163,7 @@ impl Soak {
                 weighed_at = Instant::now();
                 weights.push((began.elapsed().as_secs_f64(), self.farm.held()));
             }
-            sleep(LOOK_EVERY).await;
+            looks.tick().await;
         }
         weights
     }
@@ -226,24 +231,25 @@ impl Soak {
         if let Some(node) = self.drained.take() {
             self.order(&node, "uncordon").await;
         }
-        let ended = Instant::now() + PATIENCE;
-        while !self.publishing.is_empty() && Instant::now() < ended {
+        let ended = until_some("publishers end", PATIENCE, async || {
             self.look().await;
-            sleep(LOOK_EVERY).await;
-        }
-        assert!(self.publishing.is_empty(), "publishers end");
+            self.publishing.is_empty().then_some(())
+        });
+        ended.await.unwrap();
         while let Some(checked) = self.checks.join_next().await {
             checked.unwrap();
         }
-        let mut quiet_since = Instant::now();
-        let deadline = quiet_since + PATIENCE;
-        while quiet_since.elapsed() < IDLE {
-            assert!(Instant::now() < deadline + IDLE, "streams go on: {:?}", self.serving().await);
-            if self.sum("millrace_router_sessions", "router-1").await > 0 {
-                quiet_since = Instant::now();
+        let quiet = async {
+            let (mut since, mut looks) = (Instant::now(), interval(LOOK_EVERY));
+            while since.elapsed() < IDLE {
+                if self.sum("millrace_router_sessions", "router-1").await > 0 {
+                    since = Instant::now();
+                }
+                looks.tick().await;
             }
-            sleep(LOOK_EVERY).await;
-        }
+        };
+        let is_quiet = timeout(PATIENCE + IDLE, quiet).await.is_ok();
+        assert!(is_quiet, "streams go on: {:?}", self.serving().await);
         self.inventory().await
     }
 
