@@ -1,5 +1,4 @@
 //! The commands ask the API over HTTPS: whom they trust, and what they say of anybody else.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     path::Path,

@@ -1,6 +1,5 @@
 //! `millrace drain` moves live streams to another node, make before break: no frame is lost or repeated, no discontinuity, and
 //! no gap in what is published. So a whole farm is restarted node by node under live streams.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     process::Command,

@@ -1,6 +1,5 @@
 //! A stream that is pinned to two encoders: a node may die at any moment, the one that is shown too, and the next part comes
 //! as if nothing had happened.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,5 @@
 //! A farm whose programs and etcd know each other by certificates: strangers get nowhere and learn nothing, and under a live
 //! stream every certificate and their authority are replaced without a lost frame.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,

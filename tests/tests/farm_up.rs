@@ -1,5 +1,4 @@
 //! `millrace farm up`: what a newcomer starts with one command is a real farm, and is gone when it is told to.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,

@@ -1,5 +1,4 @@
 //! What real ffmpeg publishes comes out on every rung: each frame exactly once and in order, sound with picture.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

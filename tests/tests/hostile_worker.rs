@@ -1,5 +1,4 @@
 //! A worker that turns on its host is stopped by its sandbox; the node lives, and other streams lose no frame.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     os::unix::fs::{PermissionsExt as _, symlink},

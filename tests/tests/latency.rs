@@ -1,5 +1,4 @@
 //! How late viewers see what a camera shows, measured from the moment each frame is sent to the moment it is on the screen.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

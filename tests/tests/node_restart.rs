@@ -1,6 +1,5 @@
 //! A node's daemon may be upgraded, or die alone, at any moment: its workers run on, the next daemon adopts them, and no frame
 //! is lost, repeated or moved. A daemon that comes back too late finds its streams made elsewhere, and its workers add nothing.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     net::{SocketAddr, TcpStream},

@@ -1,6 +1,5 @@
 //! The origin that owns a stream may die or freeze at any moment: another one goes on with the same playlist, and no frame is
 //! lost, repeated or moved. Any origin shows the stream at any time.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     net::SocketAddr,

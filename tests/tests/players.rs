@@ -1,5 +1,4 @@
 //! The players people use show what was published: every frame by its stamp, at its place on the timeline, in its size.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! The values of a playlist that players plan by, for the usual channel and for one of low latency.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

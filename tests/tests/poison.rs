@@ -1,5 +1,4 @@
 //! A stream that kills its encoders on one node after the other goes on without them, under the same names.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,5 +1,4 @@
 //! A publisher that drops and returns, or is taken over by another, goes on in the same playlist behind a discontinuity.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,6 +1,5 @@
 //! The registry may go at any moment: what is live stays so, failover included, new streams are placed from what was last
 //! known, and an empty registry is filled again by the living, and by an operator's backup. What happened can be explained.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

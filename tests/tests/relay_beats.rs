@@ -1,6 +1,5 @@
 //! What a stream's way through router and node costs, in counts that do not depend on how busy the machine is: writes, and threads
 //! that wake up. Their time is `relay_cost`'s, a benchmark.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{fs, time::Duration};
 

@@ -1,5 +1,4 @@
 //! SIGHUP: what the file says of limits and of the log holds from then on, and nobody who is in is turned away.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

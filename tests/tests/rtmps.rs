@@ -1,6 +1,5 @@
 //! A publisher comes in over TLS, players watch over it, and the certificate is renewed under them: every frame is on every rung all
 //! the same.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     io::Write as _,

@@ -1,5 +1,4 @@
 //! One key in two encoders at two routers: they take the stream from each other, three times a minute, and then who sends stays.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

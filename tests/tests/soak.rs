@@ -1,6 +1,5 @@
 //! Streams come and go for minutes, workers and publishers are killed, nodes are drained, daemons restarted. After that the farm
 //! holds what it held before: descriptors, children, keys, reservations; and, after two hours, its memory has stopped growing.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,4 @@
 //! A spare worker that dies before it has served anybody: it is buried and replaced, so that the next stream finds one.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,5 +1,4 @@
 //! A worker may die at any moment: the publisher stays connected and no frame is lost, repeated or moved.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,

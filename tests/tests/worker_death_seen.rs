@@ -1,5 +1,4 @@
 //! What a viewer sees of a worker's death: nothing.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -50,13 +50,32 @@ pub fn fuzz(mut arguments: Arguments) -> Result<ExitCode> {
         Some(target) => bail!("no fuzz target {target:?}; there are: {}", targets()?.join(", ")),
         None => targets()?,
     };
-    build_and_run(&targets, seconds)?;
+    build_and_run(&targets, seconds, Priority::Normal)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs every target for `seconds`. Fails when one panics, hangs or leaves its memory limit.
-pub fn every_target(seconds: u64) -> Result<()> {
-    build_and_run(&targets()?, seconds)
+/// Who goes first when there is less time than work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Priority {
+    Normal,
+    Idle,
+}
+
+impl Priority {
+    /// Seconds after which one input counts as hanging its target.
+    const fn patience(self) -> u32 {
+        match self {
+            Self::Normal => 10,
+            // Others may have the processors for themselves that long.
+            Self::Idle => 60,
+        }
+    }
+}
+
+/// Runs every target for `seconds` with what time the tests beside it leave over: these wait more than they work. Fails when
+/// one panics, hangs or leaves its memory limit.
+pub fn beside_tests(seconds: u64) -> Result<()> {
+    build_and_run(&targets()?, seconds, Priority::Idle)
 }
 
 /// Where the targets and their corpus lie.
@@ -81,7 +100,7 @@ pub fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn build_and_run(targets: &[String], seconds: u64) -> Result<()> {
+fn build_and_run(targets: &[String], seconds: u64, priority: Priority) -> Result<()> {
     if targets.is_empty() {
         eprintln!("no fuzz targets");
         return Ok(());
@@ -92,7 +111,7 @@ fn build_and_run(targets: &[String], seconds: u64) -> Result<()> {
     build
         .args(["--manifest-path", "fuzz/Cargo.toml", "--target-dir", "fuzz/target"])
         .env("RUSTFLAGS", RUSTFLAGS.join(" "));
-    process::run(&mut build)?;
+    process::run(&mut at(priority, build))?;
 
     let waiting = Mutex::new(targets.to_vec());
     let failures = Mutex::new(Vec::new());
@@ -102,7 +121,7 @@ fn build_and_run(targets: &[String], seconds: u64) -> Result<()> {
                 loop {
                     let next = waiting.lock().expect("invariant: no holder panics").pop();
                     let Some(target) = next else { break };
-                    if let Err(error) = run_target(&target, &triple, seconds) {
+                    if let Err(error) = run_target(&target, &triple, seconds, priority) {
                         failures.lock().expect("invariant: no holder panics").push(error);
                     }
                 }
@@ -117,8 +136,15 @@ fn build_and_run(targets: &[String], seconds: u64) -> Result<()> {
     bail!("{} of {} targets failed\n{}", told.len(), targets.len(), told.join("\n"))
 }
 
+fn at(priority: Priority, command: Command) -> Command {
+    match priority {
+        Priority::Normal => command,
+        Priority::Idle => process::idle(&command),
+    }
+}
+
 /// The committed corpus is read first; what is newly found stays under `fuzz/target`.
-fn run_target(target: &str, triple: &str, seconds: u64) -> Result<()> {
+fn run_target(target: &str, triple: &str, seconds: u64, priority: Priority) -> Result<()> {
     let scratch = dir().join("target");
     let (found, artifacts) = (scratch.join("found").join(target), scratch.join("artifacts"));
     let corpus = dir().join("corpus").join(target);
@@ -130,12 +156,13 @@ fn run_target(target: &str, triple: &str, seconds: u64) -> Result<()> {
     let mut command = Command::new(&program);
     command
         .arg(format!("-max_total_time={seconds}"))
-        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+        .arg(format!("-timeout={}", priority.patience()))
+        .args(["-rss_limit_mb=2048", "-print_final_stats=1"])
         .arg(format!("-artifact_prefix={}/{target}-", artifacts.display()))
         .arg(&found)
-        .args(corpus.exists().then_some(&corpus))
-        .stdout(File::create(&log)?)
-        .stderr(File::options().append(true).open(&log)?);
+        .args(corpus.exists().then_some(&corpus));
+    let mut command = at(priority, command);
+    command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
     let status = command.status().with_context(|| format!("cannot start {}", program.display()))?;
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     if !status.success() {

@@ -25,6 +25,17 @@ pub fn cargo(args: &[&str]) -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args)
 }
 
+/// The same command, given only what time the processors have left over (`SCHED_IDLE`), and its children too.
+pub fn idle(command: &Command) -> Command {
+    let mut idle = Command::new("chrt");
+    idle.args(["--idle", "0"]).arg(command.get_program()).args(command.get_args());
+    idle.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = command.get_current_dir() {
+        idle.current_dir(dir);
+    }
+    idle
+}
+
 /// The command as a person would type it in the repository's root.
 pub fn shown(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
@@ -64,6 +75,17 @@ mod tests {
         let mut command = Command::new("/usr/bin/cargo");
         command.args(["nextest", "-E", "test(it's)"]).env("RUST_LOG", "a=debug,b");
         assert_eq!(shown(&command), r"RUST_LOG=a=debug,b cargo nextest -E 'test(it'\''s)'");
+    }
+
+    #[test]
+    fn an_idle_command_runs_the_same_with_what_time_is_left_over() {
+        let mut command = command("sh", &["-c", "echo $GREETING; pwd; chrt --pid $$"]);
+        command.env("GREETING", "hello");
+        let output = idle(&command).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let there = root().display().to_string();
+        assert!(text.starts_with(&format!("hello\n{there}\n")), "{text}");
+        assert!(text.contains("SCHED_IDLE"), "{text}");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::{
 /// How many of the slowest tests are listed at the end.
 const SLOWEST: usize = 20;
 
+/// How long each target is fuzzed beside the tests, in seconds of real time: at least [`fuzz::DEFAULT_SECONDS`] of work each.
+const FUZZING: u64 = 90;
+
 /// Sets up and runs all steps; with filters only the tests that match them.
 pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
     let only_check = arguments.flag("--no-install");
@@ -46,15 +49,15 @@ fn wanted(full: bool) -> Vec<&'static str> {
 }
 
 fn all<'a>(full: bool) -> Vec<Step<'a>> {
-    let seconds = if full { 600 } else { fuzz::DEFAULT_SECONDS };
+    let seconds = if full { 600 } else { FUZZING };
     let mut steps = vec![
         Step::command("format", check::format()),
         Step::command("clippy", check::clippy()),
         build(full),
         test_runner(),
+        Step::work("fuzz", "cargo xtask fuzz", move || fuzz::beside_tests(seconds)).beside(),
         Step::command("tests", nextest::command(full, &[])),
         Step::command("doc tests", doc_tests(full)),
-        Step::work("fuzz", "cargo xtask fuzz", move || fuzz::every_target(seconds)),
     ];
     if full {
         let coverage = "cargo xtask fuzz --coverage";

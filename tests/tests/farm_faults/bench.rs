@@ -12,7 +12,7 @@ use nix::{
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 
-use crate::{
+use crate::farm_faults::{
     fault::Fault,
     measured::{self, Moment, Row, Struck},
 };

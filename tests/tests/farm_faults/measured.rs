@@ -8,7 +8,7 @@ use std::{
 use millrace_testkit::Recording;
 use serde_json::Value;
 
-use crate::fault::Fault;
+use crate::farm_faults::fault::Fault;
 
 /// How far behind live the simulated viewer is.
 const BEHIND: Duration = Duration::from_secs(3);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, check};
 use millrace_tests::{LiveClip, StreamView, discontinuities, unix_ms};
 
-use crate::{
+use crate::farm_faults::{
     bench::{Bench, PATIENCE},
     fault::Fault,
     measured::{Moment, Row, Struck},

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use millrace_publisher::{Clip, Due, Playout, Tag, TagKind};
 use millrace_testkit::{ClipSpec, Expected, Report};
 
-use crate::stage::{
+use crate::ingest::stage::{
     by_ourselves, by_program, farm, ffmpeg, seconds, seen_of_ourselves, small, tags,
 };
 

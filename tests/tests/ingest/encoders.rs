@@ -3,7 +3,7 @@
 use millrace_publisher::Playout;
 use millrace_testkit::{ClipSpec, Publisher};
 
-use crate::stage::{
+use crate::ingest::stage::{
     by_ffmpeg, by_ourselves, by_program, farm, plays, program, seconds, small, tags,
 };
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use millrace_publisher::{Playout, TagKind};
 use millrace_testkit::{ClipAudio, ClipSpec, Expected, Fps, Report};
 
-use crate::stage::{by_ffmpeg, by_ourselves, farm, plays, seconds, small, tags};
+use crate::ingest::stage::{by_ffmpeg, by_ourselves, farm, plays, seconds, small, tags};
 
 fn with_sound(sample_rate: u32, channels: u32) -> ClipSpec {
     ClipSpec { audio: Some(ClipAudio { sample_rate, channels, kbps: 64 }), ..small() }

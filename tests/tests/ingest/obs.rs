@@ -11,7 +11,7 @@ use millrace_tests::Channel;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::stage::{PATIENCE, farm, program};
+use crate::ingest::stage::{PATIENCE, farm, program};
 
 const VERSION_29: u32 = 29 << 24;
 

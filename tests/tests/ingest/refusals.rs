@@ -8,7 +8,7 @@ use millrace_publisher::{Due, Playout, PublishError, Publisher as OurPublisher, 
 use millrace_testkit::{ClipSpec, Fps, Publisher, until};
 use millrace_tests::{Channel, Farm};
 
-use crate::stage::{PATIENCE, farm, farm_with, program, small, tags};
+use crate::ingest::stage::{PATIENCE, farm, farm_with, program, small, tags};
 
 /// ffmpeg with a test picture, a tone and those output options is refused: it logs the `reason` and what was `said`, and ends.
 async fn ffmpeg_is_refused(farm: &Farm, url: &str, output: &str, reason: &str, said: &str) {

@@ -10,7 +10,7 @@ use rcgen::{
     KeyPair, SanType,
 };
 
-use crate::{PATIENCE, channel, node, shows};
+use crate::registry::{PATIENCE, channel, node, shows};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_registry::{ChannelRecord, NodeRecord, Registry};
 use millrace_testkit::{Etcd, EtcdVersion, until};
 
-use crate::{channel, connected, node, shows, workers};
+use crate::registry::{channel, connected, node, shows, workers};
 
 /// News reaches the other handle within this time.
 const NEWS: Duration = Duration::from_secs(5);
@@ -119,7 +119,7 @@ async fn a_record_that_cannot_be_read_hides_no_other(
     etcd: &Etcd,
     registry: &Registry,
 ) -> anyhow::Result<()> {
-    let mut client = crate::raw(etcd).await;
+    let mut client = crate::registry::raw(etcd).await;
     client.put("/millrace/v1/channels/aa-garbage", "{", None).await?;
     let unreadable = || registry.get::<ChannelRecord>("aa-garbage").is_err();
     until("the garbage", NEWS, unreadable).await?;

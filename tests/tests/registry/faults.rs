@@ -8,7 +8,7 @@ use millrace_testkit::{Etcd, EtcdVersion, FaultyLink, Flow, LinkState, until, un
 use millrace_tests::HostClock;
 use nix::sys::signal::Signal;
 
-use crate::{
+use crate::registry::{
     PATIENCE, channel, config, connected, node,
     process::{Keeper, NODE},
     raw, shows, workers,

@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::node;
+use crate::registry::node;
 
 /// The node's name and its number of workers.
 pub const NODE: (&str, u64) = ("helper", 7);

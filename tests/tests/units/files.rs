@@ -6,7 +6,7 @@ use millrace_testkit::Scratch;
 use millrace_tests::program;
 use nix::unistd::geteuid;
 
-use crate::unit::{Unit, folder};
+use crate::units::unit::{Unit, folder};
 
 /// The flags that `--help` of a program (and of its command) names.
 fn flags(name: &str, command: Option<&str>) -> BTreeSet<String> {

@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::unit::Unit;
+use crate::units::unit::Unit;
 
 /// How long a start may take; the node measures the host first, maybe beside other tests.
 const START: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::{
 use millrace_testkit::Scratch;
 use millrace_tests::program;
 
-use crate::unit::{PROGRAMS, Unit};
+use crate::units::unit::{PROGRAMS, Unit};
 
 /// The exposure that `systemd-analyze security` may find at most, in tenths of its scale from 0 to 10.
 const EXPOSURE: &[(&str, u32)] = &[
@@ -70,7 +70,7 @@ fn no_unit_exposes_more_than_the_table_says_and_the_table_says_no_more_than_need
     let listed: Vec<_> = EXPOSURE.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, listed, "one row for each unit, in order");
     for (name, tenths) in EXPOSURE {
-        let path = crate::unit::folder().join(name);
+        let path = crate::units::unit::folder().join(name);
         let allowed = |tenths: u32| {
             let threshold = format!("--threshold={tenths}");
             analyze(&["security", "--offline=yes", &threshold, path.to_str().unwrap()])

@@ -1,6 +1,5 @@
 //! The unit files in `systemd/`: systemd itself reads them without a word of complaint, what they name exists, and a program
 //! started by its unit's own command line speaks with its supervisor as `Type=notify` and `WatchdogSec=` need it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod exit_codes;
 mod files;

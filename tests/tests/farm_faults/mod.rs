@@ -1,6 +1,5 @@
 //! One farm, everything in it that can die or be cut off, one after the other, under live streams whose frames are counted. Each
 //! program has a host of its own where the machine allows it. Prints what each fault cost.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;
 mod fault;
@@ -9,7 +8,7 @@ mod router;
 
 use millrace_tests::Cut;
 
-use crate::{bench::Bench, fault::Fault, measured::Row};
+use crate::farm_faults::{bench::Bench, fault::Fault, measured::Row};
 
 /// Streams, and what happens to each.
 const STREAMS: [(&str, &[Fault]); 3] = [
