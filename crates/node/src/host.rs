@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use millrace_registry::NodeState;
+use millrace_registry::{NodeState, Registry, StreamRecord};
 use millrace_sched::{Capacity, Demand, Ledger, NoRoom, Reservation, Resource, cost};
 use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
@@ -10,7 +10,7 @@ use millrace_wire::ChangeOrigin;
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,10 @@ use crate::{
 const QUEUE: usize = 64;
 /// How long a stream that is not made here any more can be continued from what it published here.
 const KEPT: Duration = Duration::from_secs(120);
+/// The same when nobody makes it anywhere any more. A session that was just claimed is not placed yet, for less than this.
+const KEPT_WHEN_OVER: Duration = Duration::from_secs(10);
+/// From one look at what is kept to the next.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A stream may be made here.
 #[derive(Debug)]
@@ -130,6 +134,7 @@ impl Host {
     pub fn start(
         ledger: Ledger,
         tls: Option<Arc<FarmTls>>,
+        registry: Registry,
         metrics: NodeMetrics,
         orphans: Vec<Orphan>,
     ) -> Self {
@@ -138,6 +143,7 @@ impl Host {
         let mut books = Books {
             ledger,
             tls,
+            registry,
             state: NodeState::Ready,
             origins: BTreeMap::new(),
             metrics,
@@ -215,6 +221,8 @@ impl Host {
 struct Books {
     ledger: Ledger,
     tls: Option<Arc<FarmTls>>,
+    /// Says which streams are over.
+    registry: Registry,
     state: NodeState,
     /// By intake; streams of one origin share its connections.
     origins: BTreeMap<SocketAddr, OriginClient>,
@@ -244,9 +252,16 @@ struct Held {
 impl Books {
     async fn run(mut self, mut inbox: mpsc::Receiver<Question>) {
         self.show();
-        while let Some(question) = inbox.recv().await {
-            self.streams
-                .retain(|_, held| held.idle_since.is_none_or(|since| since.elapsed() < KEPT));
+        let mut looks = interval(LOOK_EVERY);
+        loop {
+            let question = tokio::select! {
+                question = inbox.recv() => question,
+                _ = looks.tick() => {
+                    self.forget_old();
+                    continue;
+                }
+            };
+            let Some(question) = question else { return };
             match question {
                 Question::Admit { stream, epoch, demand, intake, reply } => {
                     let _ = reply.send(self.admit(stream, epoch, demand, intake));
@@ -279,6 +294,16 @@ impl Books {
             }
             self.show();
         }
+    }
+
+    /// Forgets the streams that nobody came back for, or will.
+    fn forget_old(&mut self) {
+        let is_over = |stream: &StreamId| {
+            let record = self.registry.get::<StreamRecord>(stream.as_str()).ok().flatten();
+            record.is_some_and(|record| record.node.is_none())
+        };
+        let idle = |held: &Held| held.idle_since.map(|since| since.elapsed());
+        self.streams.retain(|stream, held| is_kept(idle(held), || is_over(stream)));
     }
 
     fn admit(
@@ -414,5 +439,23 @@ impl Books {
         let assigned = self.streams.values().filter(|held| held.reservation.is_some()).count();
         let working = assigned + self.orphans.len();
         self.metrics.workers.set(i64::try_from(working).unwrap_or(i64::MAX));
+    }
+}
+
+/// Whether what a stream has published from here is kept, which has not been made here for so long.
+fn is_kept(idle: Option<Duration>, is_over: impl FnOnce() -> bool) -> bool {
+    idle.is_none_or(|idle| idle < KEPT_WHEN_OVER || idle < KEPT && !is_over())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stream_published_here_is_kept_for_two_minutes_and_for_seconds_once_it_is_over() {
+        let kept = |seconds, over| is_kept(Some(Duration::from_secs(seconds)), || over);
+        assert!(is_kept(None, || true), "it is made here");
+        assert_eq!([kept(9, true), kept(10, true)], [true, false]);
+        assert_eq!([kept(119, false), kept(120, false)], [true, false]);
     }
 }

@@ -150,7 +150,8 @@ pub async fn start(
         None => capacity_of(&config, &plan, !orphans.is_empty()).await,
     };
     let node_metrics = NodeMetrics::new(&metrics);
-    let host = Host::start(Ledger::new(capacity), tls.clone(), node_metrics.clone(), orphans);
+    let (ledger, view) = (Ledger::new(capacity), registry.clone());
+    let host = Host::start(ledger, tls.clone(), view, node_metrics.clone(), orphans);
     let (stopping, readiness) = (Stopping::default(), Readiness::default());
     let pages = admin::routes(metrics, readiness.clone(), host.clone(), decisions.clone());
     let admin = admin_listener(admin_tcp, tls.clone());

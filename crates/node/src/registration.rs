@@ -150,8 +150,8 @@ mod tests {
     async fn the_record_follows_orders_and_reservations_and_goes_with_the_node() {
         let registry = Registry::in_memory();
         let capacity = Capacity { workers: 2, ..Capacity::ZERO };
-        let host =
-            Host::start(Ledger::new(capacity), None, NodeMetrics::new(&Metrics::new()), Vec::new());
+        let (ledger, metrics) = (Ledger::new(capacity), NodeMetrics::new(&Metrics::new()));
+        let host = Host::start(ledger, None, registry.clone(), metrics, Vec::new());
         let readiness = Readiness::default();
         let order = |order, only_run| OrderRecord {
             node: "node-1".parse().unwrap(),

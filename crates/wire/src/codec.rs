@@ -238,10 +238,11 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
         }
         kind::PART => {
             let record = convert::part_from(read(&frame)?, frame.payload.len())?;
-            Message::Part(Part { record, bytes: frame.payload })
+            Message::Part(Part { record, bytes: kept(&frame.payload) })
         }
         kind::INIT => {
-            Message::Init(Init { record: convert::init_from(read(&frame)?)?, bytes: frame.payload })
+            let record = convert::init_from(read(&frame)?)?;
+            Message::Init(Init { record, bytes: kept(&frame.payload) })
         }
         kind::HELLO => Message::Hello(hello_from(read(&frame)?)?),
         kind::START => Message::Start(start_from(read(&frame)?)?),
@@ -277,6 +278,11 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
         }),
         _ => return Ok(None),
     }))
+}
+
+/// Bytes that stay for a window's time: a part of a few KB is not to hold on to the buffer of 64 KB that it was read into.
+fn kept(payload: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(payload)
 }
 
 fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
