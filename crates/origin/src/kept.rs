@@ -39,6 +39,24 @@ impl<T: Clone> Kept<T> {
         Some(entry.value.clone())
     }
 
+    /// The value, unless its time is up, and keeps it no longer.
+    pub(crate) fn take(&mut self, now: Mono, key: &str) -> Option<T> {
+        let value = self.get(now, key);
+        self.forget(key);
+        value
+    }
+
+    /// Forgets every value whose time is up.
+    pub(crate) fn forget_old(&mut self, now: Mono) {
+        let bytes = &mut self.bytes;
+        self.entries.retain(|_, entry| {
+            let stands = entry.until > now;
+            *bytes -= if stands { 0 } else { entry.bytes };
+            stands
+        });
+        self.tidy();
+    }
+
     /// Keeps a value of so many bytes; those that were put first go when there are too many.
     pub(crate) fn put(&mut self, key: String, value: T, bytes: usize, until: Mono) {
         self.forget(&key);
@@ -53,13 +71,18 @@ impl<T: Clone> Kept<T> {
                 self.forget(&key);
             }
         }
-        // Keys that were put again leave numbers behind.
+        self.tidy();
+    }
+
+    /// Keys that were put again, and those that are gone, leave numbers behind.
+    fn tidy(&mut self) {
         if self.order.len() > 2 * self.entries.len() + 16 {
             let entries = &self.entries;
             let stands = |(number, key): &(u64, String)| {
                 entries.get(key).is_some_and(|entry| entry.number == *number)
             };
             self.order.retain(stands);
+            self.order.shrink_to(2 * self.order.len());
         }
     }
 
@@ -85,6 +108,26 @@ mod tests {
         let mut kept = Kept::new(1 << 20);
         kept.put("a".to_owned(), 1, 10, at(5));
         assert_eq!([kept.get(at(4), "a"), kept.get(at(5), "a")], [Some(1), None]);
+        assert_eq!(kept.bytes, 0);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_again_goes_when_its_time_is_up() {
+        let mut kept = Kept::new(1 << 20);
+        for key in 0..100 {
+            kept.put(key.to_string(), key, 10, at(5 + key % 2));
+        }
+        kept.forget_old(at(5));
+        assert_eq!((kept.entries.len(), kept.bytes), (50, 50 * (10 + ENTRY_BYTES)));
+        kept.forget_old(at(6));
+        assert_eq!((kept.entries.len(), kept.bytes, kept.order.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_value_is_taken_once() {
+        let mut kept = Kept::new(1 << 20);
+        kept.put("a".to_owned(), 1, 10, at(5));
+        assert_eq!([kept.take(at(1), "a"), kept.take(at(1), "a")], [Some(1), None]);
         assert_eq!(kept.bytes, 0);
     }
 

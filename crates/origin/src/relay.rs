@@ -37,10 +37,14 @@ use crate::{
 const MAX_ASKED: usize = 4096;
 /// Bytes of answers that are kept.
 const MAX_KEPT_BYTES: usize = 256 << 20;
+/// Bytes of the count of players: some 25,000 rungs. Beyond, of those asked for least lately some players are not counted.
+const MAX_PLAYERS_BYTES: usize = 16 << 20;
 /// How long a player is kept waiting in all: as long as its owner would, and as it takes to find the next owner.
 const PATIENCE: Duration = Duration::from_secs(PARK_LIMIT.as_secs() + 2);
 /// Before an owner that gave no answer is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long media is kept: as long as its owner lists it, and once more.
+const MEDIA_KEPT: Duration = Duration::from_secs(60);
 /// How long a playlist that was asked for by position is kept: it holds what its URL names.
 const BLOCKING_KEPT: Duration = Duration::from_secs(2);
 /// How long a playlist that just says what there is now is kept: less than a part.
@@ -74,7 +78,7 @@ pub(crate) struct Relay {
 struct State {
     asked: BTreeMap<String, Answer>,
     /// Players by the rung's playlist they asked for, since the owner last heard of any.
-    players: BTreeMap<String, u32>,
+    players: Kept<u32>,
     kept: Kept<Relayed>,
 }
 
@@ -98,7 +102,7 @@ impl Relay {
         clock: SystemClock,
         metrics: OriginMetrics,
     ) -> Self {
-        let (asked, players) = (BTreeMap::new(), BTreeMap::new());
+        let (asked, players) = (BTreeMap::new(), Kept::new(MAX_PLAYERS_BYTES));
         let state = State { asked, players, kept: Kept::new(MAX_KEPT_BYTES) };
         Self { owners, peers, clock, metrics, state: Mutex::new(state) }
     }
@@ -126,13 +130,14 @@ impl Relay {
         query: Query,
     ) -> Result<Answer, Relayed> {
         let target = route.target(query);
-        let mut state = self.state();
+        let (now, mut state) = (self.clock.mono(), self.state());
         let rung = matches!(route, Route::Media(..)).then(|| route.target(Query::default()));
         if let Some(rung) = &rung {
-            let players = state.players.entry(rung.clone()).or_default();
-            *players = players.saturating_add(1);
+            let others = state.players.take(now, rung).unwrap_or_default();
+            let (players, until) = (others.saturating_add(1), now + PATIENCE);
+            state.players.put(rung.clone(), players, rung.len(), until);
         }
-        if let Some(kept) = state.kept.get(self.clock.mono(), &target) {
+        if let Some(kept) = state.kept.get(now, &target) {
             self.metrics.count_relay("kept");
             return Err(kept);
         }
@@ -147,7 +152,7 @@ impl Relay {
         self.metrics.count_relay("asked");
         let (answers, answer) = watch::channel(None);
         state.asked.insert(target.clone(), answer.clone());
-        let players = rung.and_then(|rung| state.players.remove(&rung)).unwrap_or_default();
+        let players = rung.and_then(|rung| state.players.take(now, &rung)).unwrap_or_default();
         let asking = Asking { relay: self.clone(), target, players };
         let (stream, keep) = (stream.clone(), keep_for(route, query));
         let is_playlist = route.is_playlist();
@@ -159,6 +164,13 @@ impl Relay {
             answers.send_replace(Some(relayed));
         });
         Ok(answer)
+    }
+
+    /// Forgets what nobody has asked for in time.
+    pub(crate) fn sweep(&self) {
+        let (now, mut state) = (self.clock.mono(), self.state());
+        state.kept.forget_old(now);
+        state.players.forget_old(now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,7 +244,7 @@ impl Asking {
 /// How long an answer stays the right one; `None`: it is not kept.
 fn keep_for(route: &Route, query: Query) -> Option<Duration> {
     match route {
-        Route::Init(..) | Route::Segment(..) | Route::Part(..) => Some(Duration::MAX / 4),
+        Route::Init(..) | Route::Segment(..) | Route::Part(..) => Some(MEDIA_KEPT),
         Route::Media(..) if query.block.is_some() => Some(BLOCKING_KEPT),
         Route::Media(..) | Route::Multivariant(_) => Some(CURRENT_KEPT),
         Route::Status(_) | Route::List | Route::Watch | Route::Asset(_) => None,

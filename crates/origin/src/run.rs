@@ -213,6 +213,7 @@ async fn sweep(player: Arc<Player>, retention: Retention, stop: CancellationToke
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         player.streams.sweep(player.clock.mono(), retention, &player.decisions);
         player.writers.retain(|stream| player.streams.get(stream).is_some());
+        player.relay.sweep();
         let watchable = player.streams.watchable().len();
         player.metrics.streams.set(i64::try_from(watchable).unwrap_or(i64::MAX));
     }
