@@ -4,6 +4,7 @@
 mod admin;
 mod census;
 mod daemon;
+mod heap;
 mod hosts;
 
 use std::{
@@ -60,6 +61,10 @@ pub struct ManyOptions {
     pub rungs: Vec<(&'static str, u32, u32)>,
     /// Whether the programs and etcd know each other by certificates.
     pub tls: bool,
+    /// How long an origin keeps a stream that has ended, seconds.
+    pub keep_ended_s: u64,
+    /// Whether each program says how much of its heap is in use: [`ManyFarm::heap_bytes`].
+    pub heaps: bool,
 }
 
 impl Default for ManyOptions {
@@ -76,6 +81,8 @@ impl Default for ManyOptions {
             hosts: false,
             rungs,
             tls: false,
+            keep_ended_s: 60,
+            heaps: false,
         }
     }
 }
@@ -99,6 +106,8 @@ pub struct ManyFarm {
     http: HttpClient,
     admin: Admin,
     run_dir: PathBuf,
+    /// Says how much of a program's heap is in use.
+    heap_library: Option<PathBuf>,
     scratch: Scratch,
 }
 
@@ -134,6 +143,7 @@ impl ManyFarm {
         if let Some(certs) = &certs {
             certs.grant_rights(&etcd, "operator/ann").await?;
         }
+        let heap_library = options.heaps.then(|| heap::compile(scratch.path())).transpose()?;
         let http = HttpClient::default();
         let admin = Admin::new(network.as_ref().and(certs.as_ref()))?;
         let mut farm = Self {
@@ -145,6 +155,7 @@ impl ManyFarm {
             http,
             admin,
             run_dir,
+            heap_library,
             scratch,
         };
         for name in &names {
@@ -363,6 +374,9 @@ impl ManyFarm {
             let at = at.map_or_else(|| self.listens_at(name, *port), Ok)?;
             command.arg(format!("--listen-{listener}")).arg(at.to_string());
         }
+        if let Some(library) = &self.heap_library {
+            heap::watch(&mut command, library, &self.heap_file(name));
+        }
         let _ = fs::remove_file(file("json"));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| name.to_owned())?;
@@ -390,7 +404,10 @@ impl ManyFarm {
                 run_dir.display(),
                 self.labels(name),
             ),
-            "origin" => format!("name = '{name}'\n{registry}"),
+            "origin" => {
+                let keep = self.options.keep_ended_s;
+                format!("name = '{name}'\nkeep_ended_s = {keep}\n{registry}")
+            }
             _ => registry,
         }
     }

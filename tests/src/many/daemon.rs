@@ -9,7 +9,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use super::ManyFarm;
+use super::{ManyFarm, census::is_zombie};
 
 impl ManyFarm {
     /// Sends a signal to a node's daemon and to none of its workers, and waits for its end. Where routers reached it.
@@ -59,7 +59,5 @@ impl ManyFarm {
 fn is_worker(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm"))
         .is_ok_and(|name| name.starts_with("millrace-worker"))
-        && fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-            !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"))
-        })
+        && !is_zombie(pid)
 }
