@@ -65,6 +65,8 @@ pub struct ManyOptions {
     pub keep_ended_s: u64,
     /// Whether each program says how much of its heap is in use: [`ManyFarm::heap_bytes`].
     pub heaps: bool,
+    /// Viewers that make a stream hot; it cools after a second. `None`: as without settings.
+    pub hot_viewers: Option<u64>,
 }
 
 impl Default for ManyOptions {
@@ -83,6 +85,7 @@ impl Default for ManyOptions {
             tls: false,
             keep_ended_s: 60,
             heaps: false,
+            hot_viewers: None,
         }
     }
 }
@@ -284,12 +287,12 @@ impl ManyFarm {
         })
     }
 
-    /// Pins a channel's stream to two encoders.
+    /// Pins a channel's stream to two encoders, or frees it.
     ///
     /// # Errors
     /// When the API refuses it.
-    pub async fn pin(&self, channel: &str) -> anyhow::Result<()> {
-        let (path, body) = (format!("/v1/channels/{channel}"), json!({ "dual": true }));
+    pub async fn pin(&self, channel: &str, dual: bool) -> anyhow::Result<()> {
+        let (path, body) = (format!("/v1/channels/{channel}"), json!({ "dual": dual }));
         self.api(Method::PATCH, &path, body.to_string()).await.map(drop)
     }
 
@@ -395,7 +398,10 @@ impl ManyFarm {
         let run_dir = self.run_dir.join(name);
         match kind {
             "router" => {
-                format!("name = '{name}'\n{registry}{}", ladder_toml(&self.options.rungs))
+                let hot = self.options.hot_viewers.map_or_else(String::new, |viewers| {
+                    format!("[hot]\nviewers = {viewers}\nshare_percent = 10\ncool_s = 1\n")
+                });
+                format!("name = '{name}'\n{registry}{hot}{}", ladder_toml(&self.options.rungs))
             }
             "node" => format!(
                 "name = '{name}'\nrun_dir = '{}'\ncapacity = {{ decode_pixels_per_second = \
@@ -406,7 +412,10 @@ impl ManyFarm {
             ),
             "origin" => {
                 let keep = self.options.keep_ended_s;
-                format!("name = '{name}'\nkeep_ended_s = {keep}\n{registry}")
+                let from = self.options.hot_viewers.map_or(100, |viewers| viewers / 2);
+                format!(
+                    "name = '{name}'\nkeep_ended_s = {keep}\ntell_viewers_from = {from}\n{registry}"
+                )
             }
             _ => registry,
         }

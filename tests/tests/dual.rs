@@ -1,15 +1,19 @@
-//! A stream that is pinned to two encoders: a node may die at any moment, the one that is shown too, and the next part comes
-//! as if nothing had happened.
+//! A stream that is pinned to two encoders, or that many watch: a node may die at any moment, the one that is shown too, and the
+//! next part comes as if nothing had happened.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Method;
-use millrace_testkit::{ClipSpec, HttpClient, RenditionRecording, until_some};
+use millrace_testkit::{
+    ClipSpec, HttpClient, Player, PlayerOptions, RenditionRecording, until_some,
+};
 use millrace_tests::{Live, ManyFarm, ManyOptions, discontinuities};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// So many make a stream hot here. The player of the test itself counts as one for each of three rungs with a picture.
+const HOT_VIEWERS: u64 = 8;
 
 /// Both encoders of the stream, once either alone would do: node and the epoch that its parts are made under.
 async fn pair(farm: &ManyFarm, stream: &str) -> [(String, String); 2] {
@@ -51,7 +55,7 @@ async fn explain(farm: &ManyFarm) -> Value {
 /// Pins the stream while no node takes new work, which is said, and then lets them.
 async fn pin_without_capacity(farm: &ManyFarm) {
     order(farm, "cordon").await;
-    farm.pin("live").await.unwrap();
+    farm.pin("live", true).await.unwrap();
     let single = until_some("said why there is one encoder", PATIENCE, async || {
         let explained = explain(farm).await;
         let why = explained["single_because"].as_str()?;
@@ -76,20 +80,59 @@ async fn drain_first(farm: &ManyFarm) {
     assert!(first.0 == stays.0 && second.0 != drained.0, "{first:?} {second:?}");
 }
 
+/// Frees the stream while many watch it: it keeps two encoders, and `explain` says why.
+async fn free_while_hot(farm: &ManyFarm) {
+    farm.pin("live", false).await.unwrap();
+    let hot = until_some("hot, with two encoders", PATIENCE, async || {
+        let explained = explain(farm).await;
+        let is_paired = explained["second"]["paired"] == true;
+        let why = explained["two_because"].as_str().filter(|_| is_paired)?;
+        why.starts_with("hot, ").then(|| why.to_owned())
+    });
+    let hot = hot.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")));
+    let viewers: u64 = hot.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!((HOT_VIEWERS..20).contains(&viewers), "{hot}");
+    assert_eq!(
+        farm.metric("router-1", "millrace_router_hot_streams{result=\"granted\"}").await.unwrap(),
+        1.0
+    );
+}
+
+/// Nobody but the test watches any more: one encoder is enough.
+async fn cool(farm: &ManyFarm) {
+    let cooled = until_some("one encoder again", PATIENCE, async || {
+        let explained = explain(farm).await;
+        let cooled = explained["timeline"].as_array()?.iter().any(|it| it["kind"] == "cooled");
+        (cooled && explained["second"].is_null() && explained["two_because"].is_null())
+            .then_some(())
+    });
+    cooled.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")));
+}
+
 #[tokio::test]
 async fn timing_the_nodes_of_a_dual_stream_die_and_the_next_part_comes_within_a_second() {
-    let mut farm =
-        ManyFarm::start(ManyOptions { nodes: 3, ..ManyOptions::default() }).await.unwrap();
-    let clip = ClipSpec { seconds: 30, ..ClipSpec::default() };
+    let mut farm = ManyFarm::start(ManyOptions {
+        nodes: 3,
+        hot_viewers: Some(HOT_VIEWERS),
+        ..ManyOptions::default()
+    })
+    .await
+    .unwrap();
+    let clip = ClipSpec { seconds: 70, ..ClipSpec::default() };
     let live = Live::begin(&farm, "live", clip).await;
+    let watch = |_| Player::start(&live.channel.playback_url, PlayerOptions::default());
+    let viewers: Vec<Player> = (0..3).map(watch).collect();
     let start = Instant::now();
     pin_without_capacity(&farm).await;
     let mut struck = Vec::new();
-    for round in 0..3 {
+    for round in 0..4 {
+        if round == 3 {
+            free_while_hot(&farm).await;
+        }
         let [first, second] = pair(&farm, "live").await;
         assert_ne!(first.0, second.0, "never the same node");
         let node = match round {
-            0 | 1 => shown_node(&farm, "live", "240p").await,
+            0 | 1 | 3 => shown_node(&farm, "live", "240p").await,
             _ => first.0.clone(),
         };
         farm.kill(&node).unwrap();
@@ -99,8 +142,13 @@ async fn timing_the_nodes_of_a_dual_stream_die_and_the_next_part_comes_within_a_
     }
     drain_first(&farm).await;
     println!("paired again {:?} after the start", start.elapsed());
+    for viewer in viewers {
+        viewer.stop().await.unwrap();
+    }
+    cool(&farm).await;
+    println!("cold {:?} after the start", start.elapsed());
     let explained = explain(&farm).await;
-    let ended = live.end().await;
+    let ended = live.stop().await;
     ended.assert_lossless();
     for (rung, count) in discontinuities(&ended.recording) {
         assert_eq!(count, 0, "{rung}");
@@ -116,7 +164,7 @@ async fn timing_the_nodes_of_a_dual_stream_die_and_the_next_part_comes_within_a_
     assert!(gap <= Duration::from_millis(1_000), "{gap:?}");
     let kinds: Vec<_> =
         explained["timeline"].as_array().unwrap().iter().map(|it| &it["kind"]).collect();
-    for kind in ["paired", "promoted"] {
+    for kind in ["paired", "promoted", "hot"] {
         assert!(kinds.iter().any(|found| *found == kind), "{kind}: {kinds:?}");
     }
 }

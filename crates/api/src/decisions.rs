@@ -91,6 +91,7 @@ fn explained(
         "node": live["node"],
         "worker_pid": live["worker_pid"],
         "epoch": live["epoch"],
+        "two_because": live["two_because"],
         "second": live["second"],
         "single_because": live["single_because"],
         "router": record.map(|record| &record.router),

@@ -272,6 +272,7 @@ async fn decisions_of_all_programs_are_merged_by_time_and_who_is_gone_is_named()
         intake: origin,
         playback: origin,
         admin: origin,
+        viewers: Default::default(),
     };
     bench.registry.put(&record).await.unwrap();
     let gone = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));

@@ -55,12 +55,16 @@ fn second(answer: &Value) -> String {
     let second = &answer["second"];
     match (second["node"].as_str(), answer["single_because"].as_str()) {
         (Some(node), _) => format!(
-            "second encoder: worker {} on {node}, epoch {}{}\n",
+            "second encoder: worker {} on {node}, epoch {}, since {}: {}{}\n",
             text(&second["worker_pid"]),
             text(&second["epoch"]),
-            if second["paired"] == true { "" } else { ", not in step yet" },
+            moment(&second["since"]),
+            text(&answer["two_because"]),
+            if second["paired"] == true { "" } else { "; not in step yet" },
         ),
-        (None, Some(why)) => format!("one encoder, though pinned to two: {why}\n"),
+        (None, Some(why)) => {
+            format!("one encoder, though {}: {why}\n", text(&answer["two_because"]))
+        }
         (None, None) => String::new(),
     }
 }
@@ -191,11 +195,19 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_to_have_two_encoders_says_where_the_second_is_or_why_there_is_none() {
-        let paired = json!({ "second": { "node": "node-3", "worker_pid": 9, "epoch": "1.4", "paired": true } });
-        assert!(explained(&paired).contains("second encoder: worker 9 on node-3, epoch 1.4\n"));
-        let single = json!({ "second": null, "single_because": "refused: node-2: no_capacity" });
+        let second = json!({ "node": "node-3", "worker_pid": 9, "epoch": "1.4",
+            "since": "2026-11-21T14:00:01.123456Z", "paired": true });
+        let paired = json!({ "two_because": "hot, 1,240 viewers", "second": second });
+        let expected = "second encoder: worker 9 on node-3, epoch 1.4, since 2026-11-21 14:00:01.123: hot, 1,240 viewers\n";
+        let shown = explained(&paired);
+        assert!(shown.contains(expected), "{shown}");
+        let single = json!({ "two_because": "pinned", "second": null,
+            "single_because": "refused: node-2: no_capacity" });
         let shown = explained(&single);
-        assert!(shown.contains("though pinned to two: refused: node-2: no_capacity"), "{shown}");
-        assert!(!explained(&json!({})).contains("pinned"));
+        assert!(
+            shown.contains("one encoder, though pinned: refused: node-2: no_capacity"),
+            "{shown}"
+        );
+        assert!(!explained(&json!({})).contains("encoder"));
     }
 }

@@ -131,7 +131,9 @@ impl Farm {
         let origin = starting.await.context("origin")?;
         let at = origin.addresses;
         let (intake, playback, admin) = (at.intake, at.playback, at.admin);
-        registry.put(&OriginRecord { origin: name, intake, playback, admin }).await?;
+        // With one node there is no other for a second encoder, however many watch.
+        let viewers = Default::default();
+        registry.put(&OriginRecord { origin: name, intake, playback, admin, viewers }).await?;
 
         sections.node.origin_intake = Some(reachable(intake));
         let here = RelayThreads::default;

@@ -32,6 +32,8 @@ pub struct Config {
     pub keep_ended_s: u64,
     /// A stream that no node has touched for so long is ended, in seconds.
     pub idle_end_s: u64,
+    /// The farm is told of the viewers of streams that have at least so many: less than half of what makes a stream hot.
+    pub tell_viewers_from: u64,
 }
 
 impl Default for Config {
@@ -50,6 +52,7 @@ impl Default for Config {
             max_connections: 16_384,
             keep_ended_s: 60,
             idle_end_s: 120,
+            tell_viewers_from: 100,
         }
     }
 }

@@ -84,12 +84,14 @@ async fn run() -> anyhow::Result<()> {
         other => anyhow::Error::new(other).context("origin"),
     })?;
     let at = origin.addresses;
-    let kept = registry.keep(&OriginRecord {
+    let record = OriginRecord {
         origin: name.clone(),
         intake: reached_at(at.intake, advertise),
         playback: reached_at(at.playback, advertise),
         admin: reached_at(at.admin, advertise),
-    });
+        viewers: Default::default(),
+    };
+    let kept = registry.keep(&record);
     program.ready(&json!({
         "name": name, "playback": at.playback, "playback_tls": at.playback_tls,
         "intake": at.intake, "admin": at.admin,
@@ -98,7 +100,18 @@ async fn run() -> anyhow::Result<()> {
         let read = arguments.settings();
         reloaded(&arguments.program, read, async |(_, config)| origin.reload(&config)).await;
     };
-    program.run(reload).await;
+    let mut viewers = origin.viewers();
+    let telling = async {
+        while viewers.changed().await.is_ok() {
+            let viewers = viewers.borrow_and_update().clone();
+            kept.set(OriginRecord { viewers, ..record.clone() });
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = program.run(reload) => {}
+        () = telling => {}
+    }
     let stopping = async {
         kept.withdraw().await;
         origin.stop().await;

@@ -12,6 +12,7 @@ const VALID: &str = "invariant: a constant metric definition is valid";
 #[derive(Clone, Debug)]
 pub(crate) struct OriginMetrics {
     pub(crate) streams: IntGauge,
+    pub(crate) viewers: IntGauge,
     pub(crate) connections: IntGauge,
     pub(crate) parked: IntGauge,
     requests: IntCounterVec,
@@ -38,6 +39,10 @@ impl OriginMetrics {
             answered_200: requests.with_label_values(&["200"]),
             requests,
             streams: gauge("millrace_origin_streams", "Streams that can be watched."),
+            viewers: gauge(
+                "millrace_origin_viewers",
+                "Players of the streams that this origin owns, at whichever origin: an estimate.",
+            ),
             connections: gauge("millrace_origin_connections", "Open connections of players."),
             parked: gauge(
                 "millrace_origin_parked_requests",

@@ -1,6 +1,7 @@
 //! Binds an origin's listeners and runs it in the background until it is told to stop.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -19,12 +20,13 @@ use millrace_tls::{
     Certificate, Expected, FarmListener, FarmTls, Peer, Role, TlsError, admin_listener,
     admin_service,
 };
-use tokio::{task::JoinSet, time::MissedTickBehavior};
+use millrace_types::StreamId;
+use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config,
+    Config, audience,
     awake::Awake,
     intake,
     listener::PlayerListener,
@@ -39,6 +41,8 @@ use crate::{
 
 /// How often ended and idle streams are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Sweeps from one word to the farm about viewers to the next.
+const TELL_EVERY: u64 = 3;
 
 /// An origin could not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,7 @@ pub struct Running {
     stop: CancellationToken,
     readiness: Readiness,
     tasks: JoinSet<()>,
+    viewers: watch::Receiver<BTreeMap<StreamId, u64>>,
 }
 
 impl Running {
@@ -91,6 +96,11 @@ impl Running {
         self.readiness.set(false);
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// How many watch the streams of this origin, for its record: those with the most viewers, every few seconds anew.
+    pub fn viewers(&self) -> watch::Receiver<BTreeMap<StreamId, u64>> {
+        self.viewers.clone()
     }
 
     /// Puts the limit on connections and the certificates of `config` in force; all else needs a new start. Connections
@@ -149,11 +159,7 @@ pub async fn start(
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
     let player = Arc::new(player(&config, farm_tls.clone(), registry.clone(), &metrics));
-    let moved = stop.clone().run_until_cancelled_owned(player.owners.clone().give_up_moved());
-    tasks.spawn(async move { moved.await.unwrap_or_default() });
-    let awake = player.awake.clone().run(registry, player.owners.clone());
-    let awake = stop.clone().run_until_cancelled_owned(awake);
-    tasks.spawn(async move { awake.await.unwrap_or_default() });
+    follow_owners(&player, registry, &stop, &mut tasks);
     let max_connections = Arc::new(AtomicUsize::new(config.max_connections));
     let secure = secure.map(|(tcp, _, tls)| (tcp, Some(tls)));
     let listeners = [(playback, None)].into_iter().chain(secure);
@@ -168,13 +174,34 @@ pub async fn start(
     let pages = admin_routes(metrics, readiness.clone());
     let pages = admin_service(pages.merge(decision_routes(player.decisions.clone())));
     tasks.spawn(serve(admin, pages, stop.clone()));
-    let retention = Retention {
-        keep_ended: Duration::from_secs(config.keep_ended_s),
-        idle_end: Duration::from_secs(config.idle_end_s),
-    };
-    tasks.spawn(sweep(player, retention, stop.clone()));
+    let tell = watch::Sender::default();
+    let viewers = tell.subscribe();
+    tasks.spawn(sweep(player, config, tell, stop.clone()));
     readiness.set(true);
-    Ok(Running { addresses, certificate, farm_tls, max_connections, stop, readiness, tasks })
+    Ok(Running {
+        addresses,
+        certificate,
+        farm_tls,
+        max_connections,
+        stop,
+        readiness,
+        tasks,
+        viewers,
+    })
+}
+
+/// Sees which streams have gone to other origins, also while this one was not awake.
+fn follow_owners(
+    player: &Player,
+    registry: Registry,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
+    let moved = stop.clone().run_until_cancelled_owned(player.owners.clone().give_up_moved());
+    tasks.spawn(async move { moved.await.unwrap_or_default() });
+    let awake = player.awake.clone().run(registry, player.owners.clone());
+    let awake = stop.clone().run_until_cancelled_owned(awake);
+    tasks.spawn(async move { awake.await.unwrap_or_default() });
 }
 
 pub(crate) fn player(
@@ -207,14 +234,38 @@ async fn serve(
     }
 }
 
-async fn sweep(player: Arc<Player>, retention: Retention, stop: CancellationToken) {
+/// Looks at all streams again and again: ends and forgets some, and tells how many watch the others.
+async fn sweep(
+    player: Arc<Player>,
+    config: Config,
+    tell: watch::Sender<BTreeMap<StreamId, u64>>,
+    stop: CancellationToken,
+) {
+    let retention = Retention {
+        keep_ended: Duration::from_secs(config.keep_ended_s),
+        idle_end: Duration::from_secs(config.idle_end_s),
+    };
+    let mut sweeps = 0_u64;
     let mut tick = tokio::time::interval(SWEEP_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         player.streams.sweep(player.clock.mono(), retention, &player.decisions);
         player.writers.retain(|stream| player.streams.get(stream).is_some());
         player.relay.sweep();
-        let watchable = player.streams.watchable().len();
-        player.metrics.streams.set(i64::try_from(watchable).unwrap_or(i64::MAX));
+        let (watchable, now) = (player.streams.watchable(), player.clock.mono());
+        player.metrics.streams.set(i64::try_from(watchable.len()).unwrap_or(i64::MAX));
+        let watched: Vec<_> =
+            watchable.iter().map(|it| (it.id.clone(), it.audience.viewers(now))).collect();
+        let viewers = watched.iter().map(|(_, viewers)| *viewers).sum::<u64>();
+        player.metrics.viewers.set(i64::try_from(viewers).unwrap_or(i64::MAX));
+        sweeps += 1;
+        if sweeps.is_multiple_of(TELL_EVERY) {
+            let told = audience::told(watched.into_iter(), config.tell_viewers_from);
+            tell.send_if_modified(|before| {
+                let is_news = *before != told;
+                *before = told;
+                is_news
+            });
+        }
     }
 }

@@ -31,7 +31,8 @@ async fn origin(registry: &Registry, origin: &str) -> Farm {
     let farm = Farm::start_in(config, registry.clone()).await;
     let at = farm.origin.addresses;
     let (intake, playback, admin) = (at.intake, at.playback, at.admin);
-    let record = OriginRecord { origin: name(origin), intake, playback, admin };
+    let record =
+        OriginRecord { origin: name(origin), intake, playback, admin, viewers: Default::default() };
     registry.put(&record).await.unwrap();
     farm
 }
@@ -61,6 +62,8 @@ impl Two {
             ladder: Default::default(),
             since: Wall(0),
             takeovers: Default::default(),
+            source_pixels_per_second: 0,
+            hot: false,
         };
         self.registry.put(&record).await.unwrap();
     }

@@ -144,6 +144,9 @@ pub struct OriginRecord {
     pub playback: SocketAddr,
     /// Where its admin pages are.
     pub admin: SocketAddr,
+    /// How many watch the streams that it owns, those with the most viewers only: an estimate, at most every few seconds anew.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub viewers: BTreeMap<StreamId, u64>,
 }
 
 /// A live stream.
@@ -167,6 +170,12 @@ pub struct StreamRecord {
     /// Who sends with its channel's keys, and whose place was taken lately.
     #[serde(default)]
     pub takeovers: Takeovers,
+    /// What its decoder sees, pixels per second: with the ladder, what an encoder of it takes.
+    #[serde(default)]
+    pub source_pixels_per_second: u64,
+    /// It is to have a second encoder, as so many watch it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hot: bool,
 }
 
 impl StreamRecord {
@@ -265,6 +274,8 @@ mod tests {
             ladder: Ladder::default(),
             since: Wall(0),
             takeovers: Takeovers::default(),
+            source_pixels_per_second: 0,
+            hot: false,
         };
         assert!(record(Some(&b), 4).has_left(&a, epoch(3)));
         assert!(!record(Some(&b), 3).has_left(&a, epoch(4)), "news from before it took over");

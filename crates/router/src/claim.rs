@@ -35,6 +35,8 @@ pub struct Claimed {
     pub origin: Option<OriginRecord>,
     /// Where the stream stands; `None` when it begins.
     pub resume: Option<Resume>,
+    /// The router before gave it a second encoder for its viewers.
+    pub was_hot: bool,
     /// What was decided on the way.
     pub decisions: Vec<Decision>,
 }
@@ -45,6 +47,7 @@ pub async fn claim(context: &SessionContext, stream: &StreamId, takeovers: &Take
     let known = context.registry.get::<StreamRecord>(stream.as_str()).ok().flatten();
     let (origin, chosen) = origin_of(context, stream, known.as_ref());
     let before = known.as_ref().map(|old| old.router.clone());
+    let was_hot = known.as_ref().is_some_and(|old| old.hot);
     let claimed = |epoch, resume: Option<Resume>, reason: Because| {
         let claim = Decision::of(DecisionKind::Claimed).stream(stream).epoch(epoch);
         let claim = match &before {
@@ -54,7 +57,7 @@ pub async fn claim(context: &SessionContext, stream: &StreamId, takeovers: &Take
         let claim = claim.because(reason);
         let chosen = chosen.clone().map(|chosen| chosen.epoch(epoch));
         let decisions = chosen.into_iter().chain([claim]).collect();
-        Claimed { epoch, origin: origin.clone(), resume, decisions }
+        Claimed { epoch, origin: origin.clone(), resume, was_hot, decisions }
     };
     let least =
         known.map_or(Epoch { generation: 1, placement: 0 }, |old| old.epoch.next_generation());
@@ -70,6 +73,8 @@ pub async fn claim(context: &SessionContext, stream: &StreamId, takeovers: &Take
                 ladder: Default::default(),
                 since: context.clock.wall(),
                 takeovers: takeovers.clone(),
+                source_pixels_per_second: 0,
+                hot: was_hot,
             })
         };
         record(context, stream, least, claimed).await

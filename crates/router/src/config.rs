@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use millrace_sched::LadderConfig;
+use millrace_sched::{HotConfig, LadderConfig};
 use millrace_tls::{FarmTlsConfig, TlsConfig};
 use millrace_types::NodeId;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct Config {
     pub listen_admin: SocketAddr,
     /// The rungs below `source` that streams are encoded into.
     pub ladder: LadderConfig,
+    /// When streams get a second encoder by themselves.
+    pub hot: HotConfig,
     /// Sustained bitrate a publisher may send, kilobits per second.
     pub max_bitrate_kbps: u64,
     /// Connections from one address; encoders behind one NAT share it.
@@ -46,6 +48,7 @@ impl Default for Config {
             farm_tls: None,
             listen_admin: ([127, 0, 0, 1], 9101).into(),
             ladder: LadderConfig::default(),
+            hot: HotConfig::default(),
             max_bitrate_kbps: 50_000,
             max_connections_per_address: 100,
             max_connections: 10_000,

@@ -8,6 +8,7 @@ mod admin;
 mod claim;
 mod config;
 mod feed;
+mod hot;
 pub mod ingest;
 mod metrics;
 mod moves;

@@ -2,7 +2,7 @@
 
 use millrace_telemetry::{
     Metrics,
-    prometheus::{IntCounter, IntCounterVec, IntGauge, Opts},
+    prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts},
 };
 
 /// The router's metrics; clones share them.
@@ -14,6 +14,8 @@ pub struct RouterMetrics {
     pub publishers: IntCounter,
     /// Publishers turned away, by reason.
     pub refusals: IntCounterVec,
+    /// Streams that are to have a second encoder for their viewers, by what became of it: `granted`, or `waiting` for a place.
+    pub hot_streams: IntGaugeVec,
     /// Placements by result: `admitted` or the refusal's reason.
     pub placements: IntCounterVec,
     /// Placements lost, by reason.
@@ -48,6 +50,16 @@ impl RouterMetrics {
                 "millrace_router_refusals_total",
                 "Publishers turned away.",
                 "reason",
+            ),
+            hot_streams: metrics.add(
+                IntGaugeVec::new(
+                    Opts::new(
+                        "millrace_router_hot_streams",
+                        "Streams that are to have a second encoder for their viewers: granted, or waiting for others to leave it.",
+                    ),
+                    &["result"],
+                )
+                .expect(VALID),
             ),
             placements: counters(
                 "millrace_router_placements_total",

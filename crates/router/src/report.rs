@@ -136,6 +136,8 @@ pub struct SecondReport {
     pub worker_pid: u32,
     /// What it writes under, as text.
     pub epoch: String,
+    /// Since when it is there, RFC 3339.
+    pub since: String,
     /// Whether it alone would do by now.
     pub paired: bool,
 }
@@ -163,6 +165,8 @@ pub struct StreamReport {
     pub moving: bool,
     /// Why it could not be moved, when it last should be; `None` once it was, or never had to.
     pub stays: Option<String>,
+    /// Why it is to have two encoders, if it is: `pinned`, or `hot` and how many watch it.
+    pub two_because: Option<String>,
     /// The second encoder of a stream that is to have two.
     pub second: Option<SecondReport>,
     /// Why it has one encoder, if it is to have two.
@@ -191,6 +195,7 @@ impl StreamReport {
             session_since: since.to_string(),
             moving: false,
             stays: None,
+            two_because: None,
             second: None,
             single_because: None,
             restarts: 0,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Config, admin,
+    Config, admin, hot,
     ingest::{IngestConfig, IngestServer, Limits},
     metrics::RouterMetrics,
     moves,
@@ -131,8 +131,19 @@ pub async fn start(
     let (admin_tcp, admin) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses { rtmp, rtmps, admin };
     let decisions = DecisionLog::new(config.name.clone());
-    let sessions = sessions(&config, &registry, &metrics, &decisions, farm_tls.clone());
-    let stop = CancellationToken::new();
+    let (stop, heats) = (CancellationToken::new(), watch::Sender::default());
+    let router_metrics = RouterMetrics::new(&metrics);
+    let looking = hot::Looking {
+        registry: registry.clone(),
+        router: config.name.clone(),
+        config: config.hot.clone(),
+        metrics: router_metrics.clone(),
+        clock: SystemClock::new(),
+    };
+    let heated = heats.subscribe();
+    let sessions =
+        sessions(&config, &registry, router_metrics, &decisions, farm_tls.clone(), heated);
+    tokio::spawn(looking.run(heats, stop.clone()));
     tokio::spawn(moves::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new(), threads };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
@@ -159,9 +170,10 @@ pub async fn start(
 fn sessions(
     config: &Config,
     registry: &Registry,
-    metrics: &Metrics,
+    metrics: RouterMetrics,
     decisions: &DecisionLog,
     tls: Option<Arc<FarmTls>>,
+    heats: watch::Receiver<hot::Heats>,
 ) -> Sessions {
     let (clock, breakers) = (SystemClock::new(), watch::Sender::default());
     let (registry, decisions) = (registry.clone(), decisions.clone());
@@ -175,7 +187,8 @@ fn sessions(
         router: config.name.clone(),
         ladder: config.ladder.clone(),
         replay_bytes: replay_bytes(config),
-        metrics: RouterMetrics::new(metrics),
+        metrics,
+        heats,
         decisions,
         clock,
     })

@@ -8,6 +8,7 @@
 //! it is slow, items wait in the replay buffer and the publisher goes on.
 
 mod driver;
+mod hot;
 mod link_side;
 mod link_state;
 mod moving;
@@ -31,6 +32,7 @@ use millrace_wire::Announced;
 use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
+    hot::Hot,
     link_state::LinkState,
     moving::{CutWatch, Moving},
     origin_side::OriginSide,
@@ -38,6 +40,7 @@ use self::{
     second::Second,
 };
 use crate::{
+    hot::Heats,
     ingest::Publication,
     metrics::RouterMetrics,
     origin_fence::OriginFence,
@@ -81,6 +84,8 @@ pub struct SessionContext {
     pub replay_bytes: usize,
     /// What is counted.
     pub metrics: RouterMetrics,
+    /// What the viewers of this router's streams are worth.
+    pub heats: watch::Receiver<Heats>,
     /// Where this router's decisions are kept.
     pub decisions: DecisionLog,
     /// Real time.
@@ -118,6 +123,8 @@ pub struct Session {
     /// The picture has become another, and the ladder is about to follow.
     reshape: Option<Reshape>,
     second: Second,
+    /// So many watch it that it is to have a second encoder.
+    hot: Option<Hot>,
     /// Why it was not moved, when it last should be.
     stays: Option<String>,
     cut_watch: CutWatch,
@@ -201,6 +208,7 @@ impl Session {
             moving: None,
             reshape: None,
             second: Second::default(),
+            hot: None,
             stays: None,
             cut_watch: CutWatch::default(),
             is_unplaced: false,

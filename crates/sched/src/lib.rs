@@ -8,6 +8,7 @@
 mod admission;
 mod capacity;
 mod cost;
+mod hot;
 mod ladder;
 mod origin;
 mod place;
@@ -15,6 +16,7 @@ mod place;
 pub use admission::{Ledger, NoRoom, Reservation};
 pub use capacity::{Capacity, Demand, Resource};
 pub use cost::cost;
+pub use hot::{Heat, HotConfig, HotStreams, Watched};
 pub use ladder::{
     LadderConfig, LadderError, RungConfig, Source, following_ladder, full_ladder, is_same_shape,
     passthrough_ladder, unencoded_ladder,

@@ -43,6 +43,10 @@ reasons!(
         NotPaired = "not_paired",
         /// The first encoder is lost; the second goes on alone.
         Promoted = "promoted",
+        /// So many watch the stream that it is to have a second encoder.
+        Hot = "hot",
+        /// The stream is to have one encoder again.
+        Cooled = "cooled",
         /// The stream goes on without encoders: they died of it.
         Unencoded = "unencoded",
         /// Input was dropped before it was published: a failure now would lose frames.
@@ -121,6 +125,12 @@ reasons!(
         Finished = "finished",
         /// It works again.
         WorksAgain = "works_again",
+        /// As many watch it as make a stream hot.
+        Viewers = "viewers",
+        /// Less than half as many watch it, and have for a while.
+        FewViewers = "few_viewers",
+        /// Other streams take all of the share of the farm that second encoders of hot streams may have.
+        ShareUsed = "share_used",
         /// A person or a program asked for it.
         Ordered = "ordered",
     }

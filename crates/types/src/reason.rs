@@ -145,7 +145,7 @@ reasons!(
         FirstLost = "first_lost",
         /// It did not come into step with the first in time.
         NotInStep = "not_in_step",
-        /// The channel is pinned to two encoders no longer, or the stream ends or moves.
+        /// The stream is to have one encoder: neither pinned nor hot any longer, or it ends or moves.
         Unwanted = "unwanted",
     }
 );

@@ -3,6 +3,16 @@
 use millrace_registry::{NodeRecord, NodeState};
 use millrace_sched::{Candidate, Capacity, Demand, Standing};
 
+/// What a node has in all.
+pub fn capacity(record: &NodeRecord) -> Capacity {
+    Capacity {
+        decode_pixels_per_second: record.decode_pixels_per_second,
+        encode_pixels_per_second: record.encode_pixels_per_second,
+        workers: record.workers,
+        memory_bytes: record.memory_bytes,
+    }
+}
+
 /// What the node said last of itself. What this stream holds there counts as free for it: it is a moment old, or about to go.
 pub(super) fn candidate(
     record: &NodeRecord,
@@ -10,12 +20,7 @@ pub(super) fn candidate(
     was_here: bool,
     is_current: bool,
 ) -> Candidate {
-    let capacity = Capacity {
-        decode_pixels_per_second: record.decode_pixels_per_second,
-        encode_pixels_per_second: record.encode_pixels_per_second,
-        workers: record.workers,
-        memory_bytes: record.memory_bytes,
-    };
+    let capacity = capacity(record);
     let allocated = Capacity {
         decode_pixels_per_second: record.allocated.decode_pixels_per_second,
         encode_pixels_per_second: record.allocated.encode_pixels_per_second,

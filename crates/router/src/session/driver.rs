@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Command, Session, moving::Moving, standby::StandbyEvent};
+use super::{Command, Session, hot::Hot, moving::Moving, standby::StandbyEvent};
 use crate::{
     claim::{Claimed, claim},
     ingest::{IngestEvent, Publication},
@@ -94,6 +94,7 @@ impl Session {
         self.machine = Stream::new(self.now(), claimed.epoch);
         self.origin.now = claimed.origin;
         self.resume = claimed.resume;
+        self.hot = claimed.was_hot.then(|| Hot::inherited(self.context.clock.wall()));
         for decision in claimed.decisions {
             self.note(decision);
         }
@@ -283,7 +284,9 @@ impl Session {
         let takeovers = self.takeovers;
         let unplaced = |record: Option<StreamRecord>| {
             record.map(|old| match old.epoch.generation == ours {
-                true => StreamRecord { node: None, takeovers: takeovers.clone(), ..old },
+                true => {
+                    StreamRecord { node: None, takeovers: takeovers.clone(), hot: false, ..old }
+                }
                 false => old,
             })
         };

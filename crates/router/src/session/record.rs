@@ -20,6 +20,8 @@ impl Session {
             ladder: self.ladder.clone(),
             since: self.since,
             takeovers: self.takeovers.clone(),
+            source_pixels_per_second: self.tracks.pixels_per_second(),
+            hot: self.is_hot(),
         };
         let registry = self.context.registry.clone();
         self.recording = Some(tokio::spawn(async move {
@@ -53,6 +55,7 @@ impl Session {
             seen.epoch == epoch
                 && seen.node.as_ref() == Some(&state.link.node)
                 && seen.takeovers == self.takeovers
+                && seen.hot == self.is_hot()
                 && seen.origin.as_ref() == self.origin.now.as_ref().map(|origin| &origin.origin)
         });
         let on_its_way = self.recording.as_ref().is_some_and(|task| !task.is_finished());

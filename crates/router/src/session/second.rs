@@ -11,7 +11,7 @@ use millrace_lifecycle::{PairingInput, PairingOutput};
 use millrace_media::Item;
 use millrace_registry::{ChannelRecord, NodeRecord, NodeState};
 use millrace_telemetry::Clock;
-use millrace_types::{Because, DecisionKind, MEDIA_TIMESCALE, Msn, NodeId, PairEnd};
+use millrace_types::{Because, DecisionKind, MEDIA_TIMESCALE, Msn, NodeId, PairEnd, Wall};
 use millrace_wire::{Begin, Beside, Message};
 use std::net::SocketAddr;
 use tracing::{debug, info};
@@ -30,6 +30,10 @@ use crate::{
 /// An encoder this far behind the other is as good as lost, ticks of 90 kHz.
 const MAX_LAG: i64 = 3 * MEDIA_TIMESCALE as i64;
 
+/// Why a stream that is hot has one encoder.
+const WAITS: &str =
+    "streams with more viewers take all of the share that is for second encoders of hot ones";
+
 /// What a session has of its second encoder.
 #[derive(Default)]
 pub(super) struct Second {
@@ -47,6 +51,10 @@ pub(super) struct Second {
     lost_on: Option<NodeId>,
     /// What was last said about why there is none.
     why: String,
+    /// Since when it is there.
+    since: Wall,
+    /// Why there is to be one, if there is.
+    wanted_because: Option<String>,
     /// Why there is none, though there should be one.
     single_because: Option<String>,
 }
@@ -74,8 +82,13 @@ impl Second {
             node: link.node.clone(),
             worker_pid: link.admitted.worker_pid,
             epoch: link.epoch.to_string(),
+            since: self.since.to_string(),
             paired: self.machine.is_paired(),
         })
+    }
+
+    pub(super) fn wanted_because(&self) -> Option<String> {
+        self.wanted_because.clone()
     }
 
     pub(super) fn single_because(&self) -> Option<String> {
@@ -88,22 +101,34 @@ impl Second {
 }
 
 impl Session {
-    /// Whether the channel's record pins the stream to two encoders, and it can have them now.
-    fn wants_second(&self) -> bool {
+    /// Whether the channel's record pins the stream to two encoders.
+    fn is_pinned(&self) -> bool {
         let channel = self.context.registry.get::<ChannelRecord>(self.stream.as_str());
-        let is_pinned = matches!(channel, Ok(Some(channel)) if channel.dual);
+        matches!(channel, Ok(Some(channel)) if channel.dual)
+    }
+
+    /// Whether it is to have two encoders, and can have them now.
+    fn wants_second(&mut self) -> bool {
+        let is_pinned = self.is_pinned();
+        self.look_at_heat(is_pinned);
+        self.second.wanted_because = match (is_pinned, self.hot) {
+            (true, _) => Some("pinned".to_owned()),
+            (false, hot) => hot.map(|hot| hot.words()),
+        };
         let is_busy = self.moving.is_some() || self.reshape.is_some();
-        is_pinned && self.machine.is_live() && self.link.is_some() && !is_busy
+        let wants = is_pinned || self.is_hot();
+        wants && self.machine.is_live() && self.link.is_some() && !is_busy
     }
 
     /// Looks whether the stream should have a second encoder, and whether the one it has keeps up.
     pub(super) fn look_at_second(&mut self) {
         let wanted = self.wants_second();
         let input = if wanted { PairingInput::Wanted } else { PairingInput::Unwanted };
-        if !wanted {
-            self.second.single_because = None;
-        }
         self.second_input(input);
+        if !wanted {
+            let waits = self.hot.is_some() && !self.is_hot();
+            self.second.single_because = waits.then(|| WAITS.to_owned());
+        }
         if !self.second.machine.is_paired() {
             return;
         }
@@ -194,6 +219,7 @@ impl Session {
                     self.second.why = format!("{}: an older version", link.node);
                     return self.second_input(PairingInput::Refused);
                 }
+                self.second.since = self.context.clock.wall();
                 let fits = self.second.standby.admitted(now, link, self.replay.from_newest());
                 let input = if fits { PairingInput::Admitted } else { PairingInput::SecondLost };
                 self.second_input(input);
@@ -246,7 +272,8 @@ impl Session {
         let paired = self.decision(DecisionKind::Paired).subject(&node).worker(pid);
         let paired = paired.because(chosen.reason).instead_of(chosen.others);
         let from = self.second.msn;
-        self.note(paired.saying(format!("a second encoder, from segment {from} on")));
+        let why = self.second.wanted_because.clone().unwrap_or_default();
+        self.note(paired.saying(format!("{why}: a second encoder, from segment {from} on")));
         self.show();
     }
 

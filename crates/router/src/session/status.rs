@@ -43,6 +43,7 @@ impl Session {
             report.epoch = self.machine.epoch().to_string();
             report.moving = self.moving.is_some();
             report.stays = self.stays.clone();
+            report.two_because = self.second.wanted_because();
             report.second = self.second.report();
             report.single_because = self.second.single_because();
             report.restarts = self.restarts;
