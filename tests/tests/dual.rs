@@ -23,7 +23,8 @@ async fn pair(farm: &ManyFarm, stream: &str) -> [(String, String); 2] {
         let second = view.rest.get("second").filter(|second| second["paired"] == true)?;
         let first = view.rest.get("node")?.as_str()?.to_owned();
         let made = text(second, "epoch")?;
-        Some([(first, String::new()), (text(second, "node")?, made)])
+        let made_by_first = view.rest.get("epoch")?.as_str()?.to_owned();
+        Some([(first, made_by_first), (text(second, "node")?, made)])
     });
     paired.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")))
 }
@@ -37,7 +38,8 @@ async fn shown_node(farm: &ManyFarm, stream: &str, rung: &str) -> String {
     let status: Value = serde_json::from_str(&answer.unwrap().text()).unwrap();
     let rungs = status["rungs"].as_array().unwrap();
     let found = rungs.iter().find(|found| found["rung"] == rung).unwrap();
-    if found["epoch"] == second.1.as_str() { second.0 } else { first.0 }
+    let shown = [first, second].into_iter().find(|(_, epoch)| found["epoch"] == epoch.as_str());
+    shown.unwrap_or_else(|| panic!("{status}")).0
 }
 
 /// Gives all nodes the same order.
@@ -62,8 +64,14 @@ async fn pin_without_capacity(farm: &ManyFarm) {
         why.starts_with("refused").then(|| why.to_owned())
     });
     let single = single.await.unwrap();
-    assert!(single.contains("node-1") && single.contains("takes no new work"), "{single}");
+    assert_eq!(single.matches("takes no new work").count(), 2, "not the first itself: {single}");
     order(farm, "uncordon").await;
+}
+
+/// Of three nodes in two zones, the second is alone in its own.
+fn assert_in_two_zones(encoders: &[(String, String); 2]) {
+    let in_second = encoders.iter().filter(|(node, _)| node == "node-2").count();
+    assert_eq!(in_second, 1, "{encoders:?}");
 }
 
 /// Empties the first encoder's node: the second goes on alone at once, and gets another beside it.
@@ -89,7 +97,10 @@ async fn free_while_hot(farm: &ManyFarm) {
         let why = explained["two_because"].as_str().filter(|_| is_paired)?;
         why.starts_with("hot, ").then(|| why.to_owned())
     });
-    let hot = hot.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")));
+    let viewers = farm.metric("origin-1", "millrace_origin_viewers ").await.unwrap();
+    let hot = hot
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {viewers} viewers\n{}", farm.log("router-1")));
     let viewers: u64 = hot.split(' ').nth(1).unwrap().parse().unwrap();
     assert!((HOT_VIEWERS..20).contains(&viewers), "{hot}");
     assert_eq!(
@@ -113,6 +124,7 @@ async fn cool(farm: &ManyFarm) {
 async fn timing_the_nodes_of_a_dual_stream_die_and_the_next_part_comes_within_a_second() {
     let mut farm = ManyFarm::start(ManyOptions {
         nodes: 3,
+        zones: 2,
         hot_viewers: Some(HOT_VIEWERS),
         ..ManyOptions::default()
     })
@@ -125,6 +137,7 @@ async fn timing_the_nodes_of_a_dual_stream_die_and_the_next_part_comes_within_a_
     let start = Instant::now();
     pin_without_capacity(&farm).await;
     let mut struck = Vec::new();
+    assert_in_two_zones(&pair(&farm, "live").await);
     for round in 0..4 {
         if round == 3 {
             free_while_hot(&farm).await;
@@ -162,8 +175,10 @@ async fn timing_the_nodes_of_a_dual_stream_die_and_the_next_part_comes_within_a_
     let gap = rungs.iter().map(RenditionRecording::longest_gap).max().unwrap();
     println!("next part after a death: {next:?}; longest gap between two parts: {gap:?}");
     assert!(gap <= Duration::from_millis(1_000), "{gap:?}");
-    let kinds: Vec<_> =
-        explained["timeline"].as_array().unwrap().iter().map(|it| &it["kind"]).collect();
+    let timeline = explained["timeline"].as_array().unwrap();
+    let drained = timeline.iter().rfind(|it| it["kind"] == "promoted").unwrap();
+    assert!(drained["text"].as_str().unwrap().contains("node is to be empty"), "{drained}");
+    let kinds: Vec<_> = timeline.iter().map(|it| &it["kind"]).collect();
     for kind in ["paired", "promoted", "hot"] {
         assert!(kinds.iter().any(|found| *found == kind), "{kind}: {kinds:?}");
     }

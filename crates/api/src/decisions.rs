@@ -82,9 +82,21 @@ fn explained(
         let of_kind = decisions.iter().filter(|decision| is_one(&decision["kind"]));
         of_kind.max_by_key(|decision| epoch(decision)).cloned()
     };
+    let live = report.unwrap_or_default();
+    let (node, second) = (&live["node"], &live["second"]["node"]);
+    // The one that makes it too was not asked then, and is no other choice now.
+    let instead = |why: Option<Value>| {
+        why.map(|mut why| {
+            if let Value::Array(others) = &mut why["alternatives"] {
+                others.retain(|other| other["name"] != *node && other["name"] != *second);
+            }
+            why
+        })
+    };
+    let why_second = newest(&[DecisionKind::Paired]);
+    let why_second = why_second.filter(|why| second.is_string() && why["subject"] == *second);
     let why_node = newest(&[DecisionKind::Placed, DecisionKind::Moved, DecisionKind::Promoted]);
     let why_origin = newest(&[DecisionKind::OriginChosen, DecisionKind::OriginChanged]);
-    let live = report.unwrap_or_default();
     json!({
         "stream": stream,
         "state": live["state"],
@@ -96,7 +108,8 @@ fn explained(
         "single_because": live["single_because"],
         "router": record.map(|record| &record.router),
         "origin": record.and_then(|record| record.origin.as_ref()),
-        "why_node": why_node,
+        "why_node": instead(why_node),
+        "why_second": instead(why_second),
         "why_origin": why_origin,
         "timeline": decisions,
         "sources": sources,
@@ -171,6 +184,28 @@ mod tests {
         let shown = explained(&"live".parse().unwrap(), None, None, merged);
         assert_eq!(shown["why_node"]["subject"], "node-2");
         assert_eq!(shown["state"], Value::Null);
+    }
+
+    #[test]
+    fn of_two_encoders_neither_is_listed_among_the_nodes_that_have_not_got_the_stream() {
+        let others = json!([{ "name": "a", "reason": "not_asked" },
+            { "name": "b", "reason": "not_asked" }, { "name": "c", "reason": "not_asked" }]);
+        let mut decisions =
+            page("router-1", &[("1", "placed", "1.1", "a"), ("2", "paired", "1.2", "b")]);
+        decisions.iter_mut().for_each(|decision| decision["alternatives"] = others.clone());
+        let explain = |second: Value| {
+            let report = json!({ "node": "a", "second": second });
+            let merged = Merged { decisions: decisions.clone(), ..Merged::default() };
+            explained(&"live".parse().unwrap(), Some(report), None, merged)
+        };
+        let paired = explain(json!({ "node": "b" }));
+        for why in ["why_node", "why_second"] {
+            let left = json!([{ "name": "c", "reason": "not_asked" }]);
+            assert_eq!(paired[why]["alternatives"], left, "{why}");
+        }
+        assert_eq!(paired["timeline"][0]["alternatives"], others, "what was then stays");
+        assert!(explain(Value::Null)["why_second"].is_null());
+        assert!(explain(json!({ "node": "c" }))["why_second"].is_null(), "it is not in step yet");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Off ⇄ Waiting --Tick--> Asking --Admitted--> Aligning --SegmentBegan, clean and caught up--> Joining --Covered--> Paired
-//!          ^                | Refused             | SecondLost, deadline                         |                 |
+//!          ^                | Refused             | SecondLost, SecondLeft, deadline             |                 |
 //!          +----------------+---------------------+----------------------------------------------+-----------------+
 //! ```
 //! The second is fed from the newest IDR on and makes nothing until it is told a segment to begin with; it publishes from there,
@@ -53,6 +53,8 @@ pub enum PairingInput {
     FirstLost,
     /// The second is gone, or of no use.
     SecondLost,
+    /// The second's node is to be empty.
+    SecondLeft,
     /// Time has passed.
     Tick,
 }
@@ -147,6 +149,10 @@ impl Pairing {
                 self.wait(now);
             }
             (_, I::SecondLost) => self.give_up(now, PairEnd::SecondLost),
+            (_, I::SecondLeft) => {
+                self.out.push_back(PairingOutput::Drop(PairEnd::Drained));
+                self.wait(now);
+            }
             (State::Asking, I::Tick) if now >= self.until => self.give_up(now, PairEnd::Refused),
             (State::Aligning { .. } | State::Joining, I::Tick) if now >= self.until => {
                 self.give_up(now, PairEnd::NotInStep);
@@ -229,6 +235,17 @@ mod tests {
         let (pairing, said) = after(&[&TO_PAIRED[..], &[I::Unwanted]].concat());
         assert_eq!(said.last(), Some(&O::Drop(PairEnd::Unwanted)));
         assert_eq!(pairing.deadline(), None);
+    }
+
+    #[test]
+    fn a_second_that_leaves_its_node_is_followed_by_another_at_once_and_is_no_failure() {
+        for count in 1..=TO_PAIRED.len() {
+            let (pairing, said) = after(&[&TO_PAIRED[..count], &[I::SecondLeft]].concat());
+            assert_eq!(said.last(), Some(&O::Drop(PairEnd::Drained)), "{count}");
+            assert_eq!(pairing.failures, 0);
+            assert_eq!(pairing.state, State::Waiting);
+        }
+        assert!(after(&[I::SecondLeft]).1.is_empty());
     }
 
     #[test]

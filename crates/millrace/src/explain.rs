@@ -23,6 +23,7 @@ fn explained(answer: &Value) -> String {
     let mut shown = format!("{}\n", place(answer));
     shown.push_str(&second(answer));
     shown.push_str(&because("node", &answer["why_node"]));
+    shown.push_str(&because("second node", &answer["why_second"]));
     shown.push_str(&because("origin", &answer["why_origin"]));
     let rows: Vec<_> = items(&answer["timeline"]).map(row).collect();
     let head = ["AT (UTC)", "PROGRAM", "EPOCH", "WHAT", "WHO", "REASON", "DETAIL"];
@@ -93,6 +94,7 @@ fn in_words(reason: &str) -> &str {
         "next_best" => "those that were asked before it did not take the stream (next_best)",
         "just_failed" => "only nodes that have just failed were left (just_failed)",
         "not_asked" => "another was chosen before it (not_asked)",
+        "lost_there" => "an encoder of the stream was lost there last (lost_there)",
         "by_name" => "every router chooses it for a stream of this name (by_name)",
         other => other,
     }
@@ -197,10 +199,17 @@ mod tests {
     fn a_stream_that_is_to_have_two_encoders_says_where_the_second_is_or_why_there_is_none() {
         let second = json!({ "node": "node-3", "worker_pid": 9, "epoch": "1.4",
             "since": "2026-11-21T14:00:01.123456Z", "paired": true });
-        let paired = json!({ "two_because": "hot, 1,240 viewers", "second": second });
+        let why = json!({ "subject": "node-3", "reason": "most_free",
+            "alternatives": [{ "name": "node-2", "reason": "lost_there" }] });
+        let paired = json!({ "stream": "live", "state": "live", "node": "node-1", "worker_pid": 8,
+            "epoch": "1.3", "router": "router-1", "origin": "origin-1", "why_second": why,
+            "two_because": "hot, 1,240 viewers", "second": second });
         let expected = "second encoder: worker 9 on node-3, epoch 1.4, since 2026-11-21 14:00:01.123: hot, 1,240 viewers\n";
         let shown = explained(&paired);
         assert!(shown.contains(expected), "{shown}");
+        assert!(shown.starts_with("live is live: worker 8 on node-1, epoch 1.3,"), "{shown}");
+        assert!(shown.contains("second node node-3: the largest share"), "{shown}");
+        assert!(shown.contains("  not node-2: an encoder of the stream was lost there"), "{shown}");
         let single = json!({ "two_because": "pinned", "second": null,
             "single_because": "refused: node-2: no_capacity" });
         let shown = explained(&single);

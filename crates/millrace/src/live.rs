@@ -50,8 +50,8 @@ fn all_streams(answer: &Value) -> String {
             [
                 text(&stream["stream"]),
                 state(stream),
-                text(&stream["node"]),
-                text(&stream["worker_pid"]),
+                of_both(stream, "node"),
+                of_both(stream, "worker_pid"),
                 text(&stream["restarts"]),
                 names(&stream["rungs"]),
                 text(&health["bitrate_kbps"]),
@@ -94,6 +94,7 @@ fn one_stream(stream: &Value) -> String {
     ];
     let mut shown: String =
         facts.iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect();
+    shown.push_str(&second(stream));
     for advice in items(&health["advice"]) {
         shown.push_str(&format!("{:<10} {}\n", "advice", text(advice)));
     }
@@ -110,6 +111,33 @@ fn one_stream(stream: &Value) -> String {
         .collect();
     shown.push_str(&format!("\n{}", table(["AT", "EVENT", "WHAT"], &events)));
     shown
+}
+
+/// What both encoders have, the first one's first.
+fn of_both(stream: &Value, name: &str) -> String {
+    let first = text(&stream[name]);
+    match stream["second"][name].is_null() {
+        true => first,
+        false => format!("{first}+{}", text(&stream["second"][name])),
+    }
+}
+
+/// The second encoder of a stream that is to have two, or why it has none.
+fn second(stream: &Value) -> String {
+    let line = |name: &str, value: String| format!("{name:<10} {value}\n");
+    let (wanted, second) = (text(&stream["two_because"]), &stream["second"]);
+    match stream["single_because"].as_str() {
+        Some(why) => line("encoders", format!("one, though {wanted}: {why}")),
+        None if second.is_null() => String::new(),
+        None => {
+            let step = if second["paired"] == true { "in step" } else { "not in step yet" };
+            let (pid, epoch) = (text(&second["worker_pid"]), text(&second["epoch"]));
+            let worker = format!("{} worker {pid}, epoch {epoch}", text(&second["node"]));
+            let since = text(&second["since"]);
+            line("encoders", format!("two: {wanted}"))
+                + &line("second", format!("{worker}, since {since}, {step}"))
+        }
+    }
 }
 
 /// The state, and for how long the stream has gone on without its publisher.
@@ -204,6 +232,25 @@ mod tests {
             json!({ "address": "192.0.2.1:7", "connected": true, "away_s": null });
         let shown = all_streams(&json!({ "streams": [stream] }));
         assert!(!shown.contains("away") && shown.contains("2500"), "{shown}");
+    }
+
+    #[test]
+    fn both_encoders_are_shown_or_why_there_is_one() {
+        let mut stream = json!({ "stream": "live", "node": "node-1", "worker_pid": 8,
+            "epoch": "1.3", "two_because": "pinned", "second": { "node": "node-3", "worker_pid": 9,
+            "epoch": "1.4", "since": "2026-11-21T14:00:01Z", "paired": true } });
+        let all = all_streams(&json!({ "streams": [stream] }));
+        assert!(all.contains("node-1+node-3  8+9"), "{all}");
+        let one = one_stream(&stream);
+        assert!(one.contains("encoders   two: pinned\n"), "{one}");
+        let second = "second     node-3 worker 9, epoch 1.4, since 2026-11-21T14:00:01Z, in step\n";
+        assert!(one.contains(second), "{one}");
+        stream["second"] = Value::Null;
+        assert!(!one_stream(&stream).contains("encoders"));
+        stream["single_because"] = json!("refused: node-2: no_capacity");
+        let one = one_stream(&stream);
+        let why = "encoders   one, though pinned: refused: node-2: no_capacity\n";
+        assert!(one.contains(why), "{one}");
     }
 
     #[test]

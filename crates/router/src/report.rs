@@ -157,7 +157,7 @@ pub struct StreamReport {
     pub node: Option<NodeId>,
     /// The process that makes it.
     pub worker_pid: Option<u32>,
-    /// Text form of the epoch.
+    /// What that process writes under, as text; before there is one, the newest epoch.
     pub epoch: String,
     /// Since when the session is, RFC 3339.
     pub session_since: String,

@@ -41,7 +41,7 @@ reasons!(
         Unpaired = "unpaired",
         /// The stream is to have a second encoder and has none: it is tried again.
         NotPaired = "not_paired",
-        /// The first encoder is lost; the second goes on alone.
+        /// The first encoder is lost, or leaves its node; the second goes on alone.
         Promoted = "promoted",
         /// So many watch the stream that it is to have a second encoder.
         Hot = "hot",
@@ -103,6 +103,8 @@ reasons!(
         NextBest = "next_best",
         /// It was not asked: another was chosen before it.
         NotAsked = "not_asked",
+        /// An encoder of the stream was lost there last: others are asked before it.
+        LostThere = "lost_there",
         /// It was asked late, as it has just failed.
         JustFailed = "just_failed",
         /// Every program that sees the same origins chooses it by the stream's name.

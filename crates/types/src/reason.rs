@@ -143,6 +143,8 @@ reasons!(
         SecondLost = "second_lost",
         /// The first was lost before the second would do alone.
         FirstLost = "first_lost",
+        /// The second's node is to be empty.
+        Drained = "drained",
         /// It did not come into step with the first in time.
         NotInStep = "not_in_step",
         /// The stream is to have one encoder: neither pinned nor hot any longer, or it ends or moves.

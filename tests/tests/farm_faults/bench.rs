@@ -23,7 +23,7 @@ const NODES: usize = 3;
 const ETCD: [&str; 3] = ["etcd-1", "etcd-2", "etcd-3"];
 const ORIGINS: [&str; 2] = ["origin-1", "origin-2"];
 /// The first that the front tries.
-const ROUTER: &str = "router-1";
+pub const ROUTER: &str = "router-1";
 /// Of records in the registry.
 const LEASE_S: u64 = 2;
 /// Who asks etcd.
@@ -208,7 +208,9 @@ impl Bench {
                 let newcomer = Live::begin_at(newcomers[0].clone(), clip).await;
                 self.ended.push(newcomer.end().await);
             }
-            Fault::RouterKilled => unreachable!("its stream is published in two pieces"),
+            Fault::RouterKilled | Fault::DualRouterKilled => {
+                unreachable!("its stream is published in two pieces")
+            }
         }
     }
 
@@ -264,7 +266,9 @@ impl Bench {
             | Fault::DaemonUpgraded => {
                 assert_eq!(self.site(stream).await.worker, old.worker, "the stream stays");
             }
-            Fault::DaemonKilled | Fault::RouterKilled => drop(self.site(stream).await),
+            Fault::DaemonKilled | Fault::RouterKilled | Fault::DualRouterKilled => {
+                drop(self.site(stream).await);
+            }
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Fault {
     OriginKilled,
     /// The router to which the encoder sends.
     RouterKilled,
+    /// The same, and two nodes make the stream.
+    DualRouterKilled,
 }
 
 impl Fault {
@@ -79,6 +81,7 @@ impl Fault {
             Self::EtcdBack => "all of etcd back after ten lease times",
             Self::OriginKilled => "the origin of the stream killed",
             Self::RouterKilled => "the router killed",
+            Self::DualRouterKilled => "the router of a stream with two encoders killed",
         }
     }
 
@@ -93,7 +96,7 @@ impl Fault {
             Self::CutFromOrigin(_) | Self::CutFromOrigins(_) | Self::OriginKilled => {
                 &["origin_lost"]
             }
-            Self::RouterKilled => &["claimed"],
+            Self::RouterKilled | Self::DualRouterKilled => &["claimed"],
             Self::CutFromEtcd
             | Self::EtcdMemberKilled
             | Self::EtcdLeaderKilled
@@ -107,7 +110,9 @@ impl Fault {
     pub const fn bound(self) -> Option<Duration> {
         match self {
             // Two origins are tried first, and the second may wait for what the node no longer says.
-            Self::RouterKilled | Self::CutFromOrigins(Cut::Received) => None,
+            Self::RouterKilled | Self::DualRouterKilled | Self::CutFromOrigins(Cut::Received) => {
+                None
+            }
             Self::WorkerKilled | Self::DaemonUpgraded | Self::DaemonKilled => {
                 Some(Duration::from_millis(1_000))
             }

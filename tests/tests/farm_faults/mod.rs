@@ -67,7 +67,9 @@ async fn whatever_dies_in_a_farm_no_frame_is_lost_and_the_next_part_comes_in_tim
     let late: Vec<String> =
         again.iter().filter(|row| !row.is_in_time()).map(Row::to_string).collect();
     rows.extend(again);
-    rows.push(router::killed(&mut bench).await);
+    rows.push(router::killed(&mut bench, Fault::RouterKilled).await);
+    bench.farm.start_again(bench::ROUTER).await.unwrap();
+    rows.push(router::killed(&mut bench, Fault::DualRouterKilled).await);
     println!("{}", measured::table(&rows));
     assert!(late.is_empty(), "twice later than promised: {late:#?}");
 }

@@ -7,7 +7,9 @@ use millrace_types::{Because, DecisionKind, EndReason, Mark, Reason};
 use millrace_wire::{End, Health, Message, Restarting};
 use tracing::{debug, info, warn};
 
-use super::{Session, driver::BEAT_EVERY, link_state::LinkState, moving::Moving};
+use super::{
+    Session, driver::BEAT_EVERY, link_state::LinkState, moving::Moving, second::FirstGone,
+};
 use crate::placement::{Last, Link, SAME_NODE_PATIENCE};
 
 /// Why a Link is lost that says nothing any more.
@@ -111,7 +113,7 @@ impl Session {
             let restarts = self.decision(DecisionKind::NodeRestarts).subject(&node);
             self.note(restarts.saying(format!("it is given {grace:?}")));
             self.last = Some(Last { node, patience: Some(grace) });
-            if self.promote_second() {
+            if self.promote_second(FirstGone::Restarts) {
                 return;
             }
             self.input(StreamInput::Lost(Lost::Restart));
@@ -166,7 +168,7 @@ impl Session {
         self.restarts += 1;
         self.context.metrics.losses.with_label_values(&[reason]).inc();
         warn!(stream = %self.stream, epoch = %self.machine.epoch(), reason, text, "placement lost");
-        if !self.promote_second() {
+        if !self.promote_second(FirstGone::Lost) {
             self.input(StreamInput::Lost(lost));
         }
     }

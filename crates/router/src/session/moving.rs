@@ -83,7 +83,7 @@ impl CutWatch {
 }
 
 /// Why nobody but the writer takes the stream.
-fn refusals_of_others(asked: &[Alternative], writer: Option<&NodeId>) -> String {
+pub(super) fn refusals_of_others(asked: &[Alternative], writer: Option<&NodeId>) -> String {
     let others = asked.iter().filter(|asked| Some(&asked.name) != writer);
     let others: Vec<_> = others
         .map(|other| {

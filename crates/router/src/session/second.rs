@@ -11,7 +11,9 @@ use millrace_lifecycle::{PairingInput, PairingOutput};
 use millrace_media::Item;
 use millrace_registry::{ChannelRecord, NodeRecord, NodeState};
 use millrace_telemetry::Clock;
-use millrace_types::{Because, DecisionKind, MEDIA_TIMESCALE, Msn, NodeId, PairEnd, Wall};
+use millrace_types::{
+    Alternative, Because, DecisionKind, MEDIA_TIMESCALE, Msn, NodeId, PairEnd, Wall,
+};
 use millrace_wire::{Begin, Beside, Message};
 use std::net::SocketAddr;
 use tracing::{debug, info};
@@ -19,6 +21,7 @@ use tracing::{debug, info};
 use super::{
     Session,
     link_state::LinkState,
+    moving::refusals_of_others,
     standby::{Standby, StandbyEvent},
 };
 use crate::{
@@ -49,6 +52,8 @@ pub(super) struct Second {
     origin_lost: Option<SocketAddr>,
     /// Where an encoder was lost last: others are asked before that node.
     lost_on: Option<NodeId>,
+    /// That node, as others are being asked.
+    asked_without: Option<NodeId>,
     /// What was last said about why there is none.
     why: String,
     /// Since when it is there.
@@ -57,6 +62,42 @@ pub(super) struct Second {
     wanted_because: Option<String>,
     /// Why there is none, though there should be one.
     single_because: Option<String>,
+}
+
+/// Why the first encoder is there no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstGone {
+    /// Its node, its worker, or the way there.
+    Lost,
+    /// Its node is to be empty.
+    Drained,
+    /// Its node's daemon.
+    Restarts,
+}
+
+impl FirstGone {
+    /// For people.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "the first encoder was lost",
+            Self::Drained => "the first encoder's node is to be empty",
+            Self::Restarts => "the first encoder's node restarts",
+        }
+    }
+}
+
+/// Why each node that has no encoder of the stream has none: the first's has one.
+fn others_than_first(
+    asked: Vec<Alternative>,
+    first: Option<&NodeId>,
+    lost_on: Option<&NodeId>,
+) -> Vec<Alternative> {
+    let others = asked.into_iter().filter(|other| Some(&other.name) != first);
+    let others = others.map(|other| match Some(&other.name) == lost_on {
+        true => Alternative::new(other.name, Because::LostThere, ""),
+        false => other,
+    });
+    others.collect()
 }
 
 impl Second {
@@ -153,8 +194,8 @@ impl Session {
             match output {
                 PairingOutput::Ask => {
                     let first = self.link.as_ref().map(|state| state.writes_as);
-                    let lost_on = self.second.lost_on.take();
-                    let asking = self.ask_other_node(first, lost_on);
+                    self.second.asked_without = self.second.lost_on.take();
+                    let asking = self.ask_other_node(first, self.second.asked_without.clone());
                     self.second.standby.ask(asking);
                 }
                 PairingOutput::Begin => self.begin_second(),
@@ -211,9 +252,13 @@ impl Session {
 
     fn second_asked(&mut self, asked: Result<Link, Unplaced>) {
         let now = self.now();
+        let first = self.link.as_ref().map(|first| first.link.node.clone());
+        let lost_on = self.second.asked_without.take();
+        let others = |asked| others_than_first(asked, first.as_ref(), lost_on.as_ref());
         match asked {
-            Ok(link) => {
+            Ok(mut link) => {
                 self.machine.used(link.epoch);
+                link.chosen.others = others(link.chosen.others);
                 if !link.admitted.beside || !link.admitted.standby {
                     // A node of the version before would fence the first.
                     self.second.why = format!("{}: an older version", link.node);
@@ -226,7 +271,7 @@ impl Session {
             }
             Err(unplaced) => {
                 self.machine.used(unplaced.epoch);
-                self.second.why = unplaced.text;
+                self.second.why = refusals_of_others(&others(unplaced.others), None);
                 self.second_input(PairingInput::Refused);
             }
         }
@@ -280,7 +325,8 @@ impl Session {
     /// Ends the second encoder; the first goes on.
     fn drop_second(&mut self, end: PairEnd) {
         let node = self.second.node();
-        self.second.lost_on = node.clone();
+        let is_to_blame = matches!(end, PairEnd::SecondLost | PairEnd::NotInStep);
+        self.second.lost_on = node.clone().filter(|_| is_to_blame);
         let was_paired = !self.second.marks.is_empty();
         self.second.standby = Standby::default();
         (self.second.marks, self.second.origin_lost) = (PublishedMarks::default(), None);
@@ -300,7 +346,7 @@ impl Session {
     }
 
     /// The first is gone: the second makes the stream alone from here on, if it would do. Whether it does.
-    pub(super) fn promote_second(&mut self) -> bool {
+    pub(super) fn promote_second(&mut self, gone: FirstGone) -> bool {
         let is_paired = self.second.machine.is_paired();
         self.second_input(PairingInput::FirstLost);
         let Some(mut state) = self.second.standby.link.take().filter(|_| is_paired) else {
@@ -308,7 +354,8 @@ impl Session {
         };
         let (node, pid) = (state.link.node.clone(), state.link.admitted.worker_pid);
         self.published = std::mem::take(&mut self.second.marks);
-        self.second.lost_on = self.last.take().map(|last| last.node);
+        let left = self.last.take().map(|last| last.node);
+        self.second.lost_on = left.filter(|_| gone != FirstGone::Drained);
         self.last = Some(Last { node: node.clone(), patience: None });
         state.progressed = true;
         self.link = Some(state);
@@ -316,9 +363,8 @@ impl Session {
         info!(stream = %self.stream, %node, pid, "second encoder goes on alone");
         let promoted = self.decision(DecisionKind::Promoted).subject(&node).worker(pid);
         let promoted = promoted.because(Because::WasHere);
-        self.note(promoted.saying("the second encoder goes on alone"));
-        self.second.single_because =
-            Some("the first encoder was lost: another is asked".to_owned());
+        self.note(promoted.saying(format!("{}: the second encoder goes on alone", gone.as_str())));
+        self.second.single_because = Some(format!("{}: another is asked", gone.as_str()));
         if let Some(intake) = self.second.origin_lost.take() {
             self.origin_lost(intake);
         }
@@ -334,14 +380,13 @@ impl Session {
             matches!(record, Some(Ok(Some(node))) if node.state == NodeState::Draining)
         };
         if leaves(self.second.node()) {
-            self.second.why = "its node is to be empty".to_owned();
-            self.second_input(PairingInput::SecondLost);
+            self.second_input(PairingInput::SecondLeft);
             return true;
         }
         let is_paired = self.second.machine.is_paired();
         if is_paired {
             self.link = None;
-            self.promote_second();
+            self.promote_second(FirstGone::Drained);
         }
         is_paired
     }
@@ -364,5 +409,27 @@ impl Session {
         if let Some(marks) = by.release_by(&self.ladder) {
             self.replay.release(&marks);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::RefusalReason;
+
+    use super::*;
+
+    #[test]
+    fn the_first_encoders_node_is_not_among_those_that_refuse_the_second() {
+        let [a, b, c]: [NodeId; 3] = ["a", "b", "c"].map(|name| name.parse().unwrap());
+        let no = |name: &NodeId, text| {
+            Alternative::new(name.clone(), RefusalReason::NodeUnavailable, text)
+        };
+        let elsewhere = "the stream is to be elsewhere";
+        let asked = || vec![no(&a, elsewhere), no(&b, elsewhere), no(&c, "takes no new work")];
+        let others = others_than_first(asked(), Some(&a), Some(&b));
+        let text = "b: lost_there; c: node_unavailable: takes no new work";
+        assert_eq!(refusals_of_others(&others, None), text);
+        let only_first = others_than_first(asked()[..1].to_vec(), Some(&a), None);
+        assert_eq!(refusals_of_others(&only_first, None), "no other node is there");
     }
 }

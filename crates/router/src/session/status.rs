@@ -40,7 +40,8 @@ impl Session {
             report.origin = self.origin.now.as_ref().map(|origin| origin.origin.clone());
             report.node = self.link.as_ref().map(|state| state.link.node.clone());
             report.worker_pid = self.link.as_ref().map(|state| state.link.admitted.worker_pid);
-            report.epoch = self.machine.epoch().to_string();
+            let epoch = self.link.as_ref().map_or(self.machine.epoch(), |state| state.writes_as);
+            report.epoch = epoch.to_string();
             report.moving = self.moving.is_some();
             report.stays = self.stays.clone();
             report.two_because = self.second.wanted_because();
