@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hyper::Method;
 use millrace_testkit::{
     ClipSpec, Front, HttpClient, Player, PlayerOptions, Publisher, Recording, RenditionRecording,
     check, until_some,
 };
 use millrace_tests::{ManyFarm, ManyOptions, discontinuities};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 /// How long anything may take that is only waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -30,8 +32,8 @@ struct Live {
 }
 
 impl Live {
-    async fn begin(seconds: u32) -> Self {
-        let options = ManyOptions { nodes: 1, origins: 2, tls: true, ..ManyOptions::default() };
+    async fn begin(seconds: u32, nodes: usize) -> Self {
+        let options = ManyOptions { nodes, origins: 2, tls: true, ..ManyOptions::default() };
         let farm = ManyFarm::start(options).await.unwrap();
         let router = farm.address("router-1", "rtmp").unwrap();
         let channel = farm.new_channel("live", router).await.unwrap();
@@ -117,7 +119,7 @@ async fn playlist_at(http: &HttpClient, farm: &ManyFarm, origin: &str) -> anyhow
 #[tokio::test]
 async fn a_killed_origins_streams_go_on_at_another_and_it_shows_them_when_it_is_back() {
     let Live { mut farm, clip, publisher, owner, other, at_front, at_other, _front } =
-        Live::begin(15).await;
+        Live::begin(15, 1).await;
     at_front.media(5.1, PATIENCE).await.unwrap();
     farm.kill(&owner).unwrap();
     let struck = Instant::now();
@@ -130,6 +132,46 @@ async fn a_killed_origins_streams_go_on_at_another_and_it_shows_them_when_it_is_
     let recordings = &recordings[..2];
     let longest = recordings.iter().map(|recording| longest_recovery(recording, struck)).max();
     println!("next part after an origin's death: {:?} at most", longest.unwrap());
+}
+
+/// Both encoders of the stream, once either alone would do: node and process of each.
+async fn encoders(farm: &ManyFarm) -> [(Value, Value); 2] {
+    let paired = until_some("two encoders", PATIENCE, async || {
+        let view = farm.stream("router-1", "live").await.ok()?;
+        let second = view.rest.get("second").filter(|second| second["paired"] == true)?;
+        let first = (view.rest.get("node")?.clone(), Value::from(view.worker_pid?));
+        Some([first, (second["node"].clone(), second["worker_pid"].clone())])
+    });
+    paired.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")))
+}
+
+#[tokio::test]
+async fn a_killed_origin_costs_a_dual_stream_no_encoder_and_the_second_goes_on_alone_at_the_next() {
+    let Live { mut farm, clip, publisher, owner, other, at_front, at_other, _front } =
+        Live::begin(20, 2).await;
+    farm.pin("live", true).await.unwrap();
+    let before = encoders(&farm).await;
+    let played = at_front.media(4.0, PATIENCE).await;
+    played.unwrap();
+    farm.kill(&owner).unwrap();
+    let struck = Instant::now();
+    assert_eq!(owned_by(&farm, Some(&owner)).await, other);
+    // The second restores a second after the first.
+    at_other.media(11.0, PATIENCE).await.unwrap();
+    assert_eq!(encoders(&farm).await, before, "the same processes");
+    farm.kill(before[0].0.as_str().unwrap()).unwrap();
+    let struck_again = Instant::now();
+    let path = "/v1/decisions?stream=live";
+    let recordings = Live::end(publisher, &clip, vec![at_front, at_other]).await;
+    let decided = farm.api(Method::GET, path, String::new()).await.unwrap();
+    let decided = decided["decisions"].as_array().unwrap();
+    let count = |kind| decided.iter().filter(|it| it["kind"] == kind).count();
+    assert_eq!(["placed", "paired", "promoted", "unpaired"].map(count), [1, 1, 1, 0]);
+    for (what, at) in [("its origin", struck), ("its first node", struck_again)] {
+        let rungs = recordings.iter().flat_map(|recording| &recording.renditions);
+        let next = rungs.filter_map(|rung| rung.next_arrival_after(at)).max();
+        println!("next part of a dual stream after the death of {what}: {next:?}");
+    }
 }
 
 /// Freezes the owner until the stream is elsewhere and `media` seconds of it have come; from then on it shows nothing that
@@ -164,7 +206,7 @@ async fn freeze(farm: &ManyFarm, owner: &str, at_other: &Player, media: f64) -> 
 #[tokio::test]
 async fn a_frozen_origins_streams_go_on_at_another_and_it_shows_nothing_old_when_it_thaws() {
     let Live { farm, clip, publisher, owner, other, at_front, at_other, _front } =
-        Live::begin(20).await;
+        Live::begin(20, 1).await;
     drop(at_front);
     at_other.media(3.1, PATIENCE).await.unwrap();
     let struck = Instant::now();

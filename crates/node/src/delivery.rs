@@ -23,6 +23,15 @@ use crate::{
 /// Pause before announcing again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Whether an origin knows of the stream before anything is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// It does, with what is restored.
+    Already,
+    /// It is told so much later: until then another writer may restore what it has.
+    After(Duration),
+}
+
 /// What all deliveries of a stream have in common.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -64,16 +73,16 @@ impl Rung {
 }
 
 impl Delivery {
-    /// Begins to give `origin` everything of `window`. It was `announced` already with what is restored, or still has to be.
+    /// Begins to give `origin` everything of `window`. Nothing is pushed before the stream is `announced` there.
     pub fn begin(
         number: u64,
         origin: OriginClient,
         open: &watch::Sender<StreamOpen>,
         window: &Window,
-        announced: bool,
+        announced: Announced,
         sender: Sender,
     ) -> Self {
-        let (done, is_announced) = watch::channel(announced);
+        let (done, is_announced) = watch::channel(announced == Announced::Already);
         let mut delivery = Self {
             number,
             origin,
@@ -83,8 +92,8 @@ impl Delivery {
             rungs: BTreeMap::new(),
             _announcer: None,
         };
-        if !announced {
-            let announcing = announce(delivery.context(), window.restorable(), done);
+        if let Announced::After(pause) = announced {
+            let announcing = announce(delivery.context(), window.restorable(), pause, done);
             let task = tokio::spawn(announcing.in_current_span());
             delivery._announcer = Some(AbortOnDropHandle::new(task));
         }
@@ -142,7 +151,13 @@ fn push(backlog: Backlog) -> Push {
 }
 
 /// Announces the stream and how far it is restored, until the origin has taken it.
-async fn announce(context: PusherContext, restores: Vec<Mark>, done: watch::Sender<bool>) {
+async fn announce(
+    context: PusherContext,
+    restores: Vec<Mark>,
+    pause: Duration,
+    done: watch::Sender<bool>,
+) {
+    tokio::time::sleep(pause).await;
     let clock = SystemClock::new();
     let mut reachability = Reachability::new(clock.mono());
     loop {

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
-    delivery::{Delivery, Rung, Sender},
+    delivery::{Announced, Delivery, Rung, Sender},
     metrics::NodeMetrics,
     origin_client::{OriginClient, OriginError},
     pusher::{Push, Pushed},
@@ -79,6 +79,7 @@ pub enum Heard {
 #[derive(Clone, Debug)]
 struct Change {
     epoch: Epoch,
+    beside: Option<Epoch>,
     origin: OriginClient,
 }
 
@@ -105,9 +106,10 @@ impl Output {
         Self { commands, change }
     }
 
-    /// The stream's media, all that is kept of it, goes to `origin` from now on, under `epoch`.
-    pub fn change_origin(&self, epoch: Epoch, origin: OriginClient) {
-        self.change.send_replace(Some(Change { epoch, origin }));
+    /// The stream's media, all that is kept of it, goes to `origin` from now on, under `epoch`; `beside` another writer, which
+    /// restores first.
+    pub fn change_origin(&self, epoch: Epoch, beside: Option<Epoch>, origin: OriginClient) {
+        self.change.send_replace(Some(Change { epoch, beside, origin }));
     }
 }
 
@@ -201,10 +203,10 @@ impl Task {
             anew = true;
         }
         match &asked {
-            Ok(Ok(_)) if anew => self.deliver(origin, true),
+            Ok(Ok(_)) if anew => self.deliver(origin, Announced::Already),
             Ok(Ok(theirs)) if known(theirs) => {}
             Ok(Err(OriginError::Fenced(_))) => {}
-            Ok(_) | Err(_) => self.deliver(origin, false),
+            Ok(_) | Err(_) => self.deliver(origin, Announced::After(Duration::ZERO)),
         }
         match asked {
             Ok(Ok(theirs)) => Ok(furthest(own, theirs)),
@@ -226,14 +228,15 @@ impl Task {
         let window = Window::open(open.clone());
         let open = watch::Sender::new(open.clone());
         // The claim announces it.
-        let delivery = Delivery::begin(0, origin, &open, &window, true, self.sender.clone());
+        let delivery =
+            Delivery::begin(0, origin, &open, &window, Announced::Already, self.sender.clone());
         let (delivered_at, said_lost, forgotten_at) = (Instant::now(), false, None);
         self.current =
             Some(Current { window, open, heard, delivery, delivered_at, said_lost, forgotten_at });
     }
 
     /// Gives an origin everything that is kept, and from then on what is new.
-    fn deliver(&mut self, origin: OriginClient, announced: bool) {
+    fn deliver(&mut self, origin: OriginClient, announced: Announced) {
         let Some(current) = &mut self.current else { return };
         let number = current.delivery.number + 1;
         let sender = self.sender.clone();
@@ -249,8 +252,14 @@ impl Task {
             return;
         }
         info!(origin = %change.origin.address(), epoch = %change.epoch, "origin changed");
-        current.open.send_modify(|open| open.epoch = change.epoch);
-        self.deliver(change.origin, false);
+        current.open.send_modify(|open| {
+            (open.epoch, open.beside) = (change.epoch, change.beside);
+        });
+        let announced = match change.beside {
+            Some(_) => Announced::After(YIELD),
+            None => Announced::After(Duration::ZERO),
+        };
+        self.deliver(change.origin, announced);
     }
 
     async fn init(&mut self, epoch: Epoch, init: Init, ears: &mut Ears) {
@@ -348,7 +357,7 @@ impl Task {
                 if number == delivery.number && is_due {
                     info!("the origin has lost its memory: giving it the window again");
                     let origin = delivery.origin.clone();
-                    self.deliver(origin, false);
+                    self.deliver(origin, Announced::After(Duration::ZERO));
                 }
                 return;
             }

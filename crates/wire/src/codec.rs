@@ -101,7 +101,9 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         }
         Message::ChangeOrigin(change) => {
             let (epoch, intake) = (convert::epoch_to(change.epoch), change.intake.to_string());
-            (kind::CHANGE_ORIGIN, proto::ChangeOrigin { epoch, intake }.encode_to_vec(), none)
+            let beside = change.beside.and_then(convert::epoch_to);
+            let change = proto::ChangeOrigin { epoch, intake, beside };
+            (kind::CHANGE_ORIGIN, change.encode_to_vec(), none)
         }
         Message::End(end) => {
             (kind::END, proto::End { continues: end.continues }.encode_to_vec(), none)
@@ -269,7 +271,9 @@ fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
             let change: proto::ChangeOrigin = read(&frame)?;
             let epoch = convert::epoch_from(change.epoch)?;
             let intake = convert::address_from(&change.intake)?;
-            Message::ChangeOrigin(ChangeOrigin { epoch, intake })
+            let beside =
+                change.beside.map(|beside| convert::epoch_from(Some(beside))).transpose()?;
+            Message::ChangeOrigin(ChangeOrigin { epoch, intake, beside })
         }
         kind::END => Message::End(End { continues: read::<proto::End>(&frame)?.continues }),
         kind::PART_ACK => Message::PartAck(ack_from(read(&frame)?)?),

@@ -178,6 +178,9 @@ pub struct ChangeOrigin {
     pub epoch: Epoch,
     /// Where the new one takes media.
     pub intake: SocketAddr,
+    /// The other encoder's right to write there, if this one is the second: that one restores the window first. A node that does
+    /// not know it fences the first.
+    pub beside: Option<Epoch>,
 }
 
 /// The stream is over.

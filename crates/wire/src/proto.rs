@@ -207,6 +207,8 @@ pub struct ChangeOrigin {
     pub epoch: Option<Epoch>,
     #[prost(string, tag = "2")]
     pub intake: String,
+    #[prost(message, optional, tag = "3")]
+    pub beside: Option<Epoch>,
 }
 
 #[derive(Clone, PartialEq, Message)]

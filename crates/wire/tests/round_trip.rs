@@ -121,6 +121,7 @@ fn every_message() -> Vec<Message> {
     let end = End { continues: true };
     let work =
         Work { hello: hello.clone(), next_seq: 77, acked: vec![ack.clone()], ended: Some(end) };
+    let change = ChangeOrigin { epoch: EPOCH, intake: "[::1]:7002".parse().unwrap(), beside: None };
     let sandbox = vec![("seccomp".into(), "applied".into())];
     vec![
         Message::Hello(hello.clone()),
@@ -144,7 +145,8 @@ fn every_message() -> Vec<Message> {
         Message::Heartbeat(Heartbeat { seq: 5, lag_ms: 17 }),
         Message::Health(Health { json: "{}".into() }),
         Message::OriginLost(OriginLost { intake: "127.0.0.1:7002".parse().unwrap() }),
-        Message::ChangeOrigin(ChangeOrigin { epoch: EPOCH, intake: "[::1]:7002".parse().unwrap() }),
+        Message::ChangeOrigin(change),
+        Message::ChangeOrigin(ChangeOrigin { beside: Some(EPOCH.next_placement()), ..change }),
         Message::End(end),
         Message::Begin(Begin { msn: Msn(9) }),
         Message::Beside(Beside { lives: true }),

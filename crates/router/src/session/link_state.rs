@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use millrace_media::Item;
 use millrace_types::{Epoch, Mono};
-use millrace_wire::{End, Heartbeat, Message};
+use millrace_wire::{ChangeOrigin, End, Heartbeat, Message};
 
 use crate::{
     feed::{Feed, TooFarBehind},
@@ -44,6 +44,12 @@ impl LinkState {
             progressed: false,
             has_spoken: false,
         }
+    }
+
+    /// Its media goes elsewhere.
+    pub(super) fn change_origin(&mut self, change: ChangeOrigin) {
+        self.writes_as = change.epoch;
+        self.link.writer.push(&Message::ChangeOrigin(change));
     }
 
     /// Puts an item in line.

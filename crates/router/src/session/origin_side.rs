@@ -8,11 +8,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use millrace_lifecycle::{HandoverInput, PairingInput};
+use millrace_lifecycle::HandoverInput;
 use millrace_registry::{NodeRecord, NodeState, OriginRecord};
 use millrace_sched::next_origin;
 use millrace_types::{Because, DecisionKind, Mono, NodeId};
-use millrace_wire::{ChangeOrigin, Message};
+use millrace_wire::ChangeOrigin;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::{info, warn};
 
@@ -89,11 +89,15 @@ impl Session {
         self.machine.used(epoch);
         // A standby was asked under an epoch that is behind the writer's from here on.
         self.move_input(HandoverInput::StandbyLost);
-        self.second_input(PairingInput::SecondLost);
+        let beside = self.keep_second().then(|| epoch.next_placement());
+        beside.iter().for_each(|second| self.machine.used(*second));
         if let (Some(state), Some(origin)) = (&mut self.link, &self.origin.now) {
-            let change = ChangeOrigin { epoch, intake: origin.intake };
-            state.writes_as = epoch;
-            state.link.writer.push(&Message::ChangeOrigin(change));
+            let intake = origin.intake;
+            state.change_origin(ChangeOrigin { epoch, intake, beside: None });
+            if let Some(second) = beside {
+                let change = ChangeOrigin { epoch: second, intake, beside: Some(epoch) };
+                self.second.change_origin(change);
+            }
         }
         self.record();
         self.show();

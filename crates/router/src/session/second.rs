@@ -14,7 +14,7 @@ use millrace_telemetry::Clock;
 use millrace_types::{
     Alternative, Because, DecisionKind, MEDIA_TIMESCALE, Msn, NodeId, PairEnd, Wall,
 };
-use millrace_wire::{Begin, Beside, Message};
+use millrace_wire::{Begin, Beside, ChangeOrigin, Message};
 use std::net::SocketAddr;
 use tracing::{debug, info};
 
@@ -118,11 +118,12 @@ impl Second {
     }
 
     pub(super) fn report(&self) -> Option<SecondReport> {
-        let link = &self.standby.link.as_ref()?.link;
+        let state = self.standby.link.as_ref()?;
+        let link = &state.link;
         Some(SecondReport {
             node: link.node.clone(),
             worker_pid: link.admitted.worker_pid,
-            epoch: link.epoch.to_string(),
+            epoch: state.writes_as.to_string(),
             since: self.since.to_string(),
             paired: self.machine.is_paired(),
         })
@@ -134,6 +135,12 @@ impl Second {
 
     pub(super) fn single_because(&self) -> Option<String> {
         self.single_because.clone()
+    }
+
+    /// It writes elsewhere from here on, and reaches that as far as is known.
+    pub(super) fn change_origin(&mut self, change: ChangeOrigin) {
+        self.origin_lost = None;
+        self.standby.link.iter_mut().for_each(|state| state.change_origin(change));
     }
 
     fn node(&self) -> Option<NodeId> {
@@ -320,6 +327,15 @@ impl Session {
         let why = self.second.wanted_because.clone().unwrap_or_default();
         self.note(paired.saying(format!("{why}: a second encoder, from segment {from} on")));
         self.show();
+    }
+
+    /// The origin changes: a second that would do alone goes along, one that is on its way is given up. Whether there is one.
+    pub(super) fn keep_second(&mut self) -> bool {
+        let is_paired = self.second.machine.is_paired();
+        if !is_paired {
+            self.second_input(PairingInput::SecondLost);
+        }
+        is_paired
     }
 
     /// Ends the second encoder; the first goes on.
