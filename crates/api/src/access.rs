@@ -74,6 +74,16 @@ impl Access {
         shown.or_else(|| (!self.read_needs_token).then_some(Role::Read))
     }
 
+    /// Why a request with these headers may not do what it wants.
+    pub(crate) fn denial(&self, headers: &HeaderMap) -> Denial {
+        match shown_token(headers) {
+            Some(token) if self.role_of(token).is_some() => Denial::ReadsOnly,
+            Some(_) => Denial::UnknownToken,
+            None if headers.contains_key(header::AUTHORIZATION) => Denial::NotBearer,
+            None => Denial::NoToken,
+        }
+    }
+
     /// Compares digests, so that the time it takes says nothing about the tokens.
     fn role_of(&self, shown: &str) -> Option<Role> {
         let is_it = |token: &Token| Sha256::digest(shown) == Sha256::digest(token.0.as_bytes());
@@ -85,9 +95,23 @@ impl Access {
 }
 
 /// The token that a request shows.
-pub(crate) fn shown_token(headers: &HeaderMap) -> Option<&str> {
+fn shown_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    value.strip_prefix("Bearer ").map(str::trim)
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Why a request may not do what it wants: for whoever is told what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// It shows no token.
+    NoToken,
+    /// It shows a way to log in that is none here.
+    NotBearer,
+    /// It shows a token that nobody has.
+    UnknownToken,
+    /// It shows a token for reading, and wants to change something.
+    ReadsOnly,
 }
 
 fn is_direct(headers: &HeaderMap) -> bool {
@@ -144,6 +168,17 @@ mod tests {
             assert_eq!(role(&access(), "10.0.0.1:5", headers), open_role);
             assert_eq!(role(&closed, "10.0.0.1:5", headers), closed_role);
         }
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_from_none_and_from_one_that_only_reads() {
+        let headers =
+            |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+        let denial = |value: &str| access().denial(&headers(value));
+        assert_eq!(access().denial(&HeaderMap::new()), Denial::NoToken);
+        assert_eq!(denial("Bearer wrong"), Denial::UnknownToken);
+        assert_eq!(denial("Basic Y29ycmVjdA=="), Denial::NotBearer);
+        assert_eq!(denial("bearer correct-horse-battery"), Denial::ReadsOnly);
     }
 
     #[test]

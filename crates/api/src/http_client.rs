@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
-use millrace_tls::{Expected, FarmConnector, FarmTls, Role, TlsError, WebConnector, http_client};
+use millrace_tls::{
+    Expected, FarmConnector, FarmTls, NotTls, Role, TlsError, WebConnector, http_client,
+};
 use serde_json::Value;
 
 /// Longest wait for a connection.
@@ -28,6 +30,20 @@ pub enum FetchError {
         /// Whom we asked.
         url: String,
         /// Why.
+        text: String,
+    },
+    /// Asked with TLS, and what listens there has none.
+    #[error("no answer from {url}: {NotTls}")]
+    NotTls {
+        /// Whom we asked.
+        url: String,
+    },
+    /// Somebody listens there, and does not answer in HTTP.
+    #[error("no answer from {url}: what listens there hung up, or does not speak HTTP ({text})")]
+    NotHttp {
+        /// Whom we asked.
+        url: String,
+        /// What was seen.
         text: String,
     },
     /// An answer that says no.
@@ -172,7 +188,14 @@ impl HttpClient {
                 Connections::Farm(http) => http.request(request),
                 Connections::Web(http) => http.request(request),
             };
-            let answer = asked.await.map_err(|error| unreachable(chain(&error)))?;
+            let answer = asked.await.map_err(|error| {
+                let (url, text) = (url.to_owned(), chain(&error));
+                match () {
+                    () if is_not_tls(&error) => FetchError::NotTls { url },
+                    () if is_no_http(&error) => FetchError::NotHttp { url, text },
+                    () => FetchError::Unreachable { url, text },
+                }
+            })?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
             Ok((status, body.map_err(|error| unreachable(error.to_string()))?.to_bytes()))
@@ -196,8 +219,24 @@ impl Default for HttpClient {
     }
 }
 
+/// An error's causes, the nearest first.
+fn causes<'a>(
+    error: &'a dyn std::error::Error,
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| cause.source())
+}
+
+fn is_not_tls(error: &dyn std::error::Error) -> bool {
+    let mut io = causes(error).filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.any(|error| error.get_ref().is_some_and(|inner| inner.is::<NotTls>()))
+}
+
+fn is_no_http(error: &dyn std::error::Error) -> bool {
+    let mut http = causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    http.any(|error| error.is_parse() || error.is_incomplete_message())
+}
+
 /// An error with its causes: hyper's own text alone says only `client error (Connect)`.
 fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use millrace_api::{Config, StartError};
-use millrace_registry::{Registry, RegistryConfig};
+use millrace_api::Config;
+use millrace_registry::{ProgramSettings, Registry, RegistryConfig};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
     version_line,
@@ -31,19 +31,12 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> anyhow::Result<(LogFilter, (RegistryConfig, Config))> {
-        let mut file = SettingsFile::read(self.program.config.as_deref(), "api")?;
-        let log = file.section("log")?;
-        let mut registry: RegistryConfig = file.section("registry")?;
-        let mut config: Config = file.rest()?;
-        if let Some(farm) = &config.farm_tls {
-            registry.identify(&farm.ca, &farm.certificate, &farm.key);
-        }
+    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+        let file = SettingsFile::read(self.program.config.as_deref(), "api")?;
+        let ProgramSettings { log, registry, own: mut config } =
+            ProgramSettings::<Config>::read(file)?;
         config.listen_api = self.listen_api.unwrap_or(config.listen_api);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
-        if let Some(tokens) = &config.tokens {
-            tokens.check().map_err(SettingsError::of)?;
-        }
         Ok((log, (registry, config)))
     }
 }
@@ -68,10 +61,7 @@ async fn run() -> anyhow::Result<()> {
         millrace_api::start(config, registry.clone(), metrics).await
     };
     let Some(api) = program.start(starting).await else { return Ok(()) };
-    let api = api.map_err(|error| match error {
-        StartError::Listen(error) => SettingsError::of(error).into(),
-        other => anyhow::Error::new(other).context("api"),
-    })?;
+    let api = api.map_err(SettingsError::of)?;
     let at = api.addresses;
     program.ready(&json!({ "api": at.api, "admin": at.admin }))?;
     let reload = async || {

@@ -13,7 +13,7 @@ use millrace_tls::Peer;
 
 use crate::{
     Role,
-    access::{Access, shown_token},
+    access::{Access, Denial},
     assets::{CONSOLE, OPENAPI, SCRIPT, STYLE, asset},
     backup, channels, decisions,
     farm::Farm,
@@ -89,23 +89,38 @@ async fn through_door(
     };
     let answer = match role {
         Some(role) if role >= needed => next.run(request).await,
-        Some(Role::Read) if shown_token(request.headers()).is_some() => Problem::new(
-            StatusCode::FORBIDDEN,
-            "this takes a token with the role `write`",
-            "make one on the API's host: millrace tokens add FILE NAME --role write",
-        )
-        .into_response(),
-        _ => {
-            let problem = Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "this is taken from the API's own host, or with a token",
-                "send `Authorization: Bearer TOKEN` (--token-file FILE); millrace tokens add makes one",
-            );
-            ([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response()
-        }
+        _ => denied(door.access.denial(request.headers())),
     };
     door.metrics.answered(answer.status());
     answer
+}
+
+fn denied(denial: Denial) -> Response {
+    let unauthorized = |challenge: &'static str, error: &str, what_to_do: &str| {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, error, what_to_do);
+        ([(header::WWW_AUTHENTICATE, challenge)], problem).into_response()
+    };
+    let send =
+        "send `Authorization: Bearer TOKEN` (--token-file FILE); millrace tokens add makes one";
+    match denial {
+        Denial::ReadsOnly => Problem::new(
+            StatusCode::FORBIDDEN,
+            "this takes a token with the role `write`, and yours only reads",
+            "make one on the API's host: millrace tokens add FILE NAME --role write",
+        )
+        .into_response(),
+        Denial::UnknownToken => unauthorized(
+            "Bearer error=\"invalid_token\"",
+            "the token that was sent is not one of this API's",
+            "compare it with what millrace tokens add printed; its line in the API's file of tokens may be gone",
+        ),
+        Denial::NotBearer => {
+            unauthorized("Bearer", "`Authorization` is taken with a bearer token only", send)
+        }
+        Denial::NoToken => {
+            unauthorized("Bearer", "this is taken from the API's own host, or with a token", send)
+        }
+    }
 }
 
 async fn nothing_here(request: Request) -> Problem {

@@ -2,13 +2,14 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use millrace_registry::Registry;
+use millrace_registry::{OwnSettings, Registry};
 use millrace_telemetry::{
-    DecisionLog, ListenError, Metrics, Readiness, admin_routes, decision_routes, listen,
+    DecisionLog, ListenError, Metrics, Readiness, SettingsError, admin_routes, apart,
+    decision_routes, listen, within,
 };
 use millrace_tls::{
-    Certificate, Expected, FarmListener, FarmTls, Peer, PublicGate, Role, TlsConfig, TlsError,
-    admin_listener, admin_service,
+    Certificate, Expected, FarmListener, FarmTls, FarmTlsConfig, Peer, PublicGate, Role, TlsConfig,
+    TlsError, admin_listener, admin_service,
 };
 use tokio::{
     task::JoinSet,
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    Config, TokensError,
+    Config, TokenFile, TokensError,
     access::Access,
+    channels::MAX_OVERLAP,
     farm::Farm,
     metrics::ApiMetrics,
     routes::{Door, routes},
@@ -37,6 +39,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A setting that cannot be.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
     FarmTls(TlsError),
@@ -44,7 +49,7 @@ pub enum StartError {
     #[error("tls: {0}")]
     Tls(TlsError),
     /// The file of tokens.
-    #[error(transparent)]
+    #[error("tokens: {0}")]
     Tokens(#[from] TokensError),
 }
 
@@ -72,7 +77,7 @@ pub struct Api {
 impl Api {
     /// Takes nothing new, lets running answers finish for up to a second, and returns.
     pub async fn stop(mut self) {
-        self.readiness.set(false);
+        self.readiness.stopping();
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
@@ -89,6 +94,47 @@ impl Api {
     }
 }
 
+/// What it shows to whom; each where it is set.
+struct Certificates {
+    farm: Option<Arc<FarmTls>>,
+    public: Option<(Arc<Certificate>, TlsConfig)>,
+    gate: Option<PublicGate>,
+}
+
+impl Certificates {
+    fn read(config: &Config, metrics: &Metrics) -> Result<Self, StartError> {
+        let own = Expected::any(Role::Api);
+        let farm = FarmTls::of(config.farm_tls.as_ref(), own, metrics);
+        let farm = farm.map_err(StartError::FarmTls)?;
+        let load = |files: TlsConfig| Certificate::load(&files).map(|loaded| (loaded, files));
+        let public = config.tls.clone().map(load).transpose().map_err(StartError::Tls)?;
+        let gate = public.as_ref().map(|(certificate, _)| PublicGate::new(certificate));
+        Ok(Self { farm, gate: gate.transpose().map_err(StartError::Tls)?, public })
+    }
+}
+
+impl OwnSettings for Config {
+    type Error = StartError;
+
+    fn farm_tls(&self) -> Option<&FarmTlsConfig> {
+        self.farm_tls.as_ref()
+    }
+
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        vec![("listen_api", self.listen_api), ("listen_admin", self.listen_admin)]
+    }
+
+    fn values(&self) -> Result<(), SettingsError> {
+        within("rotation_overlap_s", self.rotation_overlap_s, 0..=MAX_OVERLAP.as_secs())
+    }
+
+    fn files(&self) -> Result<(), StartError> {
+        Certificates::read(self, &Metrics::new())?;
+        self.tls.as_ref().map_or(Ok(()), TlsConfig::check).map_err(StartError::Tls)?;
+        Ok(self.tokens.as_ref().map_or(Ok(()), TokenFile::check)?)
+    }
+}
+
 /// Starts the API of the farm that `registry` knows; its metrics are registered in `metrics`.
 ///
 /// # Errors
@@ -98,13 +144,8 @@ pub async fn start(
     registry: Registry,
     metrics: Metrics,
 ) -> Result<Api, StartError> {
-    let own = Expected::any(Role::Api);
-    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
-    let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
-    let public = config.tls.map(|files| Certificate::load(&files).map(|loaded| (loaded, files)));
-    let public = public.transpose().map_err(StartError::Tls)?;
-    let gate = public.as_ref().map(|(certificate, _)| PublicGate::new(certificate));
-    let gate = gate.transpose().map_err(StartError::Tls)?;
+    apart(&config.listeners())?;
+    let Certificates { farm: farm_tls, public, gate } = Certificates::read(&config, &metrics)?;
     let (api, api_at) = listen("listen_api", config.listen_api).await?;
     let (admin, admin_at) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses { api: api_at, admin: admin_at };
@@ -125,6 +166,7 @@ pub async fn start(
     }
     let door = Door { access: Access { token, tokens, read_needs_token }, metrics: api_metrics };
     let decisions = DecisionLog::new(config.name);
+    readiness.ask_for_fault("registry", registry.silence());
     let farm = Farm::new(registry, decisions.clone(), overlap, farm_tls.clone());
     let service = routes(farm, door).into_make_service_with_connect_info::<Peer>();
     let api = FarmListener::new(api, gate);
@@ -135,7 +177,7 @@ pub async fn start(
     let admin = admin_listener(admin, farm_tls.clone());
     let serving = axum::serve(admin, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(graceful(serving, stop.clone()));
-    readiness.set(true);
+    readiness.started();
     Ok(Api { addresses, stop, readiness, tasks, farm_tls, public })
 }
 
@@ -145,7 +187,7 @@ async fn look_at_tokens(tokens: Tokens, readiness: Readiness) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        readiness.set_fault(tokens.look());
+        readiness.set_fault("tokens", tokens.look());
     }
 }
 

@@ -61,6 +61,16 @@ pub enum TokensError {
         /// Its permissions.
         mode: u32,
     },
+    /// Who ends one of the two by deleting its line leaves the other.
+    #[error("{path}:{line}: there is a token called {name:?} already: give one of the two another name", path = .path.display())]
+    Twice {
+        /// Which file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What both are called.
+        name: String,
+    },
     /// A line that is none.
     #[error("{path}:{line}: not `read` or `write`, 64 hexadecimal digits, and a name", path = .path.display())]
     Line {
@@ -76,6 +86,7 @@ pub enum TokensError {
 struct Line {
     role: Role,
     hash: Vec<u8>,
+    name: String,
 }
 
 /// The file of tokens.
@@ -97,6 +108,14 @@ impl TokenFile {
         self.lines().map(drop)
     }
 
+    /// Whether a token of that name is in the file.
+    ///
+    /// # Errors
+    /// [`TokensError`]
+    pub fn has(&self, name: &str) -> Result<bool, TokensError> {
+        Ok(self.lines()?.iter().any(|line| line.name == name))
+    }
+
     /// The line for a new token of that name, and the token itself, which is shown this once.
     pub fn new_token(role: Role, name: &str) -> (String, String) {
         let token = HEXLOWER.encode(&rand::random::<[u8; TOKEN_BYTES]>());
@@ -112,11 +131,17 @@ impl TokenFile {
             return Err(TokensError::Open { path: path(), mode });
         }
         let text = fs::read_to_string(&self.0).map_err(failed)?;
-        let lines = text.lines().enumerate().filter(|(_, line)| is_entry(line));
-        let read = |(at, line): (usize, &str)| {
-            parse(line).ok_or_else(|| TokensError::Line { path: path(), line: at + 1 })
-        };
-        lines.map(read).collect()
+        let mut lines: Vec<Line> = Vec::new();
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| is_entry(line)) {
+            let number = at + 1;
+            let wrong = || TokensError::Line { path: path(), line: number };
+            let line = parse(line).ok_or_else(wrong)?;
+            if lines.iter().any(|before| before.name == line.name) {
+                return Err(TokensError::Twice { path: path(), line: number, name: line.name });
+            }
+            lines.push(line);
+        }
+        Ok(lines)
     }
 }
 
@@ -204,8 +229,8 @@ fn parse(line: &str) -> Option<Line> {
         _ => return None,
     };
     let hash = HEXLOWER.decode(words.next()?.as_bytes()).ok()?;
-    let is_named = words.next().is_some() && words.next().is_none();
-    (is_named && hash.len() == Sha256::output_size()).then_some(Line { role, hash })
+    let (name, is_alone) = (words.next()?.to_owned(), words.next().is_none());
+    (is_alone && hash.len() == Sha256::output_size()).then_some(Line { role, hash, name })
 }
 
 #[cfg(test)]
@@ -252,6 +277,14 @@ mod tests {
         assert_eq!((role("guess"), role(&reader)), (None, None));
         fs::write(&scratch.0, writer).unwrap();
         assert_eq!(role(&read), None);
+    }
+
+    #[test]
+    fn two_tokens_of_one_name_are_refused_with_the_second_line() {
+        let [first, second] = ["ci", "ci"].map(|name| TokenFile::new_token(Role::Read, name).0);
+        let scratch = Scratch::with("twice", &format!("{first}\n\n{second}\n"), 0o600);
+        let error = scratch.file().check().unwrap_err().to_string();
+        assert!(error.contains(":3: there is a token called \"ci\" already"), "{error}");
     }
 
     #[test]

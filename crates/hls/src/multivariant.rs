@@ -3,19 +3,25 @@
 
 use std::fmt::Write as _;
 
+use millrace_types::RungId;
+
 use crate::{InitRecord, RenditionKind, Window, rung::RungWindow, window::bitrate_bps};
 
 /// `GROUP-ID` of the one audio group.
 const AUDIO_GROUP: &str = "audio";
 
 impl Window {
-    /// The multivariant playlist; `None` until every announced rung has its init section.
+    /// The multivariant playlist; `None` until every announced rung has its init section. Of a stream that has ended it names
+    /// those that have a segment: no other will ever come.
     ///
     /// Every video rung goes with the audio rung, which is also offered alone, last.
     pub fn multivariant_playlist(&self) -> Option<String> {
-        let rungs = &self.announced().rungs;
+        let exists = |rung: &&RungId| {
+            !self.is_ended() || self.rung(rung).is_some_and(|rung| rung.listed().next().is_some())
+        };
+        let rungs = self.announced().rungs.iter().filter(exists);
         let streams: Vec<Stream<'_>> =
-            rungs.iter().map(|rung| Stream::of(self.rung(rung)?)).collect::<Option<_>>()?;
+            rungs.map(|rung| Stream::of(self.rung(rung)?)).collect::<Option<_>>()?;
         if streams.is_empty() {
             return None;
         }

@@ -79,6 +79,24 @@ audio/index.m3u8
     assert_eq!(window.multivariant_playlist().as_deref(), Some(expected));
 }
 
+#[test]
+fn a_stream_that_has_ended_names_no_rendition_that_never_came() {
+    let mut window = sample::opened();
+    for name in ["source", "720p"] {
+        sample::fill(&mut window, name, 1, 3);
+    }
+    assert!(window.multivariant_playlist().unwrap().contains("audio/index.m3u8"), "it may come");
+    window.end(epoch(1, 0)).unwrap();
+    let text = window.multivariant_playlist().unwrap();
+    assert!(
+        text.contains("source/") && text.contains("720p/") && !text.contains("audio"),
+        "{text}"
+    );
+    let mut nothing = sample::opened();
+    nothing.end(epoch(1, 0)).unwrap();
+    assert_eq!(nothing.multivariant_playlist(), None);
+}
+
 /// `BANDWIDTH` and, if it is there, `AVERAGE-BANDWIDTH` of each variant.
 fn bandwidths(window: &Window) -> Vec<(u64, Option<u64>)> {
     let text = window.multivariant_playlist().unwrap();

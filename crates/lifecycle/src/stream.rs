@@ -9,7 +9,8 @@
 //! A stream that has been live is never given up while its publisher sends: it is placed again, with growing pauses after
 //! repeated failures. A stream whose workers fail on two nodes, or three times in a row, without publishing anything is poison
 //! to its encoders and goes on as passthrough. A publisher whose pictures two workers could not decode is turned away; what is
-//! left of its stream goes on as passthrough to the end.
+//! left of its stream goes on as passthrough to the end. A first publisher that is refused for its codec or size ends its stream
+//! at once: connecting again would change nothing, and nobody waits for it.
 
 mod input;
 mod output;
@@ -73,6 +74,10 @@ pub struct Stream {
     failed_on: BTreeSet<NodeId>,
     /// Workers that could not decode what the publisher sends.
     bad_inputs: u32,
+    /// Publishers so far.
+    publishers: u32,
+    /// The only publisher there was is turned away for good: whatever comes of the placement, the stream is over.
+    is_refused: bool,
     /// The ladder that is asked for is another than the one before: there may be no room for it.
     reshaped: bool,
     out: VecDeque<StreamOutput>,
@@ -91,6 +96,8 @@ impl Stream {
             worker_failures: 0,
             failed_on: BTreeSet::new(),
             bad_inputs: 0,
+            publishers: 0,
+            is_refused: false,
             reshaped: false,
             out: VecDeque::new(),
         }
@@ -130,11 +137,19 @@ impl Stream {
             (State::Finishing { until }, I::Tick) if now >= until => self.close(),
             (State::Finishing { .. }, _) => {}
             (_, I::TakenOver) => self.taken_over(),
-            (_, I::PublisherJoined) => (self.give_up_at, self.bad_inputs) = (None, 0),
+            (_, I::PublisherJoined) => {
+                (self.give_up_at, self.bad_inputs) = (None, 0);
+                self.publishers += 1;
+            }
+            (_, I::SourceRefused(reason)) => self.source_refused(now, reason),
             (_, I::PublisherLeft) => self.give_up_at = Some(now + PUBLISHER_GRACE),
             (State::Waiting, I::SourceKnown) => {
                 self.turn_away_at = Some(now + FIRST_PLACEMENT);
                 self.place();
+            }
+            (State::Placing { ask_at: None }, I::Admitted) if self.is_refused => self.finish(now),
+            (State::Placing { ask_at: None }, I::Refused(_) | I::Lost(_)) if self.is_refused => {
+                self.close();
             }
             (State::Placing { ask_at: None }, I::Admitted) => {
                 (self.turn_away_at, self.reshaped) = (None, false);
@@ -173,6 +188,23 @@ impl Stream {
     fn taken_over(&mut self) {
         self.out.push_back(StreamOutput::RefusePublisher(RefusalReason::TakenOver));
         self.close();
+    }
+
+    /// Another connection of the same encoder may heal what cannot be read, but no codec.
+    fn source_refused(&mut self, now: Mono, reason: RefusalReason) {
+        match self.state {
+            State::Waiting => self.close(),
+            _ if self.publishers > 1 => {}
+            State::Placing { ask_at: Some(_) } => self.close(),
+            State::Placing { ask_at: None } => self.is_refused = true,
+            State::Live if reason != RefusalReason::Undecodable => self.finish(now),
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self, now: Mono) {
+        self.out.push_back(StreamOutput::Finish);
+        self.state = State::Finishing { until: now + FINISH_TIMEOUT };
     }
 
     fn refused(&mut self, now: Mono, reason: RefusalReason) {
@@ -235,10 +267,7 @@ impl Stream {
     fn tick(&mut self, now: Mono) {
         if self.give_up_at.is_some_and(|at| now >= at) {
             return match self.state {
-                State::Live => {
-                    self.out.push_back(StreamOutput::Finish);
-                    self.state = State::Finishing { until: now + FINISH_TIMEOUT };
-                }
+                State::Live => self.finish(now),
                 _ => self.close(),
             };
         }
@@ -455,6 +484,45 @@ mod tests {
         stream.used(Epoch { generation: 1, placement: 4 });
         stream.handle(at(0), StreamInput::Lost(Lost::Link));
         assert_eq!(said(&mut stream), [place(5, LadderChoice::Full)]);
+    }
+
+    #[test]
+    fn a_first_publisher_of_another_codec_ends_its_stream_at_once_wherever_it_stands() {
+        use {RefusalReason as R, StreamInput as I, StreamOutput as O};
+        let mp3 = I::SourceRefused(R::AudioCodec);
+        let mut waiting = Stream::new(at(0), Epoch::default());
+        waiting.handle(at(0), I::PublisherJoined);
+        waiting.handle(at(1), mp3.clone());
+        assert_eq!(said(&mut waiting), [O::Close], "no node was asked");
+
+        for (answer, end) in [(I::Admitted, O::Finish), (I::Refused(R::NoCapacity), O::Close)] {
+            let mut placing = Stream::new(at(0), Epoch::default());
+            placing.handle(at(0), I::PublisherJoined);
+            placing.handle(at(0), I::SourceKnown);
+            placing.handle(at(1), mp3.clone());
+            assert_eq!(said(&mut placing).len(), 1, "the node's answer is waited for");
+            placing.handle(at(2), answer);
+            assert_eq!(said(&mut placing), [end]);
+        }
+
+        let mut stream = live();
+        stream.handle(at(1), I::SourceRefused(R::Undecodable));
+        assert_eq!(said(&mut stream), [], "another connection may heal it");
+        stream.handle(at(2), mp3);
+        assert_eq!(said(&mut stream), [O::Finish]);
+        stream.handle(at(3), I::Finished);
+        assert_eq!(said(&mut stream), [O::Close]);
+    }
+
+    #[test]
+    fn a_later_publisher_of_another_codec_leaves_the_stream_to_who_comes_back() {
+        let mut stream = live();
+        stream.handle(at(1), StreamInput::PublisherLeft);
+        stream.handle(at(2), StreamInput::PublisherJoined);
+        stream.handle(at(3), StreamInput::SourceRefused(RefusalReason::AudioCodec));
+        stream.handle(at(3), StreamInput::PublisherLeft);
+        assert!(stream.is_live() && said(&mut stream).is_empty());
+        assert_eq!(stream.deadline(), Some(at(30_003)));
     }
 
     #[test]

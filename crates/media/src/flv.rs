@@ -6,6 +6,8 @@
 use bytes::{Buf, Bytes};
 use millrace_types::RefusalReason;
 
+use crate::codec_name::{SOUND_FORMATS, VIDEO_CODECS, named};
+
 /// What a video tag carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VideoTag {
@@ -87,7 +89,7 @@ pub fn parse_video(mut body: Bytes) -> Result<VideoTag, FlvError> {
         return Ok(VideoTag::Nothing);
     }
     if first & 0x0f != CODEC_AVC {
-        return Err(FlvError::VideoCodec((first & 0x0f).to_string()));
+        return Err(FlvError::VideoCodec(named(first & 0x0f, &VIDEO_CODECS)));
     }
     if body.len() < 4 {
         return Err(FlvError::Short(size));
@@ -154,7 +156,7 @@ pub fn parse_audio(mut body: Bytes) -> Result<AudioTag, FlvError> {
                 _ => AudioTag::Nothing,
             })
         }
-        other => Err(FlvError::AudioCodec(other.to_string())),
+        other => Err(FlvError::AudioCodec(named(other, &SOUND_FORMATS))),
     }
 }
 
@@ -215,9 +217,10 @@ mod tests {
         let hevc = video(b"\x90hvc1").unwrap_err();
         assert_eq!(hevc, FlvError::VideoCodec("hvc1".into()));
         assert_eq!(hevc.refusal(), RefusalReason::VideoCodec);
-        assert_eq!(video(b"\x12\x00\x00").unwrap_err(), FlvError::VideoCodec("2".into()));
+        assert_eq!(video(b"\x12\x00\x00").unwrap_err(), FlvError::VideoCodec("2 (h.263)".into()));
         let mp3 = parse_audio(Bytes::from_static(b"\x2f\x00")).unwrap_err();
         assert_eq!(mp3.refusal(), RefusalReason::AudioCodec);
+        assert_eq!(mp3.to_string(), "audio codec 2 (mp3) is not aac");
         let opus = parse_audio(Bytes::from_static(b"\x90Opus")).unwrap_err();
         assert_eq!(opus, FlvError::AudioCodec("Opus".into()));
     }

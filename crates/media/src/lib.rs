@@ -4,6 +4,7 @@ mod aac;
 mod avc;
 mod bits;
 pub mod cmaf;
+mod codec_name;
 mod flv;
 mod replay;
 mod timeline;
@@ -11,6 +12,7 @@ mod unit;
 
 pub use aac::{AacError, AacHeader};
 pub use avc::{AvcError, AvcRecord, Picture, Sps, clean_picture};
+pub use codec_name::{CodecName, announced_audio, announced_video};
 pub use flv::{AudioTag, FlvError, VideoTag, parse_audio, parse_video};
 pub use replay::Replay;
 pub use timeline::{

@@ -1,12 +1,14 @@
 //! The farm's API as the commands use it: where it is, which token is shown, and what to say when it does not answer.
+//!
+//! What a person gave wrongly, the API's own words about that among it, is a [`Prerequisite`].
 
 use std::{fs, path::Path, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use millrace_api::{Ask, FetchError, HttpClient};
 use serde_json::Value;
 
-use crate::{arguments::FarmArguments, table::text};
+use crate::{arguments::FarmArguments, prerequisite::Prerequisite, table::text};
 
 /// Asks the farm's API for what is there.
 ///
@@ -32,26 +34,45 @@ pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result
     question.patience = question.patience.max(PATIENCE);
     question.token = farm.token_file.as_deref().map(token).transpose()?;
     let http = client(farm)?;
-    match http.ask(farm.api.trim_end_matches('/'), question).await {
+    match http.ask(&farm.api, question).await {
         Ok(value) => Ok(value),
-        Err(FetchError::Refused { body, .. }) if body["error"].is_string() => {
-            bail!("{}: {}", text(&body["error"]), text(&body["what_to_do"]))
+        Err(FetchError::Refused { status, body, .. }) if body["error"].is_string() => {
+            let said = format!("{}: {}", text(&body["error"]), text(&body["what_to_do"]));
+            match OF_A_PERSON.contains(&status.as_u16()) {
+                true => Err(Prerequisite(said).into()),
+                false => bail!("{said}"),
+            }
+        }
+        Err(FetchError::Unreachable { url, text }) if text.contains("certificate") => {
+            bail!("no answer from {url}: {text}; --api-ca FILE names an authority of your own")
         }
         Err(error @ FetchError::Unreachable { .. }) => {
             bail!("{error}; is the farm running? Give its API with --api URL")
+        }
+        Err(error @ FetchError::NotHttp { .. }) => {
+            bail!(
+                "{error}; an API with `tls` takes other hosts by https only: --api https://HOST:PORT"
+            )
+        }
+        Err(error @ FetchError::NotTls { .. }) => {
+            bail!("{error}: --api http://HOST:PORT, or give the API a certificate with `tls`")
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn client(farm: &FarmArguments) -> anyhow::Result<HttpClient> {
-    match farm.api.split_once("://") {
-        Some(("https", _)) => HttpClient::trusting(farm.api_ca.as_deref()).context("--api-ca"),
-        Some(("http", _)) if farm.api_ca.is_some() => {
-            bail!("--api {}: --api-ca has a meaning with https:// only", farm.api)
+/// What the API says to a question that was wrong, or came without what it needs.
+const OF_A_PERSON: [u16; 4] = [400, 401, 403, 413];
+
+fn client(farm: &FarmArguments) -> Result<HttpClient, Prerequisite> {
+    match (farm.api.starts_with("https://"), &farm.api_ca) {
+        (true, ca) => HttpClient::trusting(ca.as_deref())
+            .map_err(|error| Prerequisite(format!("--api-ca: {error}"))),
+        (false, Some(_)) => {
+            let why = "--api-ca has a meaning with https:// only";
+            Err(Prerequisite(format!("--api {}: {why}", farm.api)))
         }
-        Some(("http", _)) => Ok(HttpClient::new()),
-        _ => bail!("--api {}: give http://HOST:PORT or https://HOST:PORT", farm.api),
+        (false, None) => Ok(HttpClient::new()),
     }
 }
 
@@ -61,11 +82,14 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub const LONG: Duration = Duration::from_secs(120);
 
 /// The token in a file: its first line.
-fn token(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+fn token(path: &Path) -> Result<String, Prerequisite> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        Prerequisite(format!("--token-file {}: {why}", path.display()))
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
     let token = text.lines().next().unwrap_or_default().trim();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        bail!("{}: no token in its first line", path.display());
+    match !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(token.to_owned()),
+        false => Err(wrong(&"no token in its first line")),
     }
-    Ok(token.to_owned())
 }

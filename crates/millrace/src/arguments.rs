@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use millrace_telemetry::version_line;
+use millrace_telemetry::{LogFilter, version_line};
+use millrace_types::{ChannelId, NodeId, StreamId};
 
 use crate::certs::CertsArguments;
 
@@ -84,7 +85,7 @@ pub struct StandaloneArguments {
     pub ready_json: Option<PathBuf>,
     /// What to log, such as `info` or `millrace_node=debug,info` [default: info].
     #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
+    pub log: Option<LogFilter>,
 }
 
 /// Where the programs of `millrace standalone` listen.
@@ -183,7 +184,7 @@ pub struct FarmUpArguments {
 #[derive(Debug, Args)]
 pub struct FarmArguments {
     /// The farm's API.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", global = true)]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", global = true, value_parser = api_url)]
     pub api: String,
     /// Whose certificates an API with https may have (PEM); default those that this host trusts.
     #[arg(long, value_name = "FILE", global = true)]
@@ -196,11 +197,31 @@ pub struct FarmArguments {
     pub json: bool,
 }
 
+/// A URL that can be asked, without the slash at its end.
+fn api_url(text: &str) -> Result<String, &'static str> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let named =
+        host.is_some_and(|host| !host.is_empty() && !host.starts_with([':', '/', '?', '#']));
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '"' | '<' | '>');
+    match named && text.chars().all(fits) {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err("give http://HOST:PORT or https://HOST:PORT"),
+    }
+}
+
+/// The beginning of a key's hash.
+fn key_id(text: &str) -> Result<String, &'static str> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("give the id that `millrace channels list` shows under KEYS, never the key"),
+    }
+}
+
 /// `millrace streams [ID]`
 #[derive(Debug, Args)]
 pub struct StreamsArguments {
     /// One stream.
-    pub id: Option<String>,
+    pub id: Option<StreamId>,
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,
@@ -210,7 +231,7 @@ pub struct StreamsArguments {
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
     /// Which stream.
-    pub id: String,
+    pub id: StreamId,
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,
@@ -235,7 +256,7 @@ pub enum ChannelsCommand {
     /// Make a channel, and print its first stream key.
     Create {
         /// Its name, also that of its stream.
-        name: String,
+        name: ChannelId,
         /// Its lane.
         #[arg(long, value_enum, default_value_t)]
         priority: ChannelPriority,
@@ -249,7 +270,7 @@ pub enum ChannelsCommand {
     /// Pin a channel to two encoders, or free it; a live stream follows within a second.
     Set {
         /// Which channel.
-        name: String,
+        name: ChannelId,
         /// Whether two nodes make its stream where there is capacity.
         #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
         dual: bool,
@@ -257,7 +278,7 @@ pub enum ChannelsCommand {
     /// Make a new stream key, and print it; the old ones end as the API's settings say.
     Rotate {
         /// Which channel.
-        name: String,
+        name: ChannelId,
         /// The old keys go on until they are revoked.
         #[arg(long, conflicts_with = "overlap")]
         keep_old: bool,
@@ -268,15 +289,15 @@ pub enum ChannelsCommand {
     /// End all keys of a channel, or one; whoever publishes by it is turned away.
     Revoke {
         /// Which channel.
-        name: String,
+        name: ChannelId,
         /// Only this key, as `list` shows it.
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = key_id)]
         key: Option<String>,
     },
     /// Forget a channel and its keys.
     Delete {
         /// Which channel.
-        name: String,
+        name: ChannelId,
     },
 }
 
@@ -378,19 +399,25 @@ pub struct NodesArguments {
 /// `millrace cordon NODE`, `millrace uncordon NODE`
 #[derive(Debug, Args)]
 pub struct OrderArguments {
-    /// Which node.
-    pub node: Option<String>,
+    /// Which node; `millrace nodes` shows them.
+    pub node: NodeId,
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,
 }
 
+/// Longer than any drain: a year.
+const LONGEST_DRAIN_S: u64 = 366 * 24 * 3600;
+
 /// `millrace drain NODE`
 #[derive(Debug, Args)]
 pub struct DrainArguments {
-    /// Which node, where.
+    /// Which node; `millrace nodes` shows them.
+    #[arg(required_unless_present = "config", conflicts_with = "config")]
+    pub node: Option<NodeId>,
+    /// Which farm.
     #[command(flatten)]
-    pub order: OrderArguments,
+    pub farm: FarmArguments,
     /// Instead of a name: the settings of the node, which name it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -401,7 +428,7 @@ pub struct DrainArguments {
     #[arg(long)]
     pub no_wait: bool,
     /// Seconds to wait at most.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(..=LONGEST_DRAIN_S))]
     pub timeout: u64,
 }
 
@@ -489,5 +516,49 @@ mod tests {
         assert_eq!(read("millrace standalone --listen-rtmp 1935").unwrap_err().exit_code(), 2);
         assert_eq!(read("millrace").unwrap_err().exit_code(), 2);
         assert!(read("millrace streams demo --json --api http://farm:8090").is_ok());
+    }
+
+    #[test]
+    fn what_can_be_seen_to_be_wrong_before_the_farm_is_asked_is_a_usage_error() {
+        for line in [
+            "streams --api nonsense",
+            "streams --api http://",
+            "streams --api http://:8090",
+            "streams --api ftp://farm",
+            "streams no/stream",
+            "explain UPPER",
+            "drain",
+            "drain --config node.toml node-1",
+            "drain node-1 --timeout 99999999999",
+            "cordon",
+            "uncordon node,1",
+            "channels create two+words",
+            "channels rotate",
+            "channels revoke news --key news_secret",
+            "channels rotate news --overlap 1 --keep-old",
+            "channels set news",
+            "tokens add file name",
+            "tokens add file name --role king",
+            "certs issue king a",
+            "certs issue node",
+            "certs issue node a --days 0",
+            "farm up --routers 0",
+            "farm up --subnet 256",
+            "standalone --log a=b=c[",
+            "standalone --listen-rtmp 1935",
+            "config check --program king",
+            "config check a --config b",
+        ] {
+            let error = read(&format!("millrace {line}")).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+        let roles = read("millrace certs issue king a").unwrap_err().to_string();
+        assert!(roles.contains("router, node, origin, api, etcd, operator, monitor"), "{roles}");
+        let Command::Streams(streams) =
+            read("millrace streams --api https://farm/").unwrap().command
+        else {
+            panic!("streams")
+        };
+        assert_eq!(streams.farm.api, "https://farm");
     }
 }

@@ -4,6 +4,7 @@ use std::{fs, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use millrace_api::Ask;
+use millrace_telemetry::{try_whole, write_whole};
 use serde_json::Value;
 
 use crate::{
@@ -11,7 +12,6 @@ use crate::{
     arguments::{BackupArguments, RestoreArguments},
     prerequisite::Prerequisite,
     table::{items, show, table, text},
-    whole_file,
 };
 
 /// Writes the backup, whole or not at all, for its owner's eyes only.
@@ -19,8 +19,10 @@ use crate::{
 /// # Errors
 /// The API does not answer, or the file cannot be written.
 pub async fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
-    let document = ask(&arguments.farm, "/v1/backup").await?;
     let path = &arguments.file;
+    // Before the farm is asked: an answer that has no place to go is of no use.
+    try_whole(path).map_err(|error| Prerequisite(format!("{}: {error}", path.display())))?;
+    let document = ask(&arguments.farm, "/v1/backup").await?;
     let count = |what: &str| items(&document[what]).count();
     let (channels, orders) = (count("channels"), count("orders"));
     // A registry that was lost must not cost the backup, too.
@@ -30,7 +32,7 @@ pub async fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
             path.display()
         );
     }
-    whole_file::write(path, &document).with_context(|| path.display().to_string())?;
+    write_whole(path, &document).with_context(|| path.display().to_string())?;
     let at = text(&document["made_at"]);
     crate::output::say(format_args!(
         "{}: {channels} channels and {orders} orders to nodes, as of {at}",
@@ -93,11 +95,11 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("farm.json");
         fs::write(&path, "old").unwrap();
-        whole_file::write(&path, &json!({ "millrace_backup": 1 })).unwrap();
+        write_whole(&path, &json!({ "millrace_backup": 1 })).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         let files = fs::read_dir(&dir).unwrap().count();
         let read: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        let missing = whole_file::write(&dir.join("nowhere/farm.json"), &json!({})).unwrap_err();
+        let missing = write_whole(&dir.join("nowhere/farm.json"), &json!({})).unwrap_err();
         fs::remove_dir_all(&dir).unwrap();
         assert_eq!((mode, files, read), (0o600, 1, json!({ "millrace_backup": 1 })));
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);

@@ -2,14 +2,13 @@
 //! a channel changes. Like the registry it holds the keys' hashes only.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use millrace_registry::{ChannelRecord, Registry};
+use millrace_telemetry::write_whole;
 use tracing::error;
 
 use crate::prerequisite::Prerequisite;
@@ -22,6 +21,8 @@ const FILE: &str = "channels.json";
 pub struct ChannelsFile {
     path: PathBuf,
     written: Vec<ChannelRecord>,
+    /// There was none: nothing that it lacks was deleted.
+    pub is_new: bool,
 }
 
 impl ChannelsFile {
@@ -33,16 +34,17 @@ impl ChannelsFile {
         let path = state_dir.join(FILE);
         let named = || path.display().to_string();
         let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => "[]".to_owned(),
-            text => text.with_context(named)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            text => Some(text.with_context(named)?),
         };
+        let (is_new, text) = (text.is_none(), text.unwrap_or_else(|| "[]".to_owned()));
         let written: Vec<ChannelRecord> = serde_json::from_str(&text).map_err(|error| {
             Prerequisite(format!("{}: {error}; repair it, or move it away", path.display()))
         })?;
         for record in &written {
             registry.put(record).await?;
         }
-        Ok(Self { path, written })
+        Ok(Self { path, written, is_new })
     }
 
     /// Writes the file whenever a channel changes. Never ends.
@@ -63,13 +65,7 @@ impl ChannelsFile {
         if now == self.written {
             return Ok(());
         }
-        let draft = self.path.with_extension("json.new");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        serde_json::to_writer_pretty(&mut file, &now)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&draft, &self.path)?;
+        write_whole(&self.path, &now)?;
         self.written = now;
         Ok(())
     }

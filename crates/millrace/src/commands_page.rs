@@ -14,7 +14,7 @@ Written from the sources by a test; do not edit. `millrace COMMAND --help` says 
 |---|---|
 | 0 | done |
 | 1 | failed; standard error says why |
-| 2 | wrong usage, or something is missing that a person must provide: a free port, a readable file, a program |
+| 2 | wrong usage, or something is missing that a person must provide: a free port, a readable file, a program, a token |
 ";
 
 fn page() -> String {

@@ -3,8 +3,8 @@
 use std::{path::Path, process::ExitCode};
 
 use clap::ValueEnum as _;
-use millrace_registry::RegistryConfig;
-use millrace_telemetry::{LogFilter, SettingsError, SettingsFile};
+use millrace_registry::{OwnSettings, ProgramSettings};
+use millrace_telemetry::{LogFormat, SettingsError, SettingsFile, init_logs};
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,7 +20,11 @@ use crate::{
 /// A [`crate::Prerequisite`] that names what is wrong with the file.
 pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
-        ConfigCommand::Check(wanted) => crate::output::say(format_args!("{}", check(wanted)?)),
+        ConfigCommand::Check(wanted) => {
+            // What a program would write into its log at start, such as that a certificate expires soon.
+            let _ = init_logs(&"warn".parse()?, LogFormat::Text);
+            crate::output::say(format_args!("{}", check(wanted)?));
+        }
         ConfigCommand::Show(file) => {
             let mut settings = Settings::load(file.config.as_deref())?;
             settings.place(&StateDir::of_user(None));
@@ -30,37 +34,36 @@ pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the file as its program would.
+/// Reads the file as its program would, and all that it names.
 fn check(wanted: &CheckArguments) -> Result<String, Prerequisite> {
     let file = wanted.file.as_deref().or(wanted.config.as_deref());
     let by_name = file.and_then(Path::file_stem).and_then(|stem| stem.to_str());
     let by_name = by_name.and_then(|name| Program::from_str(name, false).ok());
     let program = wanted.program.or(by_name).unwrap_or(Program::Standalone);
     let Some(path) = file.filter(|_| program != Program::Standalone) else {
-        let settings = Settings::load(file)?;
-        return Ok(match settings.file() {
-            Some(path) => format!("{}: ok", path.display()),
-            None => "no file: the defaults hold".to_owned(),
-        });
+        let mut settings = Settings::load(file)?;
+        settings.place(&StateDir::of_user(None));
+        let Some(path) = settings.file().map(Path::to_path_buf) else {
+            settings.check()?;
+            return Ok("no file: the defaults hold".to_owned());
+        };
+        let named = |error| Prerequisite(format!("{}: {error}", path.display()));
+        return settings.check().map(|()| format!("{}: ok", path.display())).map_err(named);
     };
-    let wrong = |error: SettingsError| Prerequisite(error.to_string());
-    let mut settings = SettingsFile::read(Some(path), "").map_err(wrong)?;
-    let LogFilter(_) = settings.section("log").map_err(wrong)?;
-    let mut registry: RegistryConfig = settings.section("registry").map_err(wrong)?;
-    let farm_tls = match program {
-        Program::Standalone => Ok(None),
-        Program::Router => settings.rest().map(|own: millrace_router::Config| own.farm_tls),
-        Program::Node => settings.rest().map(|own: millrace_node::Config| own.farm_tls),
-        Program::Origin => settings.rest().map(|own: millrace_origin::Config| own.farm_tls),
-        Program::Api => settings.rest().map(|own: millrace_api::Config| own.farm_tls),
+    let checked = match program {
+        Program::Standalone => Ok(()),
+        Program::Router => checked::<millrace_router::Config>(path),
+        Program::Node => checked::<millrace_node::Config>(path),
+        Program::Origin => checked::<millrace_origin::Config>(path),
+        Program::Api => checked::<millrace_api::Config>(path),
     };
-    if let Some(farm) = farm_tls.map_err(wrong)? {
-        registry.identify(&farm.ca, &farm.certificate, &farm.key);
-    }
-    match registry.check() {
-        Err(error) => Err(Prerequisite(format!("{}: {error}", path.display()))),
-        Ok(()) => Ok(format!("{}: ok", path.display())),
-    }
+    checked.map_err(|error| Prerequisite(error.to_string()))?;
+    Ok(format!("{}: ok", path.display()))
+}
+
+fn checked<C: OwnSettings>(path: &Path) -> Result<(), SettingsError> {
+    let settings = ProgramSettings::<C>::read(SettingsFile::read(Some(path), "")?)?;
+    settings.check().map_err(|error| SettingsError::of(format_args!("{}: {error}", path.display())))
 }
 
 /// One line per value: `default  router.listen_rtmp = "0.0.0.0:1935"`.
@@ -108,12 +111,60 @@ mod tests {
             ("origin.toml", include_str!("../config/origin.toml")),
             ("api.toml", include_str!("../config/api.toml")),
         ] {
-            assert!(checked(name, shipped).unwrap().ends_with("ok"));
+            // The workers' programs lie beside a program, not beside its tests.
+            match checked(name, shipped) {
+                Ok(said) => assert!(said.ends_with("ok"), "{said}"),
+                Err(error) => assert!(error.to_string().contains("worker_dir: "), "{error}"),
+            }
         }
         let wrong = |text: &str| checked("router.toml", text).unwrap_err().to_string();
         assert!(wrong("[registry]\nendpoint = []").contains("endpoint"));
         assert!(wrong("[registry]\nendpoints = ['etcd-1']").contains("etcd-1"));
         assert!(wrong("listen = 1").contains("listen"));
+    }
+
+    #[test]
+    fn what_a_program_would_refuse_at_its_start_is_found_before() {
+        let registry = "[registry]\nendpoints = ['http://127.0.0.1:1']\n";
+        let missing = "{ certificate = '/nowhere/a.pem', key = '/nowhere/a.key' }";
+        let farm =
+            "{ ca = '/nowhere/ca.pem', certificate = '/nowhere/b.pem', key = '/nowhere/b.key' }";
+        let long = format!("run_dir = '/{}'", "x".repeat(100));
+        let of_registry = "\nca = '/nowhere/ca.pem'\n";
+        for (program, text, found) in [
+            ("router", "log = 'a=b=c['".to_owned(), "log filter \"a=b=c[\""),
+            ("node", "log = 'verbose'".to_owned(), "\"verbose\" is no level"),
+            ("router", format!("tls = {missing}"), "tls: /nowhere/a.pem: "),
+            ("origin", format!("tls = {missing}"), "tls: /nowhere/a.pem: "),
+            ("api", format!("tls = {missing}"), "tls: /nowhere/a.pem: "),
+            ("node", format!("farm_tls = {farm}"), "farm_tls: /nowhere/ca.pem: "),
+            ("api", "tokens = '/nowhere/tokens'".to_owned(), "tokens: /nowhere/tokens: "),
+            (
+                "node",
+                "worker_dir = '/nowhere'".to_owned(),
+                "worker_dir: /nowhere/millrace-worker is",
+            ),
+            ("node", long, "101 bytes are too long for a directory of sockets"),
+            ("node", "listen_link = '0.0.0.0:7001'".to_owned(), "listen_link 0.0.0.0:7001 is not"),
+            ("origin", "listen_intake = '0.0.0.0:1'".to_owned(), "listen_intake 0.0.0.0:1 is not"),
+            ("api", "listen_admin = '127.0.0.1:8090'".to_owned(), "the same address"),
+            ("origin", "max_connections = 0".to_owned(), "max_connections = 0: give 1"),
+        ] {
+            let file = format!("{program}.toml");
+            let own = checked(&file, &format!("{text}\n{registry}")).unwrap_err().to_string();
+            assert!(own.contains(&file) && own.contains(found), "{own}");
+            let text = match text.strip_prefix("log") {
+                Some(_) => text,
+                None => format!("[{program}]\n{text}"),
+            };
+            let all = checked("standalone.toml", &text).unwrap_err().to_string();
+            // Standalone has no use for a certificate of the farm, whatever it is.
+            let found = if text.contains("farm_tls") { "farm_tls" } else { found };
+            assert!(all.contains("standalone.toml") && all.contains(found), "{all}");
+        }
+        let registry = registry.replace("http", "https") + of_registry;
+        let error = checked("router.toml", &registry).unwrap_err().to_string();
+        assert!(error.contains("registry: /nowhere/ca.pem: "), "{error}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use futures_util::future::select_all;
 use millrace_api::{Ask, HttpClient};
-use millrace_telemetry::Signals;
+use millrace_telemetry::{Signals, write_whole};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -30,7 +30,7 @@ use crate::{
     arguments::FarmUpArguments,
     farm_plan::{FarmSize, Planned, plan},
     prerequisite::Prerequisite,
-    ready_file, whole_file,
+    ready_file,
 };
 
 /// How long a program may take until it can work; a node measures the host first.
@@ -75,13 +75,20 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
     if let Some(path) = &arguments.ready_json {
         ready_file::prepare(path)?;
     }
-    let dir = env::temp_dir().join(format!("millrace-farm-{}", std::process::id()));
-    fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+    let dir = free_dir(&env::temp_dir());
+    let plan = plan(&size, &dir);
+    plan.iter().try_for_each(check_free)?;
+    plan.iter()
+        .filter(|it| it.program != "etcd")
+        .try_for_each(|it| beside(it.program).map(drop))?;
+    let mut stop = Signals::new()?;
+    fs::create_dir(&dir).map_err(|error| {
+        Prerequisite(format!("{}: {error}; name another folder with TMPDIR", dir.display()))
+    })?;
     let ready_json = arguments.ready_json.clone();
     let mut farm = Farm { dir, etcd, programs: Vec::new(), ready_json, key: Value::Null };
-    let mut stop = Signals::new()?;
     let done = tokio::select! {
-        up = farm.up(&size) => match up {
+        up = farm.up(plan) => match up {
             Ok(()) => tokio::select! {
                 failed = farm.watch() => failed,
                 _ = stop.next() => Ok(()),
@@ -96,17 +103,16 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
     if let Some(file) = &arguments.ready_json {
         let _ = fs::remove_file(file);
     }
-    match &done {
-        Ok(()) => drop(fs::remove_dir_all(&farm.dir)),
-        Err(_) => crate::output::note(format_args!("the logs are in {}", farm.dir.display())),
+    if done.is_err() && keep_logs(&farm.dir) {
+        crate::output::note(format_args!("the logs are in {}", farm.dir.display()));
+    } else {
+        let _ = fs::remove_dir_all(&farm.dir);
     }
     done.map(|()| ExitCode::SUCCESS)
 }
 
 impl Farm {
-    async fn up(&mut self, size: &FarmSize) -> anyhow::Result<()> {
-        let plan = plan(size, &self.dir);
-        plan.iter().try_for_each(check_free)?;
+    async fn up(&mut self, plan: Vec<Planned>) -> anyhow::Result<()> {
         let (etcd, ours): (Vec<_>, Vec<_>) =
             plan.into_iter().partition(|planned| planned.program == "etcd");
         for planned in etcd.into_iter().chain(ours) {
@@ -123,7 +129,7 @@ impl Farm {
 
     fn write_ready(&self) -> anyhow::Result<()> {
         let Some(file) = &self.ready_json else { return Ok(()) };
-        whole_file::write(file, &self.facts()?).with_context(|| file.display().to_string())
+        write_whole(file, &self.facts()?).with_context(|| file.display().to_string())
     }
 
     fn spawn(&self, planned: &Planned) -> anyhow::Result<Child> {
@@ -342,6 +348,29 @@ Ctrl-C stops everything.",
     }
 }
 
+/// A folder that is not there yet: an earlier farm of the same process id may have left one, as in a container.
+fn free_dir(parent: &Path) -> PathBuf {
+    let name = format!("millrace-farm-{}", std::process::id());
+    let later = (2..100).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(later).map(|name| parent.join(name));
+    names.find(|dir| !dir.exists()).unwrap_or_else(|| parent.join(&name))
+}
+
+/// Removes from a farm's folder all that is no log with words in it; whether there is one.
+fn keep_logs(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut kept = false;
+    for path in entries.map(|entry| entry.path()) {
+        let is_log = path.extension().is_some_and(|ending| ending == "log");
+        if is_log && fs::metadata(&path).is_ok_and(|log| log.len() > 0) {
+            kept = true;
+        } else {
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+        }
+    }
+    kept
+}
+
 /// The etcd to run: the one given, or the first on the path.
 fn etcd(given: Option<&Path>) -> Result<PathBuf, Prerequisite> {
     let on_path = || {
@@ -394,5 +423,22 @@ mod tests {
         let error = all.iter().find_map(|planned| check_free(planned).err()).unwrap().to_string();
         assert!(error.contains("node-1") && error.contains("--subnet"), "{error}");
         drop(taken);
+    }
+
+    #[test]
+    fn of_a_farm_that_failed_only_logs_with_words_stay() {
+        let parent = env::temp_dir().join(format!("millrace-keep-logs-{}", std::process::id()));
+        let dir = free_dir(&parent);
+        fs::create_dir_all(dir.join("etcd-1")).unwrap();
+        let second = free_dir(&parent);
+        for (file, text) in [("node-1.log", "why"), ("api-1.log", ""), ("node-1.toml", "x")] {
+            fs::write(dir.join(file), text).unwrap();
+        }
+        let kept = (keep_logs(&dir), fs::read_dir(&dir).unwrap().count());
+        fs::remove_file(dir.join("node-1.log")).unwrap();
+        let nothing = keep_logs(&dir);
+        fs::remove_dir_all(&parent).unwrap();
+        assert_eq!((kept, nothing), ((true, 1), false));
+        assert!(second != dir && second.parent() == Some(&parent), "{}", second.display());
     }
 }

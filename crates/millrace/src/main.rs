@@ -29,7 +29,6 @@ mod table;
 mod tokens;
 mod urls;
 mod welcome;
-mod whole_file;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
 //! `millrace drain`, `cordon`, `uncordon`: gives an order by the farm's API, and waits until the node follows it; when it is
 //! drained, until it is empty.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use millrace_types::NodeId;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     api_client::{ask, tell},
     arguments::{DrainArguments, FarmArguments, OrderArguments},
+    prerequisite::Prerequisite,
     table::{items, table, text},
 };
 
@@ -96,10 +97,13 @@ impl Progress {
 /// # Errors
 /// The API refuses, or the node is not empty in time.
 pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
-    let farm = &arguments.order.farm;
-    let node = node_of(arguments.order.node.as_ref(), arguments.config.as_ref())?;
+    let farm = &arguments.farm;
+    let node = match (&arguments.node, &arguments.config) {
+        (Some(node), _) => node.clone(),
+        (None, config) => name_in(config.as_deref())?,
+    };
     let only_run = if arguments.until_restart { "?only_run=true" } else { "" };
-    let order = give(&arguments.order, &node, &format!("drain{only_run}")).await?;
+    let order = give(farm, &node, &format!("drain{only_run}")).await?;
     if arguments.no_wait {
         return Ok(said(farm, &order, &format!("{node} is told to drain")));
     }
@@ -166,8 +170,8 @@ async fn followed(
     state: &str,
     sentence: &str,
 ) -> anyhow::Result<ExitCode> {
-    let (farm, node) = (&arguments.farm, node_of(arguments.node.as_ref(), None)?);
-    let answer = give(arguments, &node, order).await?;
+    let OrderArguments { farm, node } = arguments;
+    let answer = give(farm, node, order).await?;
     let until = Instant::now() + FOLLOW;
     loop {
         let looked = ask(farm, "/v1/nodes").await;
@@ -205,26 +209,29 @@ fn said(farm: &FarmArguments, answer: &Value, sentence: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The node that is named, or the one that the settings of this host's node name.
-fn node_of(named: Option<&String>, config: Option<&PathBuf>) -> anyhow::Result<NodeId> {
-    let name = match (named, config) {
-        (Some(name), _) => name.clone(),
-        (None, Some(path)) => {
-            let file = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            let table: toml::Table = file.parse().with_context(|| path.display().to_string())?;
-            let named = table.get("name").and_then(toml::Value::as_str);
-            named.map_or_else(|| "node-1".to_owned(), str::to_owned)
-        }
-        (None, None) => bail!("name a node: `millrace nodes` shows them"),
+/// The node that a file of settings names. Only that is looked at: a host that goes down is drained whatever else is wrong there.
+fn name_in(config: Option<&Path>) -> Result<NodeId, Prerequisite> {
+    let path = config.unwrap_or(Path::new("/etc/millrace/node.toml"));
+    let wrong = |error: &dyn std::fmt::Display| {
+        Prerequisite(format!("--config {}: {error}", path.display()))
     };
-    Ok(name.parse()?)
+    let file = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let table: toml::Table = file.parse().map_err(|error| wrong(&error))?;
+    let name = table.get("name").and_then(toml::Value::as_str).unwrap_or("node-1");
+    name.parse().map_err(|error| wrong(&error))
 }
 
-async fn give(arguments: &OrderArguments, node: &NodeId, order: &str) -> anyhow::Result<Value> {
-    tell(&arguments.farm, &format!("/v1/nodes/{node}/{order}"), None).await
+async fn give(farm: &FarmArguments, node: &NodeId, order: &str) -> anyhow::Result<Value> {
+    tell(farm, &format!("/v1/nodes/{node}/{order}"), None).await
 }
 
 fn late(node: &NodeId, timeout: u64, progress: &Progress) -> String {
+    if progress.left.is_empty() {
+        return format!(
+            "after {timeout} s {}; the order stays in force",
+            progress.line(node.as_str())
+        );
+    }
     let rows: Vec<[String; 2]> = progress
         .left
         .iter()
@@ -267,5 +274,11 @@ mod tests {
         );
         let late = late(&"node-1".parse().unwrap(), 5, &left);
         assert!(late.contains("a       refused: node-2: full"), "{late}");
+        let early = of(nodes("ready", json!([])), &none);
+        let text = super::late(&"node-1".parse().unwrap(), 0, &early);
+        assert_eq!(
+            text,
+            "after 0 s node-1 has not followed the order yet; the order stays in force"
+        );
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{fs, io, path::Path};
 
+use millrace_telemetry::{try_whole, write_whole};
 use serde::Serialize;
 
-use crate::{prerequisite::Prerequisite, whole_file};
+use crate::prerequisite::Prerequisite;
 
 /// The ready file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,7 +51,7 @@ impl Ready {
     /// # Errors
     /// The directory cannot be written to.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        whole_file::write(path, self)
+        write_whole(path, self)
     }
 }
 
@@ -64,7 +65,7 @@ pub fn prepare(path: &Path) -> Result<(), Prerequisite> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     };
-    let tried = removed.and_then(|()| whole_file::try_out(path));
+    let tried = removed.and_then(|()| try_whole(path));
     tried.map_err(|error| Prerequisite(format!("--ready-json {}: {error}", path.display())))
 }
 
@@ -82,7 +83,7 @@ mod tests {
         fs::write(&path, "old").unwrap();
         prepare(&path).unwrap();
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is left of the try");
-        whole_file::write(&path, &["new"]).unwrap();
+        write_whole(&path, &["new"]).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         for bad in [dir.join("missing/ready.json"), dir.clone()] {
             let error = prepare(&bad).unwrap_err().to_string();

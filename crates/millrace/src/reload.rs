@@ -12,9 +12,9 @@ impl Farm {
             Ok(settings) => settings,
             Err(error) => return warn!(%error, "settings not reloaded"),
         };
-        settings.log(arguments.log.as_deref());
+        settings.log(arguments.log.as_ref());
         let sections = &settings.sections;
-        if let Err(error) = set_log_filter(&sections.log.0) {
+        if let Err(error) = set_log_filter(&sections.log) {
             warn!(%error, "log filter not reloaded");
         }
         if let Err(error) = self.router.reload(&sections.router).await {
@@ -26,6 +26,6 @@ impl Farm {
         if let Err(error) = self.api.reload() {
             warn!(%error, "api's certificate not reloaded");
         }
-        info!(log = sections.log.0, "settings reloaded");
+        info!(log = sections.log.as_str(), "settings reloaded");
     }
 }

@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use millrace_registry::OwnSettings as _;
 use millrace_sched::LadderConfig;
-use millrace_telemetry::LogFilter;
+use millrace_telemetry::{LogFilter, apart};
 use serde::{Deserialize, Serialize};
 
 use crate::{arguments::ListenArguments, prerequisite::Prerequisite, state_dir::StateDir};
@@ -86,7 +87,8 @@ impl Settings {
         let Some(path) = file.or(default) else { return Ok(Self::default()) };
         let named = |error: &dyn fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-        let settings = Self::parse(&text).map_err(|error| named(&error))?;
+        let settings = Self::parse(&text).map_err(|error| named(&error.to_string().trim_end()))?;
+        settings.values().map_err(|error| named(&error))?;
         Ok(Self { file: Some(path.to_path_buf()), ..settings })
     }
 
@@ -105,9 +107,37 @@ impl Settings {
         Ok(Self { sections, in_file, ..Self::default() })
     }
 
+    /// Whether standalone would start by these settings, as far as can be seen without opening an address; [`Self::place`] comes
+    /// first.
+    ///
+    /// # Errors
+    /// [`Prerequisite`] that names the key.
+    pub fn check(&self) -> Result<(), Prerequisite> {
+        let Sections { router, node, origin, api, .. } = &self.sections;
+        let farm = [router.farm_tls(), node.farm_tls(), origin.farm_tls(), api.farm_tls()];
+        if farm.iter().any(Option::is_some) {
+            let why = "farm_tls is for programs of their own: standalone speaks to itself on loopback; remove it";
+            return Err(Prerequisite(why.to_owned()));
+        }
+        let listeners = self.listeners().into_iter().map(|it| (it.key, it.address));
+        apart(&listeners.collect::<Vec<_>>()).map_err(|error| Prerequisite(error.to_string()))?;
+        router.files().map_err(|error| of_section("router", error))?;
+        origin.files().map_err(|error| of_section("origin", error))?;
+        api.files().map_err(|error| of_section("api", error))?;
+        node.files().map_err(|error| of_section("node", error))
+    }
+
     /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    fn values(&self) -> Result<(), Prerequisite> {
+        let Sections { router, node, origin, api, .. } = &self.sections;
+        router.values().map_err(|error| of_section("router", error))?;
+        node.values().map_err(|error| of_section("node", error))?;
+        origin.values().map_err(|error| of_section("origin", error))?;
+        api.values().map_err(|error| of_section("api", error))
     }
 
     /// Puts the addresses given as flags in.
@@ -122,9 +152,9 @@ impl Settings {
     }
 
     /// Puts the filter given as a flag in.
-    pub fn log(&mut self, filter: Option<&str>) {
+    pub fn log(&mut self, filter: Option<&LogFilter>) {
         if let Some(filter) = filter {
-            self.sections.log = LogFilter(filter.to_owned());
+            self.sections.log = filter.clone();
             self.by_flag.push("log");
         }
     }
@@ -160,6 +190,11 @@ impl Settings {
         }
         if value.is_some() { Source::File } else { Source::Default }
     }
+}
+
+/// What a program says of its settings, with the section before it: `origin.tls: …`.
+pub fn of_section(section: &str, error: impl fmt::Display) -> Prerequisite {
+    Prerequisite(format!("{section}.{error}"))
 }
 
 /// Flag, key and value of every listener.
@@ -279,19 +314,40 @@ mod tests {
         assert_eq!(settings.sections.router.ladder.rung[0].short_side, 240);
         assert_eq!(settings.source("router.ladder.rung"), Source::File);
         assert_eq!(Settings::parse("log = 'debug'").unwrap().source("log"), Source::File);
-        settings.log(Some("warn"));
+        settings.log(Some(&"warn".parse().unwrap()));
         assert_eq!(
-            (settings.sections.log.0.as_str(), settings.source("log")),
+            (settings.sections.log.as_str(), settings.source("log")),
             ("warn", Source::Flag)
         );
     }
 
     #[test]
     fn a_misspelled_key_or_section_is_named() {
-        for (text, wrong) in [("[ruoter]", "ruoter"), ("[node]\nnmae = 'a'", "nmae")] {
+        for (text, wrong) in
+            [("[ruoter]", "ruoter"), ("[node]\nnmae = 'a'", "nmae"), ("log = 'a=b=c['", "a=b=c[")]
+        {
             let error = Settings::parse(text).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
+    }
+
+    #[test]
+    fn numbers_that_no_program_can_work_with_are_named_with_what_they_may_be() {
+        for (text, wrong) in [
+            ("router.max_bitrate_kbps = 0", "router.max_bitrate_kbps = 0: give 1 to 10000000"),
+            ("router.max_bitrate_kbps = 9223372036854775807", "router.max_bitrate_kbps = 92"),
+            ("router.max_connections = 0", "router.max_connections = 0: give 1"),
+            ("router.max_connections_per_address = 0", "router.max_connections_per_address"),
+            ("origin.max_connections = 0", "origin.max_connections = 0: give 1"),
+            ("origin.keep_ended_s = 9223372036854775807", "origin.keep_ended_s"),
+            ("origin.idle_end_s = 1", "origin.idle_end_s = 1: give 40"),
+            ("node.worker_memory_bytes = 4096", "node.worker_memory_bytes = 4096: give"),
+            ("api.rotation_overlap_s = 9223372036854775807", "api.rotation_overlap_s"),
+        ] {
+            let error = Settings::parse(text).unwrap().values().unwrap_err().to_string();
+            assert!(error.starts_with(wrong), "{text}: {error}");
+        }
+        Settings::default().values().unwrap();
     }
 
     #[test]

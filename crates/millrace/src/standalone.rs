@@ -24,8 +24,8 @@ use crate::{
     demo,
     prerequisite::Prerequisite,
     ready_file::{self, MetricsUrls, Ready},
-    settings::{Listener, Sections, Settings},
-    state_dir::{MAX_RUN_DIR_BYTES, StateDir},
+    settings::{Listener, Settings, of_section},
+    state_dir::StateDir,
     urls::http,
     welcome::welcome,
 };
@@ -88,20 +88,16 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
 fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDir)> {
     let mut settings = Settings::load(arguments.config.as_deref())?;
     settings.listen(&arguments.listen);
-    settings.log(arguments.log.as_deref());
-    init_logs(&settings.sections.log.0, LogFormat::Auto)
+    settings.log(arguments.log.as_ref());
+    init_logs(&settings.sections.log, LogFormat::Auto)
         .map_err(|error| Prerequisite(error.to_string()))?;
     let dirs = StateDir::of_user(arguments.state_dir.as_deref());
-    dirs.create()?;
+    dirs.create().map_err(|error| Prerequisite(format!("{error:#}")))?;
     settings.place(&dirs);
     if let Some(dir) = &arguments.worker_dir {
         settings.sections.node.worker_dir = Some(dir.clone());
     }
-    check_run_dir(&settings.sections.node.run_dir)?;
-    check_farm_tls(&settings.sections)?;
-    if let Some(tokens) = &settings.sections.api.tokens {
-        tokens.check().map_err(|error| Prerequisite(error.to_string()))?;
-    }
+    settings.check()?;
     settings.listeners().iter().try_for_each(check_free)?;
     if let Some(path) = &arguments.ready_json {
         ready_file::prepare(path)?;
@@ -123,12 +119,12 @@ impl Farm {
         let mut sections = settings.sections;
         let registry = Registry::in_memory();
         let channels = ChannelsFile::restore(state_dir, &registry).await?;
-        let key = demo::open_channel(&registry, state_dir).await?;
+        let key = demo::open_channel(&registry, state_dir, channels.is_new).await?;
         tokio::spawn(channels.keep(registry.clone()));
 
         let name = sections.origin.name.clone();
         let starting = millrace_origin::start(sections.origin, registry.clone(), Metrics::new());
-        let origin = starting.await.context("origin")?;
+        let origin = starting.await.map_err(|error| of_section("origin", error))?;
         let at = origin.addresses;
         let (intake, playback, admin) = (at.intake, at.playback, at.admin);
         // With one node there is no other for a second encoder, however many watch.
@@ -141,9 +137,10 @@ impl Farm {
         let node = node.await.map_err(explained)?;
         let router =
             millrace_router::start(sections.router, registry.clone(), Metrics::new(), here());
-        let router = router.await.context("router")?;
+        let router = router.await.map_err(|error| of_section("router", error))?;
         let api = millrace_api::start(sections.api, registry, Metrics::new()).await;
-        Ok(Self { router, node, origin, api: api.context("api")?, key })
+        let api = api.map_err(|error| of_section("api", error))?;
+        Ok(Self { router, node, origin, api, key })
     }
 
     fn ready(&self) -> Ready {
@@ -180,11 +177,9 @@ impl Farm {
 }
 
 fn explained(error: NodeError) -> anyhow::Error {
-    match error {
-        NodeError::NoWorker(_) | NodeError::PlainLink(_) => {
-            Prerequisite(format!("node: {error}")).into()
-        }
-        other => anyhow::Error::new(other).context("node"),
+    match error.is_of_settings() {
+        true => of_section("node", error).into(),
+        false => anyhow::Error::new(error).context("node"),
     }
 }
 
@@ -197,30 +192,6 @@ fn check_free(listener: &Listener) -> Result<(), Prerequisite> {
             "cannot listen on {address}: {why}; choose another with {flag} ADDR:PORT (or {key} in the file; port 0 takes a free one)"
         ))
     })
-}
-
-/// In one process there is nobody to be known to.
-fn check_farm_tls(sections: &Sections) -> Result<(), Prerequisite> {
-    let Sections { router, node, origin, api, .. } = sections;
-    let set = [&router.farm_tls, &node.farm_tls, &origin.farm_tls, &api.farm_tls];
-    match set.iter().any(|set| set.is_some()) {
-        false => Ok(()),
-        true => Err(Prerequisite(
-            "farm_tls is for programs of their own: standalone speaks to itself on loopback; remove it"
-                .to_owned(),
-        )),
-    }
-}
-
-fn check_run_dir(run_dir: &Path) -> Result<(), Prerequisite> {
-    let bytes = run_dir.as_os_str().len();
-    if bytes <= MAX_RUN_DIR_BYTES {
-        return Ok(());
-    }
-    Err(Prerequisite(format!(
-        "{}: {bytes} bytes are too long for a directory of sockets, {MAX_RUN_DIR_BYTES} are the most; choose a shorter one as node.run_dir",
-        run_dir.display()
-    )))
 }
 
 #[cfg(test)]
@@ -236,12 +207,5 @@ mod tests {
         assert!(error.contains("--listen-rtmp") && error.contains(&address.to_string()), "{error}");
         drop(taken);
         assert_eq!(check_free(&listener), Ok(()));
-    }
-
-    #[test]
-    fn a_directory_that_no_socket_fits_into_is_refused_before_a_worker_fails() {
-        assert_eq!(check_run_dir(Path::new("/run/millrace")), Ok(()));
-        let long = format!("/{}", "x".repeat(100));
-        assert!(check_run_dir(Path::new(&long)).unwrap_err().to_string().contains("node.run_dir"));
     }
 }

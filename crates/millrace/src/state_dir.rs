@@ -10,10 +10,8 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use millrace_node::MAX_RUN_DIR_BYTES;
 use nix::unistd::geteuid;
-
-/// The longest directory a worker's socket still fits into: their names follow, and the kernel takes 107 bytes (unix(7)).
-pub const MAX_RUN_DIR_BYTES: usize = 75;
 
 /// The two directories.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, process::ExitCode};
 
-use anyhow::Context as _;
 use millrace_api::TokenFile;
 
 use crate::{
@@ -19,13 +18,16 @@ pub fn run(arguments: &TokensArguments) -> anyhow::Result<ExitCode> {
     if name.is_empty() || name.contains(char::is_whitespace) {
         return Err(Prerequisite(format!("{name:?}: a name without spaces, please")).into());
     }
-    if file.exists() {
-        TokenFile::at(file).check().map_err(|error| Prerequisite(error.to_string()))?;
+    let known = file.exists().then(|| TokenFile::at(file).has(name)).transpose();
+    if known.map_err(|error| Prerequisite(error.to_string()))? == Some(true) {
+        let (file, why) = (file.display(), "choose another name, or delete its line first");
+        return Err(Prerequisite(format!("{file}: a token called {name} is there: {why}")).into());
     }
     let (line, token) = TokenFile::new_token((*role).into(), name);
     let mut options = fs::OpenOptions::new();
     options.append(true).create(true).mode(0o600);
-    let mut open = options.open(file).with_context(|| file.display().to_string())?;
+    let cannot = |error| Prerequisite(format!("{}: {error}", file.display()));
+    let mut open = options.open(file).map_err(cannot)?;
     let ends_open =
         fs::read_to_string(file).is_ok_and(|text| !text.is_empty() && !text.ends_with('\n'));
     let start = if ends_open { "\n" } else { "" };
@@ -58,6 +60,7 @@ mod tests {
         add("wall", TokenRole::Read).unwrap();
         add("ci", TokenRole::Write).unwrap();
         let spaced = add("two words", TokenRole::Read).unwrap_err();
+        let twice = add("ci", TokenRole::Read).unwrap_err();
         let text = fs::read_to_string(&file).unwrap();
         let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         let checked = TokenFile::at(&file).check();
@@ -66,5 +69,6 @@ mod tests {
         assert_eq!((mode, text.lines().count()), (0o600, 2));
         assert!(text.starts_with(Role::Read.as_str()) && text.contains(" ci\n"), "{text}");
         assert!(spaced.is::<Prerequisite>());
+        assert!(twice.is::<Prerequisite>() && twice.to_string().contains("delete its line"));
     }
 }

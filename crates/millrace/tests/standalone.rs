@@ -394,6 +394,39 @@ fn a_farm_that_does_not_run_is_a_failure_and_a_wrong_command_is_usage() {
     let output = millrace().args(streams).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("--api"), "{}", text(&output));
+    let scratch = Scratch::new("wrong-use").unwrap();
+    let taken = TcpListener::bind("127.250.3.2:7001").unwrap();
+    for (line, wanted) in [
+        ("streams --api nonsense", "http://HOST:PORT"),
+        ("streams --api https://127.0.0.1:9 --api-ca /nowhere/ca.pem", "--api-ca: /nowhere/ca.pem"),
+        ("streams --token-file /nowhere/token", "--token-file /nowhere/token"),
+        ("drain", "<NODE>"),
+        ("drain --config /nowhere/node.toml", "--config /nowhere/node.toml"),
+        ("backup /nowhere/farm.json", "/nowhere/farm.json"),
+        ("restore /nowhere/farm.json", "/nowhere/farm.json"),
+        ("certs show /nowhere/a.pem", "/nowhere/a.pem"),
+        ("certs show --dir /nowhere", "/nowhere"),
+        ("certs issue king a", "router, node, origin"),
+        ("tokens add /nowhere/tokens ci --role read", "/nowhere/tokens"),
+        ("standalone --state-dir /proc/nowhere", "--state-dir"),
+        ("farm up --subnet 250 --etcd /bin/true", "127.250.3.2:7001"),
+    ] {
+        let mut command = millrace();
+        command.args(line.split(' ')).env("TMPDIR", scratch.path());
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {}", text(&output));
+        assert!(text(&output).contains(wanted), "{line}: {}", text(&output));
+    }
+    drop(taken);
+    // The ports are free now, and the etcd ends at once: no log has words in it.
+    let mut command = millrace();
+    command.args(["farm", "up", "--subnet", "250", "--etcd", "/bin/true", "--nodes", "1"]);
+    let output = command.env("TMPDIR", scratch.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let left: Vec<_> = fs::read_dir(scratch.path()).unwrap().flatten().collect();
+    let logs = |dir: &fs::DirEntry| fs::read_dir(dir.path()).unwrap().flatten().collect::<Vec<_>>();
+    let is_log = |file: &fs::DirEntry| file.path().extension().is_some_and(|it| it == "log");
+    assert!(left.len() <= 1 && left.iter().flat_map(logs).all(|file| is_log(&file)), "{left:?}");
     assert_eq!(millrace().arg("strems").output().unwrap().status.code(), Some(2));
     let version = text(&millrace().arg("--version").output().unwrap());
     assert!(version.contains('(') && version.contains(env!("CARGO_PKG_VERSION")), "{version}");

@@ -38,3 +38,4 @@ pub use children::{end_left_behind, end_workers};
 pub use config::Config;
 pub use host::StreamStatus;
 pub use node::{Addresses, Node, NodeError, start};
+pub use run_dir::{MAX_RUN_DIR_BYTES, RunDir};

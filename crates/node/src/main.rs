@@ -4,8 +4,8 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use millrace_node::{Config, NodeError, end_workers};
-use millrace_registry::{Registry, RegistryConfig};
+use millrace_node::{Config, end_workers};
+use millrace_registry::{ProgramSettings, Registry, RegistryConfig};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
     reloaded, version_line,
@@ -35,14 +35,10 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> anyhow::Result<(LogFilter, (RegistryConfig, Config))> {
-        let mut file = SettingsFile::read(self.program.config.as_deref(), "node")?;
-        let log = file.section("log")?;
-        let mut registry: RegistryConfig = file.section("registry")?;
-        let mut config: Config = file.rest()?;
-        if let Some(farm) = &config.farm_tls {
-            registry.identify(&farm.ca, &farm.certificate, &farm.key);
-        }
+    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+        let file = SettingsFile::read(self.program.config.as_deref(), "node")?;
+        let ProgramSettings { log, registry, own: mut config } =
+            ProgramSettings::<Config>::read(file)?;
         config.listen_link = self.listen_link.unwrap_or(config.listen_link);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
         Ok((log, (registry, config)))
@@ -76,9 +72,9 @@ async fn run() -> anyhow::Result<()> {
         end_workers(&run_dir);
         return Ok(());
     };
-    let node = node.map_err(|error| match error {
-        NodeError::Listen(error) => SettingsError::of(error).into(),
-        other => anyhow::Error::new(other).context("node"),
+    let node = node.map_err(|error| match error.is_of_settings() {
+        true => SettingsError::of(error).into(),
+        false => anyhow::Error::new(error).context("node"),
     })?;
     let at = node.addresses;
     program.ready(&json!({ "name": name, "link": at.link, "admin": at.admin }))?;

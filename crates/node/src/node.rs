@@ -8,15 +8,16 @@ use std::{
     time::Duration,
 };
 
-use millrace_registry::{NodeRecord, NodeState, Registry};
+use millrace_registry::{NodeRecord, NodeState, OwnSettings, Registry};
 use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
 use millrace_telemetry::{
-    Clock, DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SystemClock, listen,
-    reached_at, version_line,
+    Clock, DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SettingsError, SystemClock,
+    apart, listen, reached_at, version_line, within,
 };
 use millrace_tls::{
-    Expected, FarmListener, FarmTls, Gate, Role, TlsError, admin_listener, admin_service,
+    Expected, FarmListener, FarmTls, FarmTlsConfig, Gate, Role, TlsError, admin_listener,
+    admin_service,
 };
 use millrace_types::Wall;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,9 @@ use crate::{
 /// How long the daemon before may take to go.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(6);
 
+/// The least that `worker_memory_bytes` may be: no worker starts with less.
+const LEAST_WORKER_BYTES: u64 = 32 << 20;
+
 /// What was measured, in the run directory.
 const MEASURED: &str = "capacity.json";
 
@@ -48,6 +52,9 @@ pub enum NodeError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A setting that cannot be.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Link without TLS beyond this host.
     #[error(
         "listen_link {0} is not a loopback address, and Link without TLS is taken on loopback only: set farm_tls"
@@ -57,7 +64,7 @@ pub enum NodeError {
     #[error("farm_tls: {0}")]
     FarmTls(TlsError),
     /// The workers' sockets have no place.
-    #[error("directory {} for workers' sockets", path.display())]
+    #[error("run_dir {}: {source}", path.display())]
     RunDir {
         /// Where.
         path: PathBuf,
@@ -65,8 +72,42 @@ pub enum NodeError {
         source: io::Error,
     },
     /// A worker's executable is not there.
-    #[error("{} is missing: build it with `cargo build --release --workspace --bins`, or set worker_dir", .0.display())]
+    #[error("worker_dir: {} is missing: build it with `cargo build --release --workspace --bins`, or set another", .0.display())]
     NoWorker(PathBuf),
+}
+
+impl NodeError {
+    /// Whether a person must change something first: another daemon in the run directory may just be slow to go.
+    pub fn is_of_settings(&self) -> bool {
+        !matches!(self, Self::RunDir { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+    }
+}
+
+impl OwnSettings for Config {
+    type Error = NodeError;
+
+    fn farm_tls(&self) -> Option<&FarmTlsConfig> {
+        self.farm_tls.as_ref()
+    }
+
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        vec![("listen_link", self.listen_link), ("listen_admin", self.listen_admin)]
+    }
+
+    fn values(&self) -> Result<(), SettingsError> {
+        within("worker_memory_bytes", self.worker_memory_bytes, LEAST_WORKER_BYTES..=1 << 40)?;
+        match &self.capacity {
+            Some(capacity) => within("capacity.workers", capacity.workers, 1..=u64::MAX),
+            None => Ok(()),
+        }
+    }
+
+    fn files(&self) -> Result<(), NodeError> {
+        farm_tls(self, &Metrics::new())?;
+        let fits = RunDir::fits(&self.run_dir);
+        fits.map_err(|source| NodeError::RunDir { path: self.run_dir.clone(), source })?;
+        worker_dir(self).map(drop)
+    }
 }
 
 /// Where a running node listens.
@@ -101,7 +142,7 @@ impl Node {
 
     /// Takes no more streams and lets go of those it has: their routers place them on other nodes.
     pub async fn stop(self) {
-        self.readiness.set(false);
+        self.readiness.stopping();
         self.registration.withdraw().await;
         self.stopping.end();
         all_gone(&self.connections).await;
@@ -110,7 +151,7 @@ impl Node {
     /// Takes no more streams and leaves those it has, their workers included, to the daemon that comes next on this host. Their
     /// routers are told to wait for it.
     pub async fn hand_over(self) {
-        self.readiness.set(false);
+        self.readiness.stopping();
         self.stopping.hand_over();
         all_gone(&self.connections).await;
         self.registration.leave().await;
@@ -132,6 +173,7 @@ pub async fn start(
     metrics: Metrics,
     threads: RelayThreads,
 ) -> Result<Node, NodeError> {
+    apart(&config.listeners())?;
     let tls = farm_tls(&config, &metrics)?;
     let run_dir = RunDir::take(&config.run_dir, PREDECESSOR_PATIENCE).await;
     let run_dir =
@@ -178,7 +220,8 @@ pub async fn start(
     let link_listener = FarmListener::new(link_listener, tls.clone().map(routers));
     tokio::spawn(link::serve(link_listener, desk));
     let record = record(&config, addresses, capacity, SystemClock::new().wall());
-    readiness.set(true);
+    readiness.ask_for_fault("registry", registry.silence());
+    readiness.started();
     let registration = Registration::start(record, registry, host, readiness.clone());
     info!(link = %addresses.link, ?capacity, "node ready");
     Ok(Node { addresses, stopping, connections, readiness, registration, tls })

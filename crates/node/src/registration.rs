@@ -12,6 +12,9 @@ use tracing::info;
 
 use crate::host::Host;
 
+/// What of its readiness is the operators' to say.
+const ORDER: &str = "order";
+
 /// Keeps the node's record for as long as the node takes part in the farm.
 #[derive(Debug)]
 pub struct Registration {
@@ -89,9 +92,17 @@ impl Follower {
         info!(was = self.record.state.as_str(), state = state.as_str(), "order followed");
         self.record.state = state;
         self.host.set_state(state).await;
-        self.readiness.set(state == NodeState::Ready);
+        match state {
+            NodeState::Ready => self.readiness.has(ORDER),
+            other => self.readiness.lacks(ORDER, refusing(name, other)),
+        }
         true
     }
+}
+
+/// Why a node in that state takes no new streams, and what to do.
+fn refusing(name: &str, state: NodeState) -> String {
+    format!("the node is {}: no new streams until `millrace uncordon {name}`", state.as_str())
 }
 
 fn allocated(promised: &Capacity) -> Allocated {

@@ -28,6 +28,8 @@ use tracing::warn;
 
 /// From one try to get the directory to the next.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
+/// The longest directory a worker's socket still fits into: its name follows, and the kernel takes 107 bytes (unix(7)).
+pub const MAX_RUN_DIR_BYTES: usize = 75;
 /// What every file of a worker is called first.
 const PREFIX: &str = "worker-";
 
@@ -61,6 +63,7 @@ impl RunDir {
     /// # Errors
     /// It cannot be made, or another daemon still has it after `patience`.
     pub async fn take(dir: &Path, patience: Duration) -> io::Result<Self> {
+        Self::fits(dir)?;
         fs::create_dir_all(dir)?;
         let since = Instant::now();
         let lock = loop {
@@ -77,6 +80,23 @@ impl RunDir {
         let last = all_of(dir).last().map_or(0, |files| files.number + 1);
         let next = Arc::new(AtomicU64::new(last));
         Ok(Self { dir: dir.to_owned(), next, _lock: Arc::new(lock) })
+    }
+
+    /// Whether the name of a socket fits behind the directory's.
+    ///
+    /// # Errors
+    /// It does not; the text says how long it may be.
+    pub fn fits(dir: &Path) -> io::Result<()> {
+        let bytes = dir.as_os_str().len();
+        let long = || {
+            format!(
+                "{bytes} bytes are too long for a directory of sockets, {MAX_RUN_DIR_BYTES} are the most; choose a shorter one"
+            )
+        };
+        match bytes <= MAX_RUN_DIR_BYTES {
+            true => Ok(()),
+            false => Err(io::Error::new(io::ErrorKind::InvalidFilename, long())),
+        }
     }
 
     /// Where it is.

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use millrace_origin::{Config, StartError};
-use millrace_registry::{OriginRecord, Registry, RegistryConfig};
+use millrace_origin::Config;
+use millrace_registry::{OriginRecord, ProgramSettings, Registry, RegistryConfig};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reached_at,
     reloaded, version_line,
@@ -37,14 +37,10 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> anyhow::Result<(LogFilter, (RegistryConfig, Config))> {
-        let mut file = SettingsFile::read(self.program.config.as_deref(), "origin")?;
-        let log = file.section("log")?;
-        let mut registry: RegistryConfig = file.section("registry")?;
-        let mut config: Config = file.rest()?;
-        if let Some(farm) = &config.farm_tls {
-            registry.identify(&farm.ca, &farm.certificate, &farm.key);
-        }
+    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+        let file = SettingsFile::read(self.program.config.as_deref(), "origin")?;
+        let ProgramSettings { log, registry, own: mut config } =
+            ProgramSettings::<Config>::read(file)?;
         let listeners = [
             (&mut config.listen_playback, self.listen_playback),
             (&mut config.listen_playback_tls, self.listen_playback_tls),
@@ -79,10 +75,7 @@ async fn run() -> anyhow::Result<()> {
         millrace_origin::start(config, registry.clone(), metrics).await
     };
     let Some(origin) = program.start(starting).await else { return Ok(()) };
-    let origin = origin.map_err(|error| match error {
-        StartError::Listen(error) => SettingsError::of(error).into(),
-        other => anyhow::Error::new(other).context("origin"),
-    })?;
+    let origin = origin.map_err(SettingsError::of)?;
     let at = origin.addresses;
     let record = OriginRecord {
         origin: name.clone(),

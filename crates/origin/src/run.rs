@@ -11,14 +11,14 @@ use std::{
 };
 
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
-use millrace_registry::Registry;
+use millrace_registry::{OwnSettings, Registry};
 use millrace_telemetry::{
-    Clock, DecisionLog, ListenError, Metrics, Readiness, SystemClock, admin_routes,
-    decision_routes, listen,
+    Clock, DecisionLog, ListenError, Metrics, Readiness, SettingsError, SystemClock, admin_routes,
+    apart, decision_routes, listen, within,
 };
 use millrace_tls::{
-    Certificate, Expected, FarmListener, FarmTls, Peer, Role, TlsError, admin_listener,
-    admin_service,
+    Certificate, Expected, FarmListener, FarmTls, FarmTlsConfig, Peer, Role, TlsConfig, TlsError,
+    admin_listener, admin_service,
 };
 use millrace_types::StreamId;
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
@@ -44,19 +44,29 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Sweeps from one word to the farm about viewers to the next.
 const TELL_EVERY: u64 = 3;
 
+/// The most that `max_connections` may be; the kernel gives a process no more descriptors.
+const MAX_CONNECTIONS: usize = 1 << 30;
+/// The longest that something ended or idle may be kept: a week.
+const LONGEST_S: u64 = 7 * 24 * 3600;
+/// The shortest `idle_end_s`: a stream whose encoder returns within 30 s goes on, and nobody writes meanwhile.
+const SHORTEST_IDLE_S: u64 = 40;
+
 /// An origin could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A setting that cannot be.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// Intake without TLS beyond this host.
     #[error(
         "listen_intake {0} is not a loopback address, and media without TLS is taken on loopback only: set farm_tls"
     )]
     PlainIntake(SocketAddr),
     /// No HTTPS with this certificate.
-    #[error(transparent)]
+    #[error("tls: {0}")]
     Tls(#[from] TlsError),
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
@@ -93,7 +103,7 @@ pub struct Running {
 impl Running {
     /// Takes nothing new, lets running answers finish for up to about a second, and returns.
     pub async fn stop(mut self) {
-        self.readiness.set(false);
+        self.readiness.stopping();
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
@@ -122,6 +132,49 @@ impl Running {
     }
 }
 
+/// What it shows to players, and to the farm.
+type Certificates = (Option<Arc<Certificate>>, Option<Arc<FarmTls>>);
+
+fn certificates(config: &Config, metrics: &Metrics) -> Result<Certificates, StartError> {
+    if config.farm_tls.is_none() && !config.listen_intake.ip().is_loopback() {
+        return Err(StartError::PlainIntake(config.listen_intake));
+    }
+    let own = Expected::named(Role::Origin, config.name.clone());
+    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, metrics);
+    let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
+    Ok((config.tls.as_ref().map(Certificate::load).transpose()?, farm_tls))
+}
+
+impl OwnSettings for Config {
+    type Error = StartError;
+
+    fn farm_tls(&self) -> Option<&FarmTlsConfig> {
+        self.farm_tls.as_ref()
+    }
+
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mut listeners = vec![
+            ("listen_playback", self.listen_playback),
+            ("listen_intake", self.listen_intake),
+            ("listen_admin", self.listen_admin),
+        ];
+        let secure = ("listen_playback_tls", self.listen_playback_tls);
+        listeners.extend(self.tls.is_some().then_some(secure));
+        listeners
+    }
+
+    fn values(&self) -> Result<(), SettingsError> {
+        within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
+        within("keep_ended_s", self.keep_ended_s, 0..=LONGEST_S)?;
+        within("idle_end_s", self.idle_end_s, SHORTEST_IDLE_S..=LONGEST_S)
+    }
+
+    fn files(&self) -> Result<(), StartError> {
+        certificates(self, &Metrics::new())?;
+        Ok(self.tls.as_ref().map_or(Ok(()), TlsConfig::check)?)
+    }
+}
+
 /// Starts an origin whose metrics are registered in `metrics`. It finds the other origins, and who owns what, in `registry`.
 ///
 /// # Errors
@@ -131,13 +184,8 @@ pub async fn start(
     registry: Registry,
     metrics: Metrics,
 ) -> Result<Running, StartError> {
-    if config.farm_tls.is_none() && !config.listen_intake.ip().is_loopback() {
-        return Err(StartError::PlainIntake(config.listen_intake));
-    }
-    let own = Expected::named(Role::Origin, config.name.clone());
-    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
-    let farm_tls = farm_tls.map_err(StartError::FarmTls)?;
-    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
+    apart(&config.listeners())?;
+    let (certificate, farm_tls) = certificates(&config, &metrics)?;
     let (playback, playback_at) = listen("listen_playback", config.listen_playback).await?;
     let secure = match &certificate {
         Some(certificate) => {
@@ -159,6 +207,7 @@ pub async fn start(
     let (stop, readiness, mut tasks) =
         (CancellationToken::new(), Readiness::default(), JoinSet::new());
     let player = Arc::new(player(&config, farm_tls.clone(), registry.clone(), &metrics));
+    readiness.ask_for_fault("registry", registry.silence());
     follow_owners(&player, registry, &stop, &mut tasks);
     let max_connections = Arc::new(AtomicUsize::new(config.max_connections));
     let secure = secure.map(|(tcp, _, tls)| (tcp, Some(tls)));
@@ -177,7 +226,7 @@ pub async fn start(
     let tell = watch::Sender::default();
     let viewers = tell.subscribe();
     tasks.spawn(sweep(player, config, tell, stop.clone()));
-    readiness.set(true);
+    readiness.started();
     Ok(Running {
         addresses,
         certificate,

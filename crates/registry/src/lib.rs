@@ -11,6 +11,7 @@ mod etcd;
 mod kept;
 mod memory;
 mod metrics;
+mod program_settings;
 mod record;
 mod registry;
 mod settings;
@@ -18,6 +19,7 @@ mod store;
 mod view;
 
 pub use kept::Kept;
+pub use program_settings::{OwnSettings, ProgramSettings};
 pub use record::{
     Allocated, ChannelRecord, EndingKey, NodeRecord, NodeState, Order, OrderRecord, OriginRecord,
     Priority, Record, RouterRecord, StreamRecord,

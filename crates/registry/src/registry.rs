@@ -74,6 +74,17 @@ impl Registry {
         self.store.synced(patience).await
     }
 
+    /// Says what to make of a store that does not answer, and nothing while it does: for `/readyz`.
+    pub fn silence(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let registry = self.clone();
+        move || {
+            let silent = registry.store.ages().0.as_secs();
+            (!registry.is_reachable()).then(|| {
+                format!("the registry (etcd) has not answered for {silent} s: the program works on with what it knew")
+            })
+        }
+    }
+
     /// Whether the store answered within the last lease's time. For metrics and people: a farm works on without it.
     pub fn is_reachable(&self) -> bool {
         self.store.is_reachable()

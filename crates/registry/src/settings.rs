@@ -1,7 +1,8 @@
 //! What an operator can set of the registry: the `[registry]` section of every program. Strict, and checked at start.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use millrace_tls::FarmTlsConfig;
 use serde::{Deserialize, Serialize};
 
 /// The shortest lease that etcd grants with its own defaults, and the longest that still is a sign of life.
@@ -112,13 +113,12 @@ impl RegistryConfig {
     }
 
     /// With `https` and no files of its own, the registry is spoken to by the certificate that the farm knows the program by.
-    pub fn identify(&mut self, ca: &Path, certificate: &Path, key: &Path) {
+    pub fn identify(&mut self, farm: &FarmTlsConfig) {
         let of_its_own = [&self.ca, &self.certificate, &self.key].iter().any(|file| file.is_some());
         let tls = self.endpoints.iter().any(|endpoint| endpoint.starts_with("https://"));
         if tls && !of_its_own {
-            self.ca = Some(ca.to_owned());
-            self.certificate = Some(certificate.to_owned());
-            self.key = Some(key.to_owned());
+            let FarmTlsConfig { ca, certificate, key } = farm.clone();
+            (self.ca, self.certificate, self.key) = (Some(ca), Some(certificate), Some(key));
         }
     }
 
@@ -168,8 +168,8 @@ mod tests {
     fn a_registry_with_tls_and_no_files_of_its_own_takes_those_of_the_farm() {
         let read = |text: &str| {
             let mut config: RegistryConfig = toml::from_str(text).unwrap();
-            let [ca, certificate, key] = ["farm", "pem", "key"].map(Path::new);
-            config.identify(ca, certificate, key);
+            let [ca, certificate, key] = ["farm", "pem", "key"].map(PathBuf::from);
+            config.identify(&FarmTlsConfig { ca, certificate, key });
             (config.check().is_ok(), config.ca.map(|path| path.display().to_string()))
         };
         let tls = "endpoints = ['https://e:1']";

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use millrace_registry::{Registry, RegistryConfig};
-use millrace_router::{Config, RouterError};
+use millrace_registry::{ProgramSettings, Registry, RegistryConfig};
+use millrace_router::Config;
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
     reloaded, version_line,
@@ -37,14 +37,10 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> anyhow::Result<(LogFilter, (RegistryConfig, Config))> {
-        let mut file = SettingsFile::read(self.program.config.as_deref(), "router")?;
-        let log = file.section("log")?;
-        let mut registry: RegistryConfig = file.section("registry")?;
-        let mut config: Config = file.rest()?;
-        if let Some(farm) = &config.farm_tls {
-            registry.identify(&farm.ca, &farm.certificate, &farm.key);
-        }
+    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+        let file = SettingsFile::read(self.program.config.as_deref(), "router")?;
+        let ProgramSettings { log, registry, own: mut config } =
+            ProgramSettings::<Config>::read(file)?;
         config.listen_rtmps = self.listen_rtmps.unwrap_or(config.listen_rtmps);
         config.listen_rtmp = self.listen_rtmp.unwrap_or(config.listen_rtmp);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
@@ -74,10 +70,7 @@ async fn run() -> anyhow::Result<()> {
         millrace_router::start(config, registry.clone(), metrics, threads).await
     };
     let Some(router) = program.start(starting).await else { return Ok(()) };
-    let router = router.map_err(|error| match error {
-        RouterError::Listen(error) => SettingsError::of(error).into(),
-        other => anyhow::Error::new(other).context("router"),
-    })?;
+    let router = router.map_err(SettingsError::of)?;
     let at = router.addresses;
     program.ready(&json!({
         "name": name, "rtmp": at.rtmp, "rtmps": at.rtmps, "admin": at.admin,

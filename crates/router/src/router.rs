@@ -2,11 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use millrace_registry::{Kept, Registry, RouterRecord};
-use millrace_telemetry::{
-    DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SystemClock, listen, reached_at,
+use millrace_registry::{
+    Kept, NodeRecord, NodeState, OriginRecord, OwnSettings, Registry, RouterRecord,
 };
-use millrace_tls::{Certificate, Expected, FarmTls, Role, TlsError, admin_listener, admin_service};
+use millrace_telemetry::{
+    DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SettingsError, SystemClock, apart,
+    listen, reached_at, within,
+};
+use millrace_tls::{
+    Certificate, Expected, FarmTls, FarmTlsConfig, Role, TlsConfig, TlsError, admin_listener,
+    admin_service,
+};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -24,6 +30,10 @@ use crate::{
 
 /// Seconds of input at the highest bitrate that may be kept for a successor.
 const REPLAY_SECONDS: u64 = 12;
+/// The most that `max_bitrate_kbps` may be: ten gigabits a second.
+const MAX_KBPS: u64 = 10_000_000;
+/// The most that a limit of connections may be; the kernel gives a process no more descriptors.
+const MAX_CONNECTIONS: usize = 1 << 30;
 /// How long publishers may take to leave when the router stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -33,8 +43,11 @@ pub enum RouterError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// No RTMPS with this certificate.
+    /// A setting that cannot be.
     #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// No RTMPS with this certificate.
+    #[error("tls: {0}")]
     Tls(#[from] TlsError),
     /// No place in the farm with this certificate.
     #[error("farm_tls: {0}")]
@@ -61,6 +74,41 @@ struct Certificates {
     farm: Option<Arc<FarmTls>>,
 }
 
+impl Certificates {
+    fn read(config: &Config, metrics: &Metrics) -> Result<Self, RouterError> {
+        let public = config.tls.as_ref().map(Certificate::load).transpose()?;
+        let own = Expected::named(Role::Router, config.name.clone());
+        let farm = FarmTls::of(config.farm_tls.as_ref(), own, metrics);
+        Ok(Self { public, farm: farm.map_err(RouterError::FarmTls)? })
+    }
+}
+
+impl OwnSettings for Config {
+    type Error = RouterError;
+
+    fn farm_tls(&self) -> Option<&FarmTlsConfig> {
+        self.farm_tls.as_ref()
+    }
+
+    fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mut listeners =
+            vec![("listen_rtmp", self.listen_rtmp), ("listen_admin", self.listen_admin)];
+        listeners.extend(self.tls.is_some().then_some(("listen_rtmps", self.listen_rtmps)));
+        listeners
+    }
+
+    fn values(&self) -> Result<(), SettingsError> {
+        within("max_bitrate_kbps", self.max_bitrate_kbps, 1..=MAX_KBPS)?;
+        within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
+        within("max_connections_per_address", self.max_connections_per_address, 1..=MAX_CONNECTIONS)
+    }
+
+    fn files(&self) -> Result<(), RouterError> {
+        Certificates::read(self, &Metrics::new())?;
+        Ok(self.tls.as_ref().map_or(Ok(()), TlsConfig::check)?)
+    }
+}
+
 /// A running router.
 #[derive(Debug)]
 pub struct Router {
@@ -78,7 +126,7 @@ pub struct Router {
 impl Router {
     /// Takes no more publishers and tells those it has to connect again.
     pub async fn stop(mut self) {
-        self.readiness.set(false);
+        self.readiness.stopping();
         self.stop.cancel();
         self.sessions.stop().await;
         let gone = async { while self.listeners.join_next().await.is_some() {} };
@@ -116,14 +164,12 @@ pub async fn start(
     metrics: Metrics,
     threads: RelayThreads,
 ) -> Result<Router, RouterError> {
-    let certificate = config.tls.as_ref().map(Certificate::load).transpose()?;
-    let own = Expected::named(Role::Router, config.name.clone());
-    let farm_tls = FarmTls::of(config.farm_tls.as_ref(), own, &metrics);
-    let farm_tls = farm_tls.map_err(RouterError::FarmTls)?;
+    apart(&config.listeners())?;
+    let tls = Certificates::read(&config, &metrics)?;
     let (rtmp_listener, rtmp) = listen("listen_rtmp", config.listen_rtmp).await?;
     let mut listeners = vec![(rtmp_listener, None)];
     let mut rtmps = None;
-    if let Some(certificate) = &certificate {
+    if let Some(certificate) = &tls.public {
         let (listener, address) = listen("listen_rtmps", config.listen_rtmps).await?;
         listeners.push((listener, Some(certificate.server_config(&[])?)));
         rtmps = Some(address);
@@ -142,7 +188,7 @@ pub async fn start(
     };
     let heated = heats.subscribe();
     let sessions =
-        sessions(&config, &registry, router_metrics, &decisions, farm_tls.clone(), heated);
+        sessions(&config, &registry, router_metrics, &decisions, tls.farm.clone(), heated);
     tokio::spawn(looking.run(heats, stop.clone()));
     tokio::spawn(moves::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new(), threads };
@@ -152,18 +198,35 @@ pub async fn start(
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();
     let pages = admin::routes(metrics, readiness.clone(), sessions.clone(), decisions);
-    let admin_pages = admin_listener(admin_tcp, farm_tls.clone());
+    let admin_pages = admin_listener(admin_tcp, tls.farm.clone());
     tokio::spawn(async move { axum::serve(admin_pages, admin_service(pages)).await });
     let kept = registry.keep(&RouterRecord {
         router: config.name.clone(),
         admin: reached_at(admin, config.advertise),
         rtmp: reached_at(rtmp, config.advertise),
     });
-    readiness.set(true);
+    readiness.ask_for_fault("registry", registry.silence());
+    readiness.ask_for_fault("farm", farm_lacks(registry.clone()));
+    readiness.started();
     let with_tls = rtmps.map(tracing::field::display);
     info!(%rtmp, rtmps = with_tls, %admin, "router ready");
-    let tls = Certificates { public: certificate, farm: farm_tls };
     Ok(Router { addresses, sessions, tls, ingest, stop, listeners, readiness, kept })
+}
+
+/// What new streams would want for: a node that takes them, an origin that shows them.
+fn farm_lacks(registry: Registry) -> impl Fn() -> Option<String> {
+    move || {
+        let nodes = registry.list::<NodeRecord>();
+        let takes_more = nodes.iter().any(|node| node.state == NodeState::Ready);
+        match (nodes.is_empty(), takes_more, registry.list::<OriginRecord>().is_empty()) {
+            (true, ..) => Some("no node is registered: new streams are turned away".to_owned()),
+            (_, false, _) => {
+                Some("no node takes new streams: `millrace nodes` says why".to_owned())
+            }
+            (.., true) => Some("no origin is registered: nobody can watch".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// The sessions, with all that each of them works with.

@@ -109,6 +109,8 @@ pub struct Session {
     left_at: Option<Mono>,
     /// The publisher is in, but has sent nothing yet.
     silent_so_far: bool,
+    /// What the publisher sends cannot be taken: what is still under way is not looked at.
+    source_refused: bool,
     ladder: Ladder,
     /// The origin of the stream.
     origin: OriginSide,
@@ -198,6 +200,7 @@ impl Session {
             takeovers,
             left_at: None,
             silent_so_far: false,
+            source_refused: false,
             ladder: Ladder::default(),
             origin: OriginSide::default(),
             resume: None,

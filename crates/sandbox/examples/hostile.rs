@@ -35,6 +35,7 @@ fn main() -> ExitCode {
     }
     let readable = if deed == "read" { vec![PathBuf::from("/usr/lib")] } else { Vec::new() };
     let limits = Limits::from_env().expect("limits from the node");
+    let owner = nix::unistd::geteuid().as_raw();
     match (Confine { limits, readable }).apply() {
         Ok(report) => println!("{}", serde_json::to_string(&report).expect("JSON")),
         Err(error) => {
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
             return ExitCode::from(70);
         }
     }
-    match attempt(deed, argument) {
+    match attempt(deed, argument, owner) {
         Ok(()) => {
             println!("done");
             ExitCode::FAILURE
@@ -59,13 +60,13 @@ fn called(result: i64) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn attempt(deed: &str, argument: &str) -> io::Result<()> {
+fn attempt(deed: &str, argument: &str, owner: u32) -> io::Result<()> {
     let number = || argument.parse::<i64>().expect("a number");
     let null = ptr::null::<libc::c_char>();
     // SAFETY: every call gets valid pointers or null; what they do to the process is the point.
     unsafe {
         match deed {
-            "serve" | "as-nobody" => std::process::exit(serve()),
+            "serve" | "as-nobody" => std::process::exit(serve(owner)),
             "spin" => {
                 let start = Instant::now();
                 while start.elapsed() < LIFETIME {
@@ -160,8 +161,8 @@ fn bomb_threads() -> io::Result<()> {
     Ok(())
 }
 
-/// What an honest worker does: tokio on several threads, files looked for in vain, one daemon served until it hangs up.
-fn serve() -> i32 {
+/// What an honest worker does: tokio on several threads, files looked for in vain, one daemon of its owner served until it hangs up.
+fn serve(owner: u32) -> i32 {
     let listener = inherited_listener().expect("a listener");
     assert!(inherited_listener().is_err(), "it can be taken once");
     assert!(thread::available_parallelism().is_ok());
@@ -175,7 +176,7 @@ fn serve() -> i32 {
         let listener = tokio::net::UnixListener::from_std(listener).expect("registered");
         let accepted = tokio::time::timeout(LIFETIME, listener.accept()).await;
         let (stream, _) = accepted.expect("a daemon in time").expect("a daemon");
-        assert!(stream.peer_cred().is_ok());
+        assert_eq!(stream.peer_cred().expect("credentials").uid(), owner, "a stranger");
         let stream = stream.into_std().expect("ours");
         stream.set_nonblocking(false).expect("blocking");
         tokio::task::spawn_blocking(|| echo(stream)).await.expect("joined");

@@ -88,6 +88,9 @@ impl Confine {
 
         let (network, isolation) = match as_root {
             Ok(()) => (Ok(()), if changed { Isolation::OwnUser } else { Isolation::None }),
+            Err(why) if changed => {
+                (Err(format!("{why}; {}", network::STAYS_BESIDE_ITS_DAEMON)), Isolation::OwnUser)
+            }
             Err(first) => match network::leave_by_user_namespace() {
                 Ok(()) => (Ok(()), Isolation::OwnNamespace),
                 Err(second) => (Err(format!("{first}; {second}")), Isolation::None),

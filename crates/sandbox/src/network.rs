@@ -8,6 +8,10 @@ use nix::{
     unistd::{Gid, Uid, getegid, geteuid},
 };
 
+/// Why a worker that was root and is no longer has no user namespace: root, as whom its daemon runs, is unknown there, so that
+/// the peer credentials of its socket would name nobody, and it would turn its own daemon away.
+pub(crate) const STAYS_BESIDE_ITS_DAEMON: &str = "in a user namespace it could not tell its daemon, which is root, from a stranger: give the node CAP_SYS_ADMIN";
+
 /// As root. The user namespace stays that of the host, so that the peer credentials of the socket still name the daemon.
 pub(crate) fn leave_as_root() -> Result<(), String> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| format!("unshare as root: {errno}"))

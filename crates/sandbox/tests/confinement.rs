@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use caps::{CapSet, Capability};
 use millrace_sandbox::{
     CgroupLimits, Child, Death, Hierarchy, Limits, Measure, Report, Spawn, State, User,
     says_out_of_memory,
@@ -290,6 +291,34 @@ fn an_unprivileged_worker_leaves_the_network_through_a_user_namespace() {
         assert_eq!(report.state(measure), Some(&State::Applied), "{report}");
     }
     assert!(matches!(report.state(Measure::User), Some(State::Unavailable(_))), "{report}");
+}
+
+/// As root in a container: it may become another user, and user namespaces are there, but not CAP_SYS_ADMIN.
+#[test]
+fn a_worker_of_a_root_without_cap_sys_admin_knows_its_daemon_and_says_why_it_has_the_hosts_network()
+{
+    if !nix::unistd::geteuid().is_root() {
+        println!("not tried: only root can become another user");
+        return;
+    }
+    // Of this thread alone, and of what it starts: root's programs get what the bounding set leaves them.
+    let started = std::thread::spawn(|| {
+        for set in [CapSet::Effective, CapSet::Permitted, CapSet::Bounding] {
+            caps::drop(None, set, Capability::CAP_SYS_ADMIN).unwrap();
+        }
+        Worker::start("serve", LIMITS)
+    });
+    let mut worker = started.join().unwrap();
+    let mut stream = worker.connect();
+    Worker::echo(&mut stream);
+    assert_powerless(&worker);
+    drop(stream);
+    let (death, output) = worker.end();
+    assert_eq!(death, Death::Exited(0), "{output}");
+    let report = report_of(&output);
+    assert_eq!(report.state(Measure::User), Some(&State::Applied), "{report}");
+    let network = report.state(Measure::Network).unwrap().to_string();
+    assert!(network.contains("give the node CAP_SYS_ADMIN"), "{network}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
+use crate::SettingsError;
 use tokio::net::TcpListener;
 
 /// An address cannot be listened on: a person must choose another, or end who has it.
@@ -30,6 +31,26 @@ pub async fn listen(
     Ok((listener, bound))
 }
 
+/// Whether each of a program's listeners has an address of its own.
+///
+/// # Errors
+/// [`SettingsError`] that names two which have not.
+pub fn apart(listeners: &[(&str, SocketAddr)]) -> Result<(), SettingsError> {
+    let meet = |a: SocketAddr, b: SocketAddr| {
+        let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+        a.port() != 0 && a.port() == b.port() && (everywhere || a.ip() == b.ip())
+    };
+    for (at, (setting, address)) in listeners.iter().enumerate() {
+        if let Some((other, before)) = listeners[..at].iter().find(|(_, it)| meet(*it, *address)) {
+            let text = format!(
+                "{other} {before} and {setting} {address} are the same address: choose another for one of them"
+            );
+            return Err(SettingsError::of(text));
+        }
+    }
+    Ok(())
+}
+
 /// Why an address cannot be listened on, for people.
 pub fn why_not(error: &io::Error) -> String {
     match error.kind() {
@@ -43,6 +64,22 @@ pub fn why_not(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_listeners_of_a_program_at_one_address_are_both_named() {
+        let told = |a: &str, b: &str| {
+            let listeners = [("listen_a", a.parse().unwrap()), ("listen_b", b.parse().unwrap())];
+            apart(&listeners).map_err(|error| error.to_string())
+        };
+        let error = told("0.0.0.0:80", "127.0.0.1:80").unwrap_err();
+        assert!(error.starts_with("listen_a 0.0.0.0:80 and listen_b 127.0.0.1:80 are"), "{error}");
+        assert!(told("[::1]:80", "[::1]:80").is_err());
+        for (a, b) in
+            [("127.0.0.1:80", "127.0.0.2:80"), ("0.0.0.0:0", "0.0.0.0:0"), ("[::]:1", "[::]:2")]
+        {
+            assert_eq!(told(a, b), Ok(()));
+        }
+    }
 
     #[tokio::test]
     async fn a_taken_address_is_an_error_that_names_the_setting() {

@@ -1,26 +1,76 @@
 //! Logs: JSON lines when stderr is not a terminal, text for people when it is. What is logged can change while it runs.
 
 use std::{
+    fmt,
     io::{self, IsTerminal},
+    str::FromStr,
     sync::OnceLock,
 };
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
-    EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    EnvFilter, Registry, fmt as lines, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
 /// The filter in force; a process has one log.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// What to log, such as `info` or `millrace_node=debug,info`.
+/// Names of levels, and the numbers that stand for them.
+const LEVELS: [&str; 12] =
+    ["off", "error", "warn", "info", "debug", "trace", "0", "1", "2", "3", "4", "5"];
+
+/// What to log, such as `info` or `millrace_node=debug,info`: one that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogFilter(pub String);
+#[serde(try_from = "String")]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Default for LogFilter {
     fn default() -> Self {
         Self("info".to_owned())
     }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = LogsError;
+    fn from_str(text: &str) -> Result<Self, LogsError> {
+        let wrong = |why: &dyn fmt::Display| LogsError::Filter(text.to_owned(), why.to_string());
+        EnvFilter::try_new(text).map_err(|error| wrong(&error))?;
+        match unknown_word(text) {
+            Some(word) => Err(wrong(&format_args!("{word:?} is no level"))),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for LogFilter {
+    type Error = LogsError;
+    fn try_from(text: String) -> Result<Self, LogsError> {
+        text.parse()
+    }
+}
+
+/// A word alone that is neither a level nor a program of ours. The filter would take it for the name of some part of the
+/// program, and nothing would be logged.
+fn unknown_word(text: &str) -> Option<&str> {
+    if text.contains('[') {
+        return None;
+    }
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let mut alone = words.filter(|word| !word.contains('=') && !word.starts_with("millrace"));
+    alone.find(|word| !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)))
 }
 
 /// How log lines look.
@@ -39,8 +89,10 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogsError {
     /// Not a filter of the form `info` or `millrace_node=debug,info`.
-    #[error("log filter {0:?}: {1}")]
-    Filter(String, tracing_subscriber::filter::ParseError),
+    #[error(
+        "log filter {0:?}: {1}; write a level (off, error, warn, info, debug, trace), or millrace_node=debug,info"
+    )]
+    Filter(String, String),
     /// A second call.
     #[error("logs were started already")]
     Again,
@@ -49,11 +101,11 @@ pub enum LogsError {
     NotStarted,
 }
 
-/// Sends every event at or above `filter` (such as `info`) to stderr.
+/// Sends every event that passes `filter` to stderr.
 ///
 /// # Errors
 /// [`LogsError`]
-pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), LogsError> {
+pub fn init_logs(filter: &LogFilter, format: LogFormat) -> Result<(), LogsError> {
     let (filter, handle) = reload::Layer::new(parsed(filter)?);
     let json = match format {
         LogFormat::Auto => !io::stderr().is_terminal(),
@@ -63,14 +115,17 @@ pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), LogsError> {
     let (as_json, as_text) = match json {
         true => {
             // The current span is the last of the list: named apart, its fields would stand there twice.
-            let layer = fmt::layer()
+            let layer = lines::layer()
                 .log_internal_errors(false)
                 .json()
                 .flatten_event(true)
                 .with_current_span(false);
             (Some(layer.with_writer(io::stderr)), None)
         }
-        false => (None, Some(fmt::layer().log_internal_errors(false).with_writer(io::stderr))),
+        false => {
+            let layer = lines::layer().log_internal_errors(false);
+            (None, Some(layer.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr)))
+        }
     };
     tracing_subscriber::registry()
         .with(filter)
@@ -85,12 +140,29 @@ pub fn init_logs(filter: &str, format: LogFormat) -> Result<(), LogsError> {
 ///
 /// # Errors
 /// [`LogsError`]: the old filter stays.
-pub fn set_log_filter(filter: &str) -> Result<(), LogsError> {
+pub fn set_log_filter(filter: &LogFilter) -> Result<(), LogsError> {
     let filter = parsed(filter)?;
     let handle = FILTER.get().ok_or(LogsError::NotStarted)?;
     handle.reload(filter).map_err(|_| LogsError::NotStarted)
 }
 
-fn parsed(filter: &str) -> Result<EnvFilter, LogsError> {
-    EnvFilter::try_new(filter).map_err(|error| LogsError::Filter(filter.to_owned(), error))
+fn parsed(filter: &LogFilter) -> Result<EnvFilter, LogsError> {
+    let LogFilter(text) = filter;
+    EnvFilter::try_new(text).map_err(|error| LogsError::Filter(text.clone(), error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_read_or_would_log_nothing_is_refused_with_what_to_write() {
+        for wrong in ["a=b=c[", "verbose", "info,everything", "millrace_node=loud"] {
+            let error = wrong.parse::<LogFilter>().unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("millrace_node=debug,info"), "{error}");
+        }
+        for right in ["INFO", "off", "", "millrace_node", "hyper=warn, debug", "[session]=trace"] {
+            assert_eq!(right.parse::<LogFilter>().unwrap().as_str(), right);
+        }
+    }
 }

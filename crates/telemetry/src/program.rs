@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
-    LogFilter, LogFormat, LogsError, Signals, Supervisor, Told, init_logs, set_log_filter,
+    LogFilter, LogFormat, SettingsError, Signals, Supervisor, Told, init_logs, set_log_filter,
+    try_whole, write_whole,
 };
 
 /// What every program can be told.
@@ -30,29 +31,23 @@ pub struct ProgramArguments {
     pub ready_json: Option<PathBuf>,
     /// What to log, such as `info` or `millrace_node=debug,info`; goes before `log` of the settings [default: info].
     #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
+    pub log: Option<LogFilter>,
 }
 
 impl ProgramArguments {
-    fn filter<'a>(&'a self, in_file: &'a LogFilter) -> &'a str {
-        self.log.as_deref().unwrap_or(&in_file.0)
+    fn filter<'a>(&'a self, in_file: &'a LogFilter) -> &'a LogFilter {
+        self.log.as_ref().unwrap_or(in_file)
     }
 }
 
-/// A program cannot begin, or cannot say that it has.
+/// The ready file cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
-    /// The logs.
-    #[error("--log: {0}")]
-    Logs(#[from] LogsError),
-    /// The ready file, or the handlers of signals.
-    #[error("{what}: {source}")]
-    Io {
-        /// Which.
-        what: String,
-        /// Why.
-        source: io::Error,
-    },
+#[error("--ready-json {}: {source}", path.display())]
+pub struct ReadyFileError {
+    /// Which.
+    path: PathBuf,
+    /// Why.
+    source: io::Error,
 }
 
 /// A program between its first log line and its last.
@@ -64,18 +59,19 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the logs by the flag or else by `log` of the settings, listens for signals, removes the ready file of an earlier run, and tells whoever watches over the
-    /// program that its runtime runs. Needs a tokio runtime.
+    /// Starts the logs by the flag or else by `log` of the settings, listens for signals, removes the ready file of an earlier run
+    /// and finds out whether a new one can be written, and tells whoever watches over the program that its runtime runs. Needs a
+    /// tokio runtime.
     ///
     /// # Errors
-    /// [`ProgramError`]
-    pub fn begin(arguments: &ProgramArguments, log: &LogFilter) -> Result<Self, ProgramError> {
-        init_logs(arguments.filter(log), LogFormat::Auto)?;
-        let signals = Signals::new()
-            .map_err(|source| ProgramError::Io { what: "signals".to_owned(), source })?;
+    /// [`SettingsError`]: a person must give something else.
+    pub fn begin(arguments: &ProgramArguments, log: &LogFilter) -> Result<Self, SettingsError> {
+        init_logs(arguments.filter(log), LogFormat::Auto).map_err(SettingsError::of)?;
+        let signals = Signals::new().map_err(SettingsError::of)?;
         let ready_json = arguments.ready_json.clone();
         if let Some(path) = &ready_json {
-            remove(path).map_err(named(path))?;
+            let tried = remove(path).and_then(|()| try_whole(path));
+            tried.map_err(ready_file(path)).map_err(SettingsError::of)?;
         }
         let supervisor = Supervisor::of_environment();
         supervisor.watch();
@@ -93,11 +89,11 @@ impl Program {
     /// Says that the program can work, and where: in the ready file first, then to the supervisor.
     ///
     /// # Errors
-    /// [`ProgramError::Io`] when the ready file cannot be written.
-    pub fn ready(&self, ready: &impl Serialize) -> Result<(), ProgramError> {
+    /// [`ReadyFileError`]
+    pub fn ready(&self, ready: &impl Serialize) -> Result<(), ReadyFileError> {
         info!("ready");
         if let Some(path) = &self.ready_json {
-            write_whole(path, ready).map_err(named(path))?;
+            write_whole(path, ready).map_err(ready_file(path))?;
         }
         self.supervisor.ready();
         Ok(())
@@ -146,12 +142,12 @@ pub async fn reloaded<T, E: fmt::Display>(
     if let Err(error) = apply(settings).await {
         warn!(%error, "certificate not reloaded");
     }
-    info!(log = arguments.filter(&log), "settings reloaded");
+    info!(log = arguments.filter(&log).as_str(), "settings reloaded");
 }
 
-fn named(path: &Path) -> impl FnOnce(io::Error) -> ProgramError {
-    let what = path.display().to_string();
-    move |source| ProgramError::Io { what, source }
+fn ready_file(path: &Path) -> impl FnOnce(io::Error) -> ReadyFileError {
+    let path = path.to_path_buf();
+    move |source| ReadyFileError { path, source }
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -159,17 +155,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Under another name first: whoever waits for the file finds it whole or not at all.
-fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    let mut draft = path.file_name().unwrap_or_default().to_owned();
-    draft.push(format!(".{}", std::process::id()));
-    let draft = path.with_file_name(draft);
-    fs::write(&draft, text)?;
-    fs::rename(&draft, path)
 }
 
 #[cfg(test)]
@@ -185,12 +170,16 @@ mod tests {
         let arguments = ProgramArguments {
             config: None,
             ready_json: Some(path.clone()),
-            log: Some("warn".to_owned()),
+            log: Some("warn".parse().unwrap()),
         };
         let program = Program::begin(&arguments, &LogFilter::default()).unwrap();
         assert!(!path.exists());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "nothing is left of the try");
         program.ready(&["127.0.0.1:1"]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "[\n  \"127.0.0.1:1\"\n]\n");
+        let tried = try_whole(&dir.join("missing/ready.json"));
+        let directory = try_whole(&dir);
         fs::remove_dir_all(dir).unwrap();
+        assert!(tried.is_err() && directory.is_err());
     }
 }

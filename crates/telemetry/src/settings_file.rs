@@ -3,6 +3,7 @@
 
 use std::{
     fmt, fs,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,24 @@ impl SettingsError {
     /// Settings that a part of the program refused, in its words.
     pub fn of(why: impl fmt::Display) -> Self {
         Self(why.to_string())
+    }
+}
+
+/// Whether a number is one that a program can work with.
+///
+/// # Errors
+/// [`SettingsError`] that names the setting and what it may be.
+pub fn within<N: PartialOrd + fmt::Display>(
+    setting: &str,
+    value: N,
+    may_be: RangeInclusive<N>,
+) -> Result<(), SettingsError> {
+    match may_be.contains(&value) {
+        true => Ok(()),
+        false => {
+            let (least, most) = may_be.into_inner();
+            Err(SettingsError(format!("{setting} = {value}: give {least} to {most}")))
+        }
     }
 }
 
@@ -41,6 +60,14 @@ impl SettingsFile {
         Ok(Self { table, path: path.to_path_buf() })
     }
 
+    /// The same error with the file's name before it, where a file was read.
+    pub fn named(&self, error: SettingsError) -> SettingsError {
+        match self.path.as_os_str().is_empty() {
+            true => error,
+            false => wrong(&self.path, &error),
+        }
+    }
+
     /// Takes the section of that name out; its defaults when there is none.
     ///
     /// # Errors
@@ -50,9 +77,12 @@ impl SettingsFile {
         name: &str,
     ) -> Result<T, SettingsError> {
         match self.table.remove(name) {
-            Some(value) => value.try_into().map_err(|error: toml::de::Error| {
-                wrong(&self.path, &format_args!("[{name}]: {error}"))
-            }),
+            Some(value) => {
+                let shown = if value.is_table() { format!("[{name}]") } else { name.to_owned() };
+                value.try_into().map_err(|error: toml::de::Error| {
+                    wrong(&self.path, &format_args!("{shown}: {}", error.to_string().trim_end()))
+                })
+            }
             None => Ok(T::default()),
         }
     }
@@ -61,8 +91,9 @@ impl SettingsFile {
     ///
     /// # Errors
     /// As [`Self::section`].
-    pub fn rest<T: DeserializeOwned>(self) -> Result<T, SettingsError> {
-        self.table.try_into().map_err(|error: toml::de::Error| wrong(&self.path, &error))
+    pub fn rest<T: DeserializeOwned>(&mut self) -> Result<T, SettingsError> {
+        let wrong = |error: toml::de::Error| wrong(&self.path, &error.to_string().trim_end());
+        std::mem::take(&mut self.table).try_into().map_err(wrong)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who may read a program's admin pages: metrics and health whoever reaches the listener, everything else this host and, with
-//! a certificate, api and operators.
+//! Who may read a program's admin pages: metrics and whether it is healthy whoever reaches the listener; why it is not, this host
+//! and whoever has a certificate for it; everything else this host and, with a certificate, api and operators.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use millrace_telemetry::Insider;
 use tokio::net::TcpListener;
 
 use crate::{FarmListener, FarmTls, Gate, Peer, Role};
@@ -32,9 +33,44 @@ pub fn admin_service(pages: Router) -> IntoMakeServiceWithConnectInfo<Router, Pe
     pages.layer(middleware::from_fn(guard)).into_make_service_with_connect_info()
 }
 
-async fn guard(ConnectInfo(peer): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
+async fn guard(ConnectInfo(peer): ConnectInfo<Peer>, mut request: Request, next: Next) -> Response {
+    if peer.is_one_of(ROLES) {
+        request.extensions_mut().insert(Insider);
+    }
     match OPEN.contains(&request.uri().path()) || peer.is_one_of(MORE) {
         true => next.run(request).await,
         false => StatusCode::FORBIDDEN.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use millrace_telemetry::{Metrics, Readiness, admin_routes};
+    use tower_service::Service as _;
+
+    use super::*;
+
+    /// What a program that is starting tells who asks for `/readyz` from there.
+    async fn told(address: &str, identity: Option<&str>) -> String {
+        let pages = admin_routes(Metrics::new(), Readiness::default());
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = "/readyz".parse().unwrap();
+        let identity = identity.map(|identity| identity.parse().unwrap());
+        let peer = Peer { address: address.parse().unwrap(), identity };
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = pages.layer(middleware::from_fn(guard)).call(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = to_bytes(answer.into_body(), 4096).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn why_a_program_is_not_ready_is_for_who_runs_it() {
+        let why = "not ready\nmissing: start: the program is starting, since ";
+        assert_eq!(told("192.0.2.1:5", None).await, "not ready\n");
+        assert!(told("127.0.0.1:5", None).await.starts_with(why));
+        assert!(told("192.0.2.1:5", Some("monitor/prometheus")).await.starts_with(why));
+        assert_eq!(told("192.0.2.1:5", Some("node/stolen")).await, "not ready\n");
     }
 }

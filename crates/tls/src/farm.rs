@@ -7,7 +7,7 @@ use std::{
     io,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use millrace_telemetry::Metrics;
@@ -26,13 +26,10 @@ use tracing::{info, warn};
 
 use crate::{
     Expected, FarmStream, FarmTlsConfig, Identity, Role, TlsError,
-    certificate::{read, read_chain},
+    certificate::{SOON, read, read_chain},
     refusal::RefusalLog,
     verifier::{ClientVerifier, ServerVerifier, in_words},
 };
-
-/// A certificate that expires within this time is worth a warning whenever it is read.
-const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// What was read last.
 #[derive(Clone, Debug)]
@@ -230,6 +227,14 @@ fn load(
     })?;
     note_expiry(leaf, &identity, refusals);
     Ok(Loaded { own, identity, roots })
+}
+
+/// Whether the file names authorities.
+///
+/// # Errors
+/// [`TlsError`]
+pub fn check_authorities(file: &Path) -> Result<(), TlsError> {
+    roots(file).map(drop)
 }
 
 /// The authorities of a file.

@@ -102,6 +102,18 @@ impl WebConnector {
     }
 }
 
+/// Whoever answers does not speak TLS: found in the cause of an error of [`WebConnector`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what listens there does not speak TLS")]
+pub struct NotTls;
+
+/// Its first words are none of TLS, or it hung up at ours.
+fn is_not_tls(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidMessage(_)))
+        || error.kind() == io::ErrorKind::UnexpectedEof
+}
+
 fn roots_of_the_host() -> Result<RootCertStore, TlsError> {
     let none = |why: String| TlsError::Authority { file: AUTHORITIES_OF_THE_HOST.to_owned(), why };
     let text = fs::read(AUTHORITIES_OF_THE_HOST).map_err(|error| none(error.to_string()))?;
@@ -137,7 +149,10 @@ impl Service<Uri> for WebConnector {
                 let name = ServerName::try_from(host.to_owned());
                 let name = name.map_err(|error| invalid(format!("{host}: {error}")))?;
                 let stream = TlsConnector::from(tls).connect(name, tcp).await;
-                let stream = stream.map_err(|error| io::Error::new(error.kind(), told(&error)))?;
+                let stream = stream.map_err(|error| match is_not_tls(&error) {
+                    true => io::Error::other(NotTls),
+                    false => io::Error::new(error.kind(), told(&error)),
+                })?;
                 Ok::<_, io::Error>(FarmStream::Tls(Box::new(stream.into())))
             };
             Ok(TokioIo::new(timeout(patience, connecting).await.map_err(late)??))
@@ -200,7 +215,23 @@ mod tests {
         };
         assert_eq!(connect("localhost").await, Ok(true));
         let other = connect("127.0.0.1").await.unwrap_err();
+        let plain = async |answer: &'static [u8]| {
+            let mut trusting =
+                WebConnector::trusting(Some(&files.certificate), Duration::from_secs(3)).unwrap();
+            let serving = async {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                tcp.read_u8().await.unwrap();
+                tcp.write_all(answer).await.unwrap();
+                tcp.shutdown().await.unwrap();
+                while tcp.read(&mut [0; 512]).await.unwrap_or(0) > 0 {}
+            };
+            let (asked, ()) =
+                tokio::join!(trusting.call(url("localhost").parse().unwrap()), serving);
+            asked.unwrap_err().get_ref().and_then(|inner| inner.downcast_ref::<NotTls>()).copied()
+        };
+        let plain = [plain(b"HTTP/1.1 400 Bad Request\r\n\r\n").await, plain(b"").await];
         fs::remove_dir_all(&dir).unwrap();
         assert!(other.contains("not valid for name"), "{other}");
+        assert_eq!(plain, [Some(NotTls); 2]);
     }
 }

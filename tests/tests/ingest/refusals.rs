@@ -1,11 +1,11 @@
 //! What is refused: the encoder prints why, its connection is closed, and the operator finds a log line.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Method;
 use millrace_publisher::{Due, Playout, PublishError, Publisher as OurPublisher, Tag, TagKind};
-use millrace_testkit::{ClipSpec, Fps, Publisher, until};
+use millrace_testkit::{ClipSpec, Fps, HttpClient, Publisher, until, until_some};
 use millrace_tests::{Channel, Farm};
 
 use crate::ingest::stage::{PATIENCE, farm, farm_with, program, small, tags};
@@ -76,6 +76,37 @@ async fn sound_of_another_codec_is_refused() {
     let output = "-c:v libx264 -preset ultrafast -g 30 -c:a libmp3lame";
     ffmpeg_is_refused(&farm, &farm.channel().rtmp_url, output, "audio_codec", "audio must be AAC")
         .await;
+    nothing_is_live(&farm).await;
+    let unsaid = format!("{output} -flvflags no_metadata");
+    ffmpeg_is_refused(&farm, &farm.channel().rtmp_url, &unsaid, "audio_codec", "audio must be AAC")
+        .await;
+    nothing_is_live(&farm).await;
+    assert!(!farm.log().contains("stream placed"), "no node need know of it: {}", farm.log());
+
+    // The same once the pictures play: those who watch are told that it is over, at once.
+    let clip = tags(&ClipSpec { seconds: 3, ..small() }, &["-c", "copy", "-an"]).expect("tags");
+    let body = Bytes::from_static(b"\x2f\xff\xfb\x90\x64");
+    let mp3 = Tag { kind: TagKind::Audio, timestamp_ms: 3_000, body };
+    let late = [Due { after: Duration::from_secs(3), tag: mp3 }];
+    let channel = farm.new_channel("late").await.expect("a channel");
+    let text = refusal(&channel, Playout::rounds(&clip, 1).chain(late)).await;
+    assert!(text.contains("audio_codec: audio must be AAC"), "{text}");
+    let refused = Instant::now();
+    nothing_is_live(&farm).await;
+    assert!(farm.log().contains("stream placed"), "{}", farm.log());
+    let media = channel.playback_url.replace("index.m3u8", "source/index.m3u8");
+    let playlist = HttpClient::default().get(&media, PATIENCE).await.expect("a playlist");
+    assert!(playlist.text().contains("#EXT-X-ENDLIST"), "{}", playlist.text());
+    assert!(refused.elapsed() < Duration::from_secs(10), "{:?}", refused.elapsed());
+}
+
+/// No stream waits for a publisher that can only come back with the same codec.
+async fn nothing_is_live(farm: &Farm) {
+    let gone = until_some("no stream is live", Duration::from_secs(8), async || {
+        let answer = farm.api(Method::GET, "/v1/streams", String::new()).await.ok()?;
+        answer["streams"].as_array()?.is_empty().then_some(())
+    });
+    gone.await.unwrap_or_else(|late| panic!("{late}: {}", farm.log()));
 }
 
 #[tokio::test]

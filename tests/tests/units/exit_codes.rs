@@ -43,6 +43,34 @@ fn an_address_that_is_taken_ends_a_program_with_2_and_is_named_once_with_its_set
 }
 
 #[test]
+fn files_that_are_missing_end_a_program_with_2_and_are_named_with_their_setting() {
+    let registry = "[registry]\nendpoints = ['http://127.0.0.1:9']\n";
+    let tls = "tls = { certificate = '/nowhere/a.pem', key = '/nowhere/a.key' }\n";
+    let wanted = "tls: /nowhere/a.pem: ";
+    for (kind, setting, at_fault, arguments) in [
+        ("router", tls, wanted, &["admin", "rtmp"][..]),
+        ("origin", tls, wanted, &["admin", "playback", "intake"]),
+        ("api", tls, wanted, &["admin", "api"]),
+        ("api", "tokens = '/nowhere/tokens'\n", "tokens: /nowhere/tokens: ", &["admin", "api"]),
+        ("node", "run_dir = '/proc/nowhere'\n", "run_dir /proc/nowhere: ", &["admin", "link"]),
+    ] {
+        let arguments: Vec<_> =
+            arguments.iter().map(|name| format!("--listen-{name}=127.0.0.1:0")).collect();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let (code, said) = ends(kind, &format!("{setting}{registry}"), &arguments);
+        assert_eq!(code, Some(2), "{kind}: {said}");
+        assert!(said.contains(at_fault), "{kind}: {said}");
+    }
+    for (kind, flag, at_fault) in [
+        ("router", "--log=a=b=c[", "a=b=c["),
+        ("origin", "--ready-json=/nowhere/ready.json", "--ready-json /nowhere/ready.json: "),
+    ] {
+        let (code, said) = ends(kind, registry, &[flag]);
+        assert!(code == Some(2) && said.contains(at_fault), "{code:?} {kind} {flag}: {said}");
+    }
+}
+
+#[test]
 fn settings_that_cannot_be_used_end_a_program_with_2_and_name_what_is_wrong() {
     let registry = "[registry]\nendpoints = ['http://127.0.0.1:9']\n";
     for (settings, at_fault) in [
@@ -51,6 +79,7 @@ fn settings_that_cannot_be_used_end_a_program_with_2_and_name_what_is_wrong() {
         (format!("{registry}lease_seconds = 1\n"), "lease_seconds 1"),
         (String::new(), "no registry"),
         ("name = \n".to_owned(), "settings.toml"),
+        (format!("log = 'loud'\n{registry}"), "\"loud\" is no level"),
     ] {
         for kind in ["router", "node", "origin", "api"] {
             let (code, said) = ends(kind, &settings, &[]);

@@ -22,6 +22,8 @@ pub enum StreamInput {
     PublisherJoined,
     /// It does not any more.
     PublisherLeft,
+    /// What the publisher sends cannot be taken, for that reason: it is turned away.
+    SourceRefused(RefusalReason),
     /// The tracks are known, so that a ladder can be built.
     SourceKnown,
     /// A node took the placement.

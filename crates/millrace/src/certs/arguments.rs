@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use millrace_tls::Role;
 use millrace_types::NodeId;
 
@@ -47,7 +50,8 @@ pub struct InitArguments {
 /// `millrace certs issue ROLE NAME`
 #[derive(Debug, Args)]
 pub struct IssueArguments {
-    /// router, node, origin, api, etcd, operator, or monitor (reads metrics and health).
+    /// Whose it is; a monitor reads metrics and health.
+    #[arg(value_parser = roles())]
     pub role: Role,
     /// The program's `name` in its settings; a person's or an etcd member's own.
     pub name: NodeId,
@@ -63,6 +67,11 @@ pub struct IssueArguments {
     /// Where the authority is, and where the files go.
     #[arg(long, value_name = "DIR", default_value = "certs")]
     pub dir: PathBuf,
+}
+
+/// Any role, all of them named where one is wrong.
+fn roles() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new(Role::ALL.map(Role::as_str)).try_map(|role| role.parse::<Role>())
 }
 
 /// `millrace certs show [FILE]…`

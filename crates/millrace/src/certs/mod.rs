@@ -10,7 +10,9 @@ mod issue;
 mod rights;
 mod show;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
+
+use crate::prerequisite::Prerequisite;
 
 pub use arguments::CertsArguments;
 use arguments::CertsCommand;
@@ -20,11 +22,23 @@ use arguments::CertsCommand;
 /// # Errors
 /// A file that is there already, is missing or cannot be used; a [`crate::Prerequisite`] where a person must decide.
 pub fn run(arguments: &CertsArguments) -> anyhow::Result<ExitCode> {
-    match &arguments.command {
-        CertsCommand::Init(wanted) => authority::init(wanted)?,
-        CertsCommand::Issue(wanted) => issue::issue(wanted)?,
-        CertsCommand::Show(wanted) => show::show(wanted)?,
-        CertsCommand::Rights(wanted) => rights::print(wanted)?,
-    }
+    let done = match &arguments.command {
+        CertsCommand::Init(wanted) => authority::init(wanted),
+        CertsCommand::Issue(wanted) => issue::issue(wanted),
+        CertsCommand::Show(wanted) => show::show(wanted),
+        CertsCommand::Rights(wanted) => rights::print(wanted),
+    };
+    done.map_err(of_a_person)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// All that can go wrong here lies in the files and folders that a person named, but for the disk under them.
+fn of_a_person(error: anyhow::Error) -> anyhow::Error {
+    let of_disk = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    };
+    match error.chain().any(|cause| cause.downcast_ref().is_some_and(of_disk)) {
+        true => error,
+        false => Prerequisite(format!("{error:#}")).into(),
+    }
 }

@@ -10,13 +10,34 @@ use super::finding::Finding;
 /// Controllers that limit a worker.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
+/// Numbers of capabilities (capabilities(7), linux/capability.h).
+const SETGID: u32 = 6;
+const SETUID: u32 = 7;
+const SYS_ADMIN: u32 = 21;
+
+/// What this process may do beyond its user.
+struct Capabilities(u64);
+
+impl Capabilities {
+    /// From `/proc/self/status` (proc(5)): the effective set.
+    fn of(status: &str) -> Self {
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        Self(line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0))
+    }
+
+    const fn has(&self, number: u32) -> bool {
+        self.0 & (1 << number) != 0
+    }
+}
+
 /// One finding per measure.
 pub fn sandbox() -> Vec<Finding> {
+    let may = Capabilities::of(&read("/proc/self/status"));
     vec![
         seccomp(),
         landlock(),
-        network(),
-        user(),
+        network(&may),
+        user(&may),
         cgroup(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")),
     ]
 }
@@ -50,7 +71,7 @@ fn landlock() -> Finding {
     }
 }
 
-fn network() -> Finding {
+fn network(may: &Capabilities) -> Finding {
     let limit = read("/proc/sys/user/max_net_namespaces");
     let users = read("/proc/sys/kernel/unprivileged_userns_clone");
     let count: u64 = limit.trim().parse().unwrap_or(0);
@@ -59,6 +80,11 @@ fn network() -> Finding {
         let what_to_do = "sysctl user.max_net_namespaces=1024; sockets stay forbidden by seccomp";
         return Finding::warn(check, "none are allowed", what_to_do);
     }
+    if geteuid().is_root() && !may.has(SYS_ADMIN) {
+        let found = "root without CAP_SYS_ADMIN: workers stay in this network";
+        let what_to_do = "give the node CAP_SYS_ADMIN, or run it as another user; sockets stay forbidden by seccomp";
+        return Finding::warn(check, found, what_to_do);
+    }
     if !geteuid().is_root() && users.trim() == "0" {
         let what_to_do = "run as root, or sysctl kernel.unprivileged_userns_clone=1";
         return Finding::warn(check, "user namespaces are for root only here", what_to_do);
@@ -66,8 +92,13 @@ fn network() -> Finding {
     Finding::ok(check, "a worker gets an empty one")
 }
 
-fn user() -> Finding {
+fn user(may: &Capabilities) -> Finding {
     let check = "worker's user";
+    if geteuid().is_root() && !(may.has(SETUID) && may.has(SETGID)) {
+        let found = "root without CAP_SETUID and CAP_SETGID: workers stay root, with no capability";
+        let what_to_do = "give the node both capabilities, or run it as another user";
+        return Finding::warn(check, found, what_to_do);
+    }
     let known = read("/etc/passwd").lines().any(|line| line.starts_with("millrace-worker:"));
     match (geteuid().is_root(), known) {
         (true, true) => Finding::ok(check, "millrace-worker"),
@@ -114,6 +145,19 @@ fn read(path: &str) -> String {
 mod tests {
     use super::*;
     use crate::doctor::Verdict;
+
+    #[test]
+    fn a_root_without_the_capabilities_of_one_is_named() {
+        let all = Capabilities::of("Name:\tx\nCapEff:\t000001ffffffffff\n");
+        let of_docker = Capabilities::of("CapEff:\t00000000a80425fb\n");
+        let none = Capabilities::of("");
+        let has = |may: &Capabilities| [SETGID, SETUID, SYS_ADMIN].map(|number| may.has(number));
+        assert_eq!([has(&all), has(&of_docker)], [[true; 3], [true, true, false]]);
+        if geteuid().is_root() {
+            assert!(network(&of_docker).found.contains("CAP_SYS_ADMIN"));
+            assert!(user(&none).found.contains("CAP_SETUID"));
+        }
+    }
 
     #[test]
     fn a_host_without_cgroup_v2_is_warned_about_and_not_refused() {

@@ -176,8 +176,10 @@ where
             Err(_) => IngestEvent::Media(message),
         };
         let refused = tokio::select! {
-            sent = events.send(event) => sent.err().map(|_| RefusalReason::Internal.into()),
+            // First: an owner that has said why may also be gone.
+            biased;
             refusal = refusal => Some(refusal.unwrap_or_else(|_| RefusalReason::Internal.into())),
+            sent = events.send(event) => sent.err().map(|_| RefusalReason::Internal.into()),
         };
         match refused {
             None => self.tell(Input::Resumed),

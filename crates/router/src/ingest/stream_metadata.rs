@@ -1,6 +1,8 @@
-//! What `onMetaData` says that helps: whether there is sound, whether there are pictures, how many a second.
+//! What `onMetaData` says that helps: whether there is sound, whether there are pictures, how many a second, and that they are in
+//! a codec we do not take.
 
 use bytes::Bytes;
+use millrace_media::{CodecName, FlvError, announced_audio, announced_video};
 
 use super::amf0::{self, Value};
 
@@ -8,7 +10,7 @@ use super::amf0::{self, Value};
 const MAX_KBPS: f64 = 1e6;
 
 /// The useful part of a publisher's metadata. Never trusted for more than a first guess.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamMetadata {
     /// `framerate`, frames per second.
     pub frame_rate: Option<f64>,
@@ -20,6 +22,8 @@ pub struct StreamMetadata {
     pub has_audio: Option<bool>,
     /// Whether a video codec is named; `None` when neither codec is.
     pub has_video: Option<bool>,
+    /// A codec is named that is not H.264 or AAC: no frame need be waited for to refuse the publisher.
+    pub foreign: Option<FlvError>,
 }
 
 impl StreamMetadata {
@@ -41,8 +45,18 @@ impl StreamMetadata {
             audio_kbps: number("audiodatarate").and_then(believed),
             has_audio: known.then_some(audio),
             has_video: known.then_some(video),
+            foreign: object
+                .get("videocodecid")
+                .and_then(codec)
+                .and_then(announced_video)
+                .or_else(|| announced_audio(object.get("audiocodecid").and_then(codec)?)),
         })
     }
+}
+
+fn codec(value: &Value) -> Option<CodecName<'_>> {
+    let number = value.as_number().map(CodecName::Number);
+    number.or_else(|| value.as_text().map(CodecName::Text))
 }
 
 /// What is no number, or out of all proportion, says nothing.
@@ -78,7 +92,10 @@ mod tests {
         let metadata = StreamMetadata::parse(&body(&video)).unwrap();
         assert_eq!((metadata.has_video, metadata.has_audio), (Some(true), Some(false)));
         assert_eq!((metadata.frame_rate, metadata.video_kbps), (Some(30.0), Some(900)));
-        assert_eq!(metadata.audio_kbps, None);
+        assert_eq!((metadata.audio_kbps, metadata.foreign), (None, None));
+        let mp3 = [("videocodecid", Value::text("avc1")), ("audiocodecid", Value::Number(2.0))];
+        let foreign = StreamMetadata::parse(&body(&mp3)).unwrap().foreign.unwrap();
+        assert_eq!(foreign.to_string(), "audio codec 2 (mp3) is not aac");
         let nonsense = [("videodatarate", Value::Number(f64::NAN))];
         assert_eq!(StreamMetadata::parse(&body(&nonsense)).unwrap().video_kbps, None);
         assert_eq!(StreamMetadata::parse(&body(&[])), Some(StreamMetadata::default()));

@@ -23,7 +23,7 @@ impl Session {
             let taken = self.decision(DecisionKind::TakenOver).because(RefusalReason::TakenOver);
             self.note(taken.saying(format!("a publisher at {peer} has taken over")));
         }
-        self.silent_so_far = true;
+        (self.silent_so_far, self.source_refused) = (true, false);
         info!(stream = %self.stream, %peer, "publisher joined");
         self.note(self.decision(DecisionKind::PublisherJoined).saying(format!("from {peer}")));
         self.context.metrics.publishers.inc();
@@ -72,6 +72,9 @@ impl Session {
     }
 
     fn media(&mut self, message: PublisherMessage) {
+        if self.source_refused {
+            return;
+        }
         if std::mem::take(&mut self.silent_so_far) {
             self.open_clock();
         }
@@ -80,6 +83,9 @@ impl Session {
             MessageKind::Video => Input::Video { timestamp_ms, body },
             MessageKind::Audio => Input::Audio { timestamp_ms, body },
             MessageKind::Metadata => match StreamMetadata::parse(&body) {
+                Some(StreamMetadata { foreign: Some(error), .. }) => {
+                    return self.refuse_source(error.refusal(), &error);
+                }
                 Some(metadata) => {
                     let StreamMetadata { video_kbps, audio_kbps, .. } = metadata;
                     self.tracks.said = Announced { video_kbps, audio_kbps };
@@ -103,16 +109,22 @@ impl Session {
         let now = self.now();
         let Some(timeline) = &mut self.timeline else { return };
         if let Err(error) = timeline.handle(now, input) {
-            let reason = error.refusal();
-            warn!(stream = %self.stream, %error, reason = reason.as_str(), "source refused");
-            self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
-            self.refuse(reason, &error);
-            let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
-            self.note(refused.saying(error.to_string()));
+            self.refuse_source(error.refusal(), &error);
         }
         while let Some(item) = self.timeline.as_mut().and_then(Timeline::poll) {
             self.item(item);
         }
+    }
+
+    /// What the publisher sends cannot be taken: it is told why, and nothing more of it is looked at.
+    fn refuse_source(&mut self, reason: RefusalReason, error: &dyn std::fmt::Display) {
+        self.source_refused = true;
+        warn!(stream = %self.stream, %error, reason = reason.as_str(), "source refused");
+        self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
+        self.refuse(reason, error);
+        let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
+        self.note(refused.saying(error.to_string()));
+        self.input(StreamInput::SourceRefused(reason));
     }
 
     fn item(&mut self, item: Item) {

@@ -13,7 +13,7 @@ use serde::Serialize;
 ///
 /// # Errors
 /// The folder cannot be written to; nothing is left of the try.
-pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+pub fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let draft = draft_of(path)?;
     let written = create(&draft).and_then(|mut file| {
         serde_json::to_writer_pretty(&mut file, value)?;
@@ -28,11 +28,11 @@ pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     written
 }
 
-/// Finds out whether [`write`] could write there, and leaves nothing behind.
+/// Finds out whether [`write_whole`] could write there, and leaves nothing behind.
 ///
 /// # Errors
-/// As [`write`].
-pub fn try_out(path: &Path) -> io::Result<()> {
+/// As [`write_whole`].
+pub fn try_whole(path: &Path) -> io::Result<()> {
     let draft = draft_of(path)?;
     create(&draft).and_then(|_| fs::remove_file(&draft))
 }
@@ -42,6 +42,9 @@ fn create(draft: &Path) -> io::Result<File> {
 }
 
 fn draft_of(path: &Path) -> io::Result<PathBuf> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     Ok(path.with_file_name(name))
