@@ -132,6 +132,7 @@ impl Feed {
             rungs: vec![RUNG.parse()?],
             part_target_ms: 334,
             hold_back_ms: 1500,
+            speaks: Default::default(),
             restores: Vec::new(),
         };
         let json = "content-type: application/json".to_owned();

@@ -55,6 +55,7 @@ pub fn start_order(transcoded: bool) -> Start {
         ladder,
         resume: Vec::new(),
         hello: None,
+        version: 2,
     }
 }
 

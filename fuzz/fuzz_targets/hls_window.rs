@@ -158,6 +158,7 @@ fn announcement(epoch: u8, rungs: u8, part_target_ms: u32, hold_back_ms: u32) ->
         rungs,
         part_target_ms,
         hold_back_ms,
+        speaks: Default::default(),
         restores: Vec::new(),
     }
 }

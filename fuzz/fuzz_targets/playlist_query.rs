@@ -24,6 +24,7 @@ static WINDOW: LazyLock<Window> = LazyLock::new(|| {
         rungs,
         part_target_ms: 334,
         hold_back_ms: 1500,
+        speaks: Default::default(),
         restores: Vec::new(),
     });
     let hash = Hash::of(RUNG.as_bytes());

@@ -25,7 +25,7 @@ pub use farm_certs::FarmCerts;
 pub use host_clock::HostClock;
 pub use live::{Ended, Live};
 pub use live_clip::{LiveClip, unix_ms};
-pub use many::{Cut, Held, ManyFarm, ManyOptions};
+pub use many::{Build, Cut, Held, ManyFarm, ManyOptions};
 pub use player_page::{PlayerPage, WebPlayer};
 pub use presented::Presented;
 pub use self_signed::SelfSigned;

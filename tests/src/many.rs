@@ -2,6 +2,7 @@
 //! again, on loopback or on hosts of their own. All of them, and their workers, are gone with their owner.
 
 mod admin;
+mod build;
 mod census;
 mod daemon;
 mod heap;
@@ -27,13 +28,11 @@ use nix::{
 use serde_json::{Value, json};
 
 use admin::Admin;
+pub use build::Build;
 pub use census::Held;
 pub use hosts::Cut;
 
-use crate::{
-    Channel, FarmCerts, StreamView,
-    farm::{ladder_toml, program},
-};
+use crate::{Channel, FarmCerts, StreamView, farm::ladder_toml};
 
 /// How long a program may take until it can work.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -67,6 +66,8 @@ pub struct ManyOptions {
     pub heaps: bool,
     /// Viewers that make a stream hot; it cools after a second. `None`: as without settings.
     pub hot_viewers: Option<u64>,
+    /// Of which build all programs are at first.
+    pub build: Build,
 }
 
 impl Default for ManyOptions {
@@ -86,6 +87,7 @@ impl Default for ManyOptions {
             keep_ended_s: 60,
             heaps: false,
             hot_viewers: None,
+            build: Build::Present,
         }
     }
 }
@@ -101,6 +103,10 @@ struct Running {
 #[derive(Debug)]
 pub struct ManyFarm {
     programs: BTreeMap<String, Running>,
+    /// What the ready files of programs said that were stopped and are to start where they were.
+    stopped: BTreeMap<String, Value>,
+    /// Those that are of another build than the farm was at first.
+    builds: BTreeMap<String, Build>,
     /// The registry; a test may kill it.
     pub etcd: Etcd,
     certs: Option<FarmCerts>,
@@ -151,6 +157,8 @@ impl ManyFarm {
         let admin = Admin::new(network.as_ref().and(certs.as_ref()))?;
         let mut farm = Self {
             programs: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            builds: BTreeMap::new(),
             etcd,
             certs,
             network,
@@ -189,7 +197,8 @@ impl ManyFarm {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_again(&mut self, name: &str) -> anyhow::Result<()> {
-        self.spawn(name, None)?;
+        let before = self.stopped.remove(name).unwrap_or_default();
+        self.spawn_at(name, None, &before)?;
         self.await_ready(name).await
     }
 
@@ -356,24 +365,20 @@ impl ManyFarm {
     }
 
     fn spawn(&mut self, name: &str, farm_tls: Option<&str>) -> anyhow::Result<()> {
-        self.spawn_at(name, farm_tls, None)
+        self.spawn_at(name, farm_tls, &Value::Null)
     }
 
-    /// `link`: where a node listens for routers, a free port of its choice when not given.
-    fn spawn_at(
-        &mut self,
-        name: &str,
-        farm_tls: Option<&str>,
-        link: Option<SocketAddr>,
-    ) -> anyhow::Result<()> {
+    /// `at`: where it listens, as in a ready file; on free ports of its choice where that says nothing.
+    fn spawn_at(&mut self, name: &str, farm_tls: Option<&str>, at: &Value) -> anyhow::Result<()> {
         let (kind, _) = name.rsplit_once('-').context("a name such as node-1")?;
         let file = |ending: &str| self.scratch.path().join(format!("{name}.{ending}"));
         fs::write(file("toml"), self.settings(kind, name, farm_tls))?;
         let log = File::options().create(true).append(true).open(file("log"))?;
-        let mut command = self.command_on(name, &program(&format!("millrace-{kind}"))?)?;
+        let mut command =
+            self.command_on(name, &self.build_of(name).program(&format!("millrace-{kind}"))?)?;
         command.arg("--config").arg(file("toml")).arg("--ready-json").arg(file("json"));
         for (listener, port) in hosts::listeners(kind) {
-            let at = link.filter(|_| *listener == "link");
+            let at = at[listener].as_str().and_then(|at| at.parse().ok());
             let at = at.map_or_else(|| self.listens_at(name, *port), Ok)?;
             command.arg(format!("--listen-{listener}")).arg(at.to_string());
         }
@@ -396,7 +401,8 @@ impl ManyFarm {
         let registry =
             format!("{farm_tls}\n[registry]\nendpoints = {endpoints:?}\nlease_seconds = {lease}\n");
         let run_dir = self.run_dir.join(name);
-        match kind {
+        let held = self.build_of(name).settings(kind);
+        let own = match kind {
             "router" => {
                 let hot = self.options.hot_viewers.map_or_else(String::new, |viewers| {
                     format!("[hot]\nviewers = {viewers}\nshare_percent = 10\ncool_s = 1\n")
@@ -412,13 +418,14 @@ impl ManyFarm {
             ),
             "origin" => {
                 let keep = self.options.keep_ended_s;
-                let from = self.options.hot_viewers.map_or(100, |viewers| viewers / 2);
-                format!(
-                    "name = '{name}'\nkeep_ended_s = {keep}\ntell_viewers_from = {from}\n{registry}"
-                )
+                let from = self.options.hot_viewers.map_or_else(String::new, |viewers| {
+                    format!("tell_viewers_from = {}\n", viewers / 2)
+                });
+                format!("name = '{name}'\nkeep_ended_s = {keep}\n{from}{registry}")
             }
             _ => registry,
-        }
+        };
+        held + &own
     }
 
     async fn await_ready(&mut self, name: &str) -> anyhow::Result<()> {

@@ -7,9 +7,16 @@ use std::{
 };
 
 use hyper::Method;
-use millrace_testkit::ClipSpec;
+use millrace_testkit::{ClipSpec, until_some};
 use millrace_tests::{Ended, Live, ManyFarm, ManyOptions, discontinuities, program};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
+
+/// Longer than anything that is waited for takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 async fn node_of(live: &Live, farm: &ManyFarm) -> String {
     farm.made_by("router-1", &live.channel.stream, None).await.unwrap().0
@@ -109,6 +116,68 @@ async fn a_farm_is_drained_and_restarted_node_by_node_and_no_stream_loses_a_fram
         ended.push(live.end().await);
     }
     ended.iter().for_each(assert_whole);
+}
+
+/// Orders `from` to be drained, and waits until `to` has a standby for the stream: its worker.
+async fn begin_to_move(farm: &ManyFarm, stream: &str, from: &str, to: &str) -> i32 {
+    let path = format!("/v1/nodes/{from}/drain");
+    farm.api(Method::POST, &path, String::new()).await.unwrap();
+    let standby = until_some("a standby", PATIENCE, async || {
+        let nodes = farm.api(Method::GET, "/v1/nodes", String::new()).await.ok()?;
+        let node = nodes["nodes"].as_array()?.iter().find(|node| node["node"] == to)?.clone();
+        let line =
+            node["streams"].as_array()?.iter().find(|line| line["stream"] == stream)?.clone();
+        i32::try_from(line["worker_pid"].as_i64()?).ok()
+    });
+    standby.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")))
+}
+
+/// Waits until the stream is made on that node, by another worker than `old`.
+async fn comes_to(farm: &ManyFarm, live: &Live, node: &str, old: i32) -> i32 {
+    let came = until_some("the stream comes to the node", PATIENCE, async || {
+        let (found, worker) =
+            farm.made_by("router-1", &live.channel.stream, Some(old)).await.ok()?;
+        (found == node).then_some(worker)
+    });
+    came.await.unwrap_or_else(|error| panic!("{node}: {error}\n{}", farm.log("router-1")))
+}
+
+#[tokio::test]
+async fn whoever_dies_while_a_stream_moves_it_loses_no_frame_and_moves_all_the_same() {
+    let mut farm = ManyFarm::start(ManyOptions::default()).await.unwrap();
+    let [live, other] = two_on_one(&farm, 40).await;
+    let other = other.stop().await;
+
+    // The worker that is to make it: the stream stays, and the next try moves it.
+    let standby = begin_to_move(&farm, "one", "node-1", "node-2").await;
+    kill(Pid::from_raw(standby), Signal::SIGKILL).unwrap();
+    let worker = comes_to(&farm, &live, "node-2", standby).await;
+    let view = farm.stream("router-1", "one").await.unwrap();
+    assert_eq!(view.restarts, 0, "what makes it was not touched");
+
+    // The worker that makes it: its stream is placed again, where it was or where it was to go.
+    order(&farm, "uncordon", "node-1").await;
+    begin_to_move(&farm, "one", "node-2", "node-1").await;
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    let worker = comes_to(&farm, &live, "node-1", worker).await;
+
+    // The node that is to make it, and comes back.
+    order(&farm, "uncordon", "node-2").await;
+    begin_to_move(&farm, "one", "node-1", "node-2").await;
+    farm.kill("node-2").unwrap();
+    assert_eq!(node_of(&live, &farm).await, "node-1", "it stays where it is");
+    farm.start_again("node-2").await.unwrap();
+    let worker = comes_to(&farm, &live, "node-2", worker).await;
+
+    // The node that makes it.
+    order(&farm, "uncordon", "node-1").await;
+    begin_to_move(&farm, "one", "node-2", "node-1").await;
+    farm.kill("node-2").unwrap();
+    comes_to(&farm, &live, "node-1", worker).await;
+    live.play(live.played_s() + 2.0).await;
+    for ended in [other, live.stop().await] {
+        assert_whole(&ended);
+    }
 }
 
 #[tokio::test]

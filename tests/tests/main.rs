@@ -29,5 +29,6 @@ mod soak;
 mod spare_workers;
 mod strangers;
 mod units;
+mod upgrade;
 mod worker_death;
 mod worker_death_seen;

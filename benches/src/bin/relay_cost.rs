@@ -18,8 +18,9 @@ use millrace_benches::{Common, HardSource, Nginx, RelayFarm, Report, Row, Scrape
 use millrace_publisher::{Clip, Playout, Publisher};
 use millrace_sandbox::inherited_listener;
 use millrace_testkit::{Scratch, free_port};
+use millrace_types::Versions;
 use millrace_wire::{
-    Decoder, Heartbeat, Message, Ready, WORKER_PROTOCOL,
+    Decoder, Heartbeat, Message, Ready,
     blocking::{read_message, write_message},
 };
 use tokio::task::JoinSet;
@@ -209,7 +210,7 @@ fn swallow() -> anyhow::Result<()> {
     let mut to = from.try_clone()?;
     let ready = Ready {
         version: "swallow".to_owned(),
-        protocol: WORKER_PROTOCOL,
+        speaks: Versions::OURS,
         work: None,
         sandbox: Vec::new(),
     };

@@ -66,6 +66,7 @@ async fn give(farm: &Farm, name: &str, order: Order, only_run: bool) -> Answer {
     let text = match order {
         Order::Drain => "drain: it takes no new streams, and those it has go elsewhere",
         Order::Cordon => "cordon: it takes no new streams",
+        Order::Unknown => "something that this build has no word for",
     };
     note(farm, &record.node, text);
     Ok(Json(json!(record)))

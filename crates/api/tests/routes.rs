@@ -49,7 +49,12 @@ impl Bench {
     }
 
     async fn add_router(&self, name: &str, admin: SocketAddr) {
-        let record = RouterRecord { router: name.parse().unwrap(), admin, rtmp: admin };
+        let record = RouterRecord {
+            router: name.parse().unwrap(),
+            admin,
+            rtmp: admin,
+            speaks: Default::default(),
+        };
         self.registry.put(&record).await.unwrap();
     }
 }
@@ -273,6 +278,7 @@ async fn decisions_of_all_programs_are_merged_by_time_and_who_is_gone_is_named()
         playback: origin,
         admin: origin,
         viewers: Default::default(),
+        speaks: Default::default(),
     };
     bench.registry.put(&record).await.unwrap();
     let gone = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
@@ -318,6 +324,7 @@ async fn a_stream_shows_its_workers_sandbox_and_a_node_that_is_gone_does_not_hid
         labels: Default::default(),
         started: Default::default(),
         version: "0".to_owned(),
+        speaks: Default::default(),
     };
     bench.registry.put(&node).await.unwrap();
     let (_, stream) = bench.ask("GET", "/v1/streams/b", "").await;
@@ -351,6 +358,7 @@ async fn orders_stand_in_the_registry_until_they_are_taken_back() {
         labels: Default::default(),
         started: Wall(7),
         version: "0".to_owned(),
+        speaks: Default::default(),
     };
     bench.registry.put(&node).await.unwrap();
     let held = || bench.registry.get::<OrderRecord>("node-1").unwrap();

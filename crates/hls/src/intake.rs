@@ -12,7 +12,7 @@
 //! A refusal is 409 with [`Refused`], a body that does not match its record 422, an unknown stream 404.
 //! Unknown fields are ignored, so that neighbours of another version are understood.
 
-use millrace_types::{Epoch, Mark, StreamId};
+use millrace_types::{Epoch, Mark, StreamId, Versions};
 use serde::{Deserialize, Serialize};
 
 use crate::Refusal;
@@ -55,6 +55,18 @@ pub struct Marks {
     /// The stream's `PART-TARGET`, milliseconds; 0 when not known.
     #[serde(default)]
     pub part_target_ms: u32,
+    /// What is spoken with this origin: the newest version that both ends do.
+    #[serde(default = "unsaid", skip_serializing_if = "is_unsaid")]
+    pub version: u32,
+}
+
+const fn unsaid() -> u32 {
+    Versions::UNSAID.newest
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+const fn is_unsaid(version: &u32) -> bool {
+    *version == unsaid()
 }
 
 /// The writer stops.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use millrace_types::{Epoch, Mark, MediaTime, Mono, Msn, PartNo, RungId};
+use millrace_types::{Epoch, Mark, MediaTime, Mono, Msn, PartNo, RungId, Versions};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,6 +38,9 @@ pub struct StreamOpen {
     pub part_target_ms: u32,
     /// `PART-HOLD-BACK` in milliseconds, at least three times `part_target_ms`.
     pub hold_back_ms: u32,
+    /// What the writer's program speaks.
+    #[serde(default, skip_serializing_if = "Versions::is_unsaid")]
+    pub speaks: Versions,
     /// How far the writer is about to restore each rung from a window of its own, in order and without holes. Players wait
     /// until then: what they saw at the origin before this one is not all here yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -185,13 +188,16 @@ pub struct Window {
     open: StreamOpen,
     rungs: BTreeMap<RungId, RungWindow>,
     ended: bool,
+    /// The first to announce itself had a window of its own: there may be other writers of which nothing is known here.
+    is_refilled: bool,
 }
 
 impl Window {
     /// An empty window, fenced at the writer's epoch.
     pub fn open(open: StreamOpen) -> Self {
         let rungs = open.rungs.iter().map(|rung| (rung.clone(), RungWindow::default())).collect();
-        Self { open, rungs, ended: false }
+        let is_refilled = !open.restores.is_empty();
+        Self { open, rungs, ended: false, is_refilled }
     }
 
     /// A writer announces itself, maybe with another ladder: fences as [`Window::fence`] does, except the writer that it is
@@ -318,7 +324,7 @@ impl Window {
         bytes: Bytes,
     ) -> Result<Accepted, Refusal> {
         let in_order = !self.is_restored();
-        self.admit(writer)?;
+        self.admit(writer, &record.rung)?;
         let (is_dual, is_newest) = (self.is_dual(), writer == self.open.epoch);
         let rung = self.writable(writer, &record.rung)?;
         rung.add_part(Push { now, writer, is_dual, is_newest, in_order }, record, bytes)
@@ -365,16 +371,20 @@ impl Window {
     }
 
     fn writable(&mut self, writer: Epoch, rung: &RungId) -> Result<&mut RungWindow, Refusal> {
-        self.admit(writer)?;
+        self.admit(writer, rung)?;
         if self.ended {
             return Err(Refusal::Ended);
         }
         self.rungs.get_mut(rung).ok_or_else(|| Refusal::UnknownRung { rung: rung.clone() })
     }
 
-    /// A newer writer than any fences the others.
-    fn admit(&mut self, writer: Epoch) -> Result<(), Refusal> {
+    /// A newer writer than any fences the others. Where the window is refilled it announces itself first: it may be the one that
+    /// goes on beside another, and have what nobody else has.
+    fn admit(&mut self, writer: Epoch, rung: &RungId) -> Result<(), Refusal> {
         if writer > self.open.epoch {
+            if self.is_refilled {
+                return Err(Refusal::UnknownRung { rung: rung.clone() });
+            }
             self.fence(writer)?;
         }
         self.check(writer)

@@ -64,6 +64,31 @@ fn shown_by(window: &Window, segments: u64) -> String {
 }
 
 #[test]
+fn an_origin_that_has_lost_its_memory_hears_of_both_writers_before_it_takes_anything_of_the_newer()
+{
+    let [a, b] = [epoch(1, 1), epoch(1, 2)];
+    let mut before = paired();
+    push(&mut before, at(0), made(a, 0, 0, false)).unwrap();
+    push(&mut before, at(100), made(b, 0, 0, false)).unwrap();
+    push(&mut before, at(334), made(b, 0, 1, false)).unwrap();
+    // It starts again. The first writer comes with what it has made, the second goes on behind what it was told is safe.
+    let restores = vec![before.restorable().remove(0)];
+    let mut window = Window::open(StreamOpen { epoch: a, restores, ..announcement() });
+    window.add_init(a, init(RUNG), init_bytes(RUNG)).unwrap();
+    let unknown = Err(Refusal::UnknownRung { rung: rung(RUNG) });
+    assert_eq!(
+        push(&mut window, at(668), made(b, 0, 2, false)),
+        unknown,
+        "it is to announce itself"
+    );
+    window.reopen(StreamOpen { epoch: b, beside: Some(a), ..announcement() }).unwrap();
+    for number in 0..3 {
+        push(&mut window, at(700), made(b, 0, number, false)).unwrap();
+    }
+    assert!(push(&mut window, at(710), made(a, 0, 0, false)).is_ok(), "the first is not fenced");
+}
+
+#[test]
 fn the_encoder_that_opens_a_segment_is_shown_to_its_end_though_the_other_is_ahead() {
     let (mut window, [a, b]) = (paired(), [epoch(1, 1), epoch(1, 2)]);
     push(&mut window, at(0), made(a, 0, 0, false)).unwrap();

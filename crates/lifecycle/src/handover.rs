@@ -12,6 +12,9 @@
 //! the writer is given nothing: it flushes what came before, and only when all of that is published may the standby
 //! publish. So each segment has one maker, nothing is made twice, and no encoder goes on where another stopped.
 //!
+//! Whatever ends the writer once it was given less than everything, its worker is of no further use: it was given sound that comes behind
+//! pictures which it was not given, and to go on behind the newest it has would lose those.
+//!
 //! A segment may be the first of the standby when no picture shown before it is decoded behind it: the two encoders would
 //! not agree on whose such a picture is.
 
@@ -144,6 +147,11 @@ impl Handover {
         self.out.pop_front()
     }
 
+    /// Whether the writer's worker may be gone on with, should its daemon be replaced: it has all that came before its newest.
+    pub const fn writer_has_all(&self) -> bool {
+        matches!(self.state, State::Asking | State::Aligning { .. })
+    }
+
     /// When the next [`HandoverInput::Tick`] is due.
     pub fn deadline(&self) -> Option<Mono> {
         (self.state != State::Over).then_some(self.until)
@@ -158,6 +166,9 @@ impl Handover {
         self.state = State::Over;
     }
 }
+
+#[cfg(test)]
+mod faults;
 
 #[cfg(test)]
 mod tests {

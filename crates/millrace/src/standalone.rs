@@ -123,13 +123,16 @@ impl Farm {
         tokio::spawn(channels.keep(registry.clone()));
 
         let name = sections.origin.name.clone();
+        let speaks = sections.origin.newest_version.versions();
         let starting = millrace_origin::start(sections.origin, registry.clone(), Metrics::new());
         let origin = starting.await.map_err(|error| of_section("origin", error))?;
         let at = origin.addresses;
         let (intake, playback, admin) = (at.intake, at.playback, at.admin);
         // With one node there is no other for a second encoder, however many watch.
         let viewers = Default::default();
-        registry.put(&OriginRecord { origin: name, intake, playback, admin, viewers }).await?;
+        registry
+            .put(&OriginRecord { origin: name, intake, playback, admin, viewers, speaks })
+            .await?;
 
         sections.node.origin_intake = Some(reachable(intake));
         let here = RelayThreads::default;

@@ -189,6 +189,7 @@ mod tests {
             standby: false,
             announced: Default::default(),
             beside: None,
+            speaks: Default::default(),
         }
     }
 

@@ -312,6 +312,7 @@ impl Loop {
             ladder: hello.ladder.clone(),
             resume: Vec::new(),
             hello: Some(hello),
+            version: self.it.worker.version,
         }));
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use millrace_sched::Capacity;
 use millrace_tls::FarmTlsConfig;
-use millrace_types::NodeId;
+use millrace_types::{NewestVersion, NodeId};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, Unexpected},
@@ -46,6 +46,8 @@ pub struct Config {
     /// Share of the measured speed that is promised to streams, 0 to 1.
     #[serde(deserialize_with = "share")]
     pub usable_share: f64,
+    /// The newest version of the farm's protocol that it speaks: an older one keeps the way back to the build before open.
+    pub newest_version: NewestVersion,
 }
 
 fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
@@ -74,6 +76,7 @@ impl Default for Config {
             worker_memory_bytes: 1 << 30,
             capacity: None,
             usable_share: 0.85,
+            newest_version: NewestVersion::default(),
         }
     }
 }

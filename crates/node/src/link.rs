@@ -6,7 +6,9 @@ use millrace_hls::{Refusal, StreamOpen};
 use millrace_sched::cost;
 use millrace_telemetry::{Clock, DecisionLog, Hurry, RelayThreads, SystemClock};
 use millrace_tls::{FarmListener, FarmStream, Peer};
-use millrace_types::{Decision, DecisionKind, Mark, MediaTime, Msn, PartNo, RefusalReason, Rung};
+use millrace_types::{
+    Decision, DecisionKind, Mark, MediaTime, Msn, PartNo, RefusalReason, Rung, Versions,
+};
 use millrace_wire::{Admitted, End, Hello, Message, MessageReader, MessageWriter, Refused, Start};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -56,6 +58,8 @@ pub struct Desk {
     pub connections: TaskTracker,
     /// Where they run.
     pub threads: RelayThreads,
+    /// What this node speaks.
+    pub speaks: Versions,
 }
 
 /// Why a stream was not taken.
@@ -95,7 +99,11 @@ async fn connection(mut stream: FarmStream, peer: Peer, desk: Desk, hurry: Hurry
         }
         Ok(Ok(None)) => {}
         Ok(Ok(Some(_))) => warn!(%peer, "router did not begin with hello"),
-        Ok(Err(error)) => warn!(%peer, %error, "router does not speak our protocol"),
+        Ok(Err(error)) => {
+            warn!(%peer, %error, "router does not speak our protocol");
+            let text = format!("not understood: {error}; this node speaks {}", desk.speaks);
+            let _ = refuse(&mut link, RefusalReason::Version, text).await;
+        }
         Err(_) => warn!(%peer, "router said nothing"),
     }
 }
@@ -108,7 +116,8 @@ async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
             let worker_pid = prepared.worker.pid();
             let after_ms = desk.clock.mono().since(start).as_millis();
             let (rungs, next_seq) = (hello.ladder.rungs.len(), prepared.next_seq);
-            info!(worker_pid, rungs, next_seq, after_ms, "stream taken");
+            let version = prepared.version;
+            info!(worker_pid, rungs, next_seq, version, after_ms, "stream taken");
             let admitted = decision(DecisionKind::Admitted).worker(worker_pid);
             let worker = match next_seq {
                 Some(_) => "with its own worker",
@@ -120,7 +129,7 @@ async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
                 format!("{rungs} rungs, {safe} go on from a mark, {worker}; after {after_ms} ms");
             desk.decisions.record(admitted.saying(text));
             let (standby, beside) = (hello.standby, hello.beside.is_some());
-            let admitted = Admitted { resume, worker_pid, next_seq, standby, beside };
+            let admitted = Admitted { resume, worker_pid, next_seq, standby, beside, version };
             link.writer.push(&Message::Admitted(admitted));
             drop(hurry);
             prepared.assignment(Some(link), None).run().await;
@@ -152,6 +161,8 @@ struct Prepared {
     hello: Hello,
     /// The first record that the worker lacks, if it was there already.
     next_seq: Option<u64>,
+    /// What is spoken with its router.
+    version: u32,
     desk: Desk,
 }
 
@@ -178,6 +189,10 @@ impl Prepared {
 
 /// Reserves, fences, and finds a worker.
 async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No> {
+    let version = desk
+        .speaks
+        .common(hello.speaks)
+        .map_err(|none| No { reason: RefusalReason::Version, text: none.to_string() })?;
     let demand = cost(hello.source_pixels_per_second, &hello.ladder);
     let intake = desk.origins.intake_of(hello).ok_or_else(|| No {
         reason: RefusalReason::NodeUnavailable,
@@ -191,8 +206,17 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
         Ok((staff, marks)) => {
             let Staff { worker, gate, heard, next_seq } = staff;
             let (hello, desk) = (hello.clone(), desk.clone());
-            let prepared =
-                Prepared { worker, output, gate, superseded, heard, hello, next_seq, desk };
+            let prepared = Prepared {
+                worker,
+                output,
+                gate,
+                superseded,
+                heard,
+                hello,
+                next_seq,
+                version,
+                desk,
+            };
             Ok((prepared, marks))
         }
         Err(no) => {
@@ -234,7 +258,7 @@ async fn staff(
             false => spare(kind, desk).await,
         }
     };
-    let (claimed, spare) = tokio::join!(settle(hello, output, origin), spare);
+    let (claimed, spare) = tokio::join!(settle(hello, output, origin, desk.speaks), spare);
     let (gate, resume, heard) = match claimed {
         Ok(claimed) => claimed,
         Err(no) => {
@@ -261,12 +285,14 @@ async fn staff(
     worker.move_here().map_err(|error| internal(&error.to_string()))?;
     worker.serves.send_replace(Some((hello.stream.clone(), hello.epoch)));
     // One that goes on only keeps it, for the daemon after this one.
+    let version = worker.version;
     worker.writer.push(&Message::Start(Start {
         stream: hello.stream.clone(),
         epoch: hello.epoch,
         ladder: hello.ladder.clone(),
         resume: resume.clone(),
         hello: Some(hello.clone()),
+        version,
     }));
     Ok((Staff { worker, gate, heard, next_seq }, resume))
 }
@@ -276,18 +302,24 @@ async fn settle(
     hello: &Hello,
     output: &Output,
     origin: &OriginClient,
+    speaks: Versions,
 ) -> Result<(Gate, Vec<Mark>, mpsc::Receiver<Heard>), No> {
-    let (claim, heard) = claim_of(hello, origin);
+    let (claim, heard) = claim_of(hello, origin, speaks);
     match hello.standby {
         true => Ok((Gate::Closed(Box::new(claim)), nothing_to_make(hello), heard)),
         false => Ok((Gate::Open, claimed(claim, output).await?, heard)),
     }
 }
 
-fn claim_of(hello: &Hello, origin: &OriginClient) -> (Claim, mpsc::Receiver<Heard>) {
+fn claim_of(
+    hello: &Hello,
+    origin: &OriginClient,
+    speaks: Versions,
+) -> (Claim, mpsc::Receiver<Heard>) {
     let open = StreamOpen {
         epoch: hello.epoch,
         beside: hello.beside,
+        speaks,
         rungs: hello.ladder.rungs.iter().map(|rung| rung.id.clone()).collect(),
         part_target_ms: hello.part_target_ms,
         hold_back_ms: hello.hold_back_ms,
@@ -342,16 +374,25 @@ pub async fn without_router(hello: Hello, desk: Desk) {
     let Some(intake) = desk.origins.intake_of(&hello) else { return };
     let Some(granted) = desk.host.abandoned(hello.stream.clone(), intake).await else { return };
     let Granted { output, origin, superseded, orphan: Some(orphan) } = granted else { return };
-    let (claim, heard) = claim_of(&hello, &origin);
+    let (claim, heard) = claim_of(&hello, &origin, desk.speaks);
     match claimed(claim, &output).await {
         Ok(_) => {
             desk.metrics.adoptions.with_label_values(&["abandoned"]).inc();
             let Orphan { worker, work } = orphan;
             let end = work.ended.unwrap_or(End { continues: true });
             let desk = desk.clone();
-            let (gate, next_seq) = (Gate::Open, None);
-            let prepared =
-                Prepared { worker, output, gate, superseded, heard, hello, next_seq, desk };
+            let (gate, next_seq, version) = (Gate::Open, None, Versions::UNSAID.newest);
+            let prepared = Prepared {
+                worker,
+                output,
+                gate,
+                superseded,
+                heard,
+                hello,
+                next_seq,
+                version,
+                desk,
+            };
             prepared.assignment(None, Some(end)).run().await;
         }
         Err(no) => {

@@ -211,6 +211,7 @@ pub async fn start(
         stopping: stopping.clone(),
         connections: connections.clone(),
         threads,
+        speaks: config.newest_version.versions(),
     };
     for hello in abandoned {
         connections.spawn(link::without_router(hello, desk.clone()));
@@ -300,5 +301,6 @@ fn record(config: &Config, addresses: Addresses, capacity: Capacity, started: Wa
         labels: config.labels.clone(),
         started,
         version: version_line().to_owned(),
+        speaks: config.newest_version.versions(),
     }
 }

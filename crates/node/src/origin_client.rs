@@ -148,11 +148,11 @@ impl OriginClient {
         let (status, body) = tokio::time::timeout(TIMEOUT, answer)
             .await
             .map_err(|_| unreachable(format!("no answer within {} s", TIMEOUT.as_secs())))??;
-        if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
+        if status.is_success() { Ok(body) } else { Err(refusal(self.address, status, &body)) }
     }
 }
 
-fn refusal(status: StatusCode, body: &Bytes) -> OriginError {
+fn refusal(address: SocketAddr, status: StatusCode, body: &Bytes) -> OriginError {
     let text = String::from_utf8_lossy(body).into_owned();
     let Ok(refused) = from_json::<intake::Refused>(body) else {
         return match status {
@@ -163,6 +163,8 @@ fn refusal(status: StatusCode, body: &Bytes) -> OriginError {
     match refused.reason.as_str() {
         "fenced" | "other_encoder" => OriginError::Fenced(refused.detail),
         "conflict" | "too_old" | "ended" => OriginError::Superseded(refused.detail),
+        // It will not take anything: as good as away, until the router names another.
+        "version" => OriginError::Unreachable { address, text: refused.detail },
         "unknown_rung" | "unknown_init" => OriginError::NotAnnounced(refused.detail),
         _ if status == StatusCode::NOT_FOUND => OriginError::NotAnnounced(refused.detail),
         _ => OriginError::Answer { status, text: refused.detail },

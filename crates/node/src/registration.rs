@@ -140,6 +140,7 @@ mod tests {
             labels: Default::default(),
             started: Wall(7),
             version: String::new(),
+            speaks: Default::default(),
         }
     }
 

@@ -11,8 +11,8 @@ use std::{
 
 use millrace_lifecycle::Look;
 use millrace_sandbox::{Child, Limits, Spawn, SpawnError, listen_to, says_out_of_memory};
-use millrace_types::{EndReason, Epoch, StreamId};
-use millrace_wire::{Message, MessageReader, MessageWriter, Ready, check_worker_protocol};
+use millrace_types::{EndReason, Epoch, StreamId, Versions};
+use millrace_wire::{Message, MessageReader, MessageWriter, Ready};
 use nix::unistd::geteuid;
 use serde_json::Value;
 use tokio::{
@@ -94,6 +94,8 @@ pub struct WorkerProcess {
     pub out_of_memory: watch::Receiver<bool>,
     /// What it said of itself.
     pub ready: Ready,
+    /// What is spoken on its socket.
+    pub version: u32,
     /// An earlier daemon started it: how it dies, only its own last word can tell.
     pub is_adopted: bool,
     files: WorkerFiles,
@@ -175,8 +177,8 @@ impl WorkerProcess {
         let mut child = AsyncFd::new(child).map_err(socket)?;
         let (reader, writer) = stream.into_split();
         let mut reader = MessageReader::new(reader);
-        let ready = match first_word(&mut reader, patience).await {
-            Ok(ready) => ready,
+        let (ready, version) = match first_word(&mut reader, patience).await {
+            Ok(greeting) => greeting,
             Err(text) => {
                 let _ = child.get_ref().kill();
                 // Reaped here, or it would stay a zombie: nobody else knows of it.
@@ -189,7 +191,7 @@ impl WorkerProcess {
         }
         let writer = MessageWriter::new(writer);
         let is_adopted = false;
-        Ok(Self { child, reader, writer, serves, out_of_memory, ready, files, is_adopted })
+        Ok(Self { child, reader, writer, serves, out_of_memory, ready, version, files, is_adopted })
     }
 
     /// Its socket is waited for where this is called from then on.
@@ -242,15 +244,15 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// What a new worker says first, which must be that it is ready; else what happened instead.
+/// What a worker says first, which must be that it is ready, and what is spoken with it; else what happened instead.
 async fn first_word(
     reader: &mut MessageReader<OwnedReadHalf>,
     patience: Duration,
-) -> Result<Ready, String> {
+) -> Result<(Ready, u32), String> {
     match timeout(patience, reader.next()).await {
         Ok(Ok(Some(Message::Ready(ready)))) => {
-            check_worker_protocol(ready.protocol).map_err(|error| error.to_string())?;
-            Ok(ready)
+            let version = Versions::OURS.common(ready.speaks).map_err(|error| error.to_string())?;
+            Ok((ready, version))
         }
         Ok(Ok(Some(_))) => Err("it said something else first".to_owned()),
         Ok(Ok(None)) => Err("it closed its socket".to_owned()),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use millrace_tls::{FarmTlsConfig, TlsConfig};
-use millrace_types::NodeId;
+use millrace_types::{NewestVersion, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// Settings of an origin; every key is optional.
@@ -34,6 +34,8 @@ pub struct Config {
     pub idle_end_s: u64,
     /// The farm is told of the viewers of streams that have at least so many: less than half of what makes a stream hot.
     pub tell_viewers_from: u64,
+    /// The newest version of the farm's protocol that it speaks: an older one keeps the way back to the build before open.
+    pub newest_version: NewestVersion,
 }
 
 impl Default for Config {
@@ -53,6 +55,7 @@ impl Default for Config {
             keep_ended_s: 60,
             idle_end_s: 120,
             tell_viewers_from: 100,
+            newest_version: NewestVersion::default(),
         }
     }
 }

@@ -23,7 +23,10 @@ use millrace_hls::{
 };
 use millrace_telemetry::Clock;
 use millrace_tls::{FarmListener, FarmTls, Gate, Peer, Role};
-use millrace_types::{Because, Decision, DecisionKind, Epoch, MediaTime, RefusalReason, StreamId};
+use millrace_types::{
+    Because, Decision, DecisionKind, Epoch, MediaTime, NoCommonVersion, RefusalReason, StreamId,
+    Versions,
+};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 
@@ -55,6 +58,8 @@ enum IntakeError {
     NotTheWriter(#[from] NotTheWriter),
     #[error("not with this certificate")]
     WrongRole,
+    #[error(transparent)]
+    Version(#[from] NoCommonVersion),
 }
 
 impl IntoResponse for IntakeError {
@@ -66,6 +71,7 @@ impl IntoResponse for IntakeError {
             Self::Mismatch => (StatusCode::UNPROCESSABLE_ENTITY, "mismatch"),
             Self::NotTheWriter(_) => (StatusCode::FORBIDDEN, "not_the_writer"),
             Self::WrongRole => (StatusCode::FORBIDDEN, "wrong_role"),
+            Self::Version(_) => (StatusCode::CONFLICT, RefusalReason::Version.as_str()),
         };
         let refused = match &self {
             Self::Refused(refusal) => Refused::from(refusal),
@@ -125,13 +131,14 @@ async fn open(
     Path(stream): Path<StreamId>,
     Json(open): Json<StreamOpen>,
 ) -> Result<Json<Marks>, IntakeError> {
+    let version = shared.speaks.common(open.speaks)?;
     let (epoch, part_target_ms) = (open.epoch, open.part_target_ms);
     shared.writers.take(&stream, epoch, &peer)?;
     let marks = shared.streams.open(shared.clock.mono(), &stream, open)?;
     tracing::info!(%stream, %epoch, "stream opened");
     let opened = Decision::of(DecisionKind::Opened).stream(&stream).epoch(epoch);
     shared.decisions.record(opened.saying(format!("{} rungs are known", marks.len())));
-    Ok(Json(Marks { epoch, marks, discontinuity: 0, part_target_ms }))
+    Ok(Json(Marks { epoch, marks, discontinuity: 0, part_target_ms, version }))
 }
 
 async fn fence(
@@ -139,9 +146,11 @@ async fn fence(
     Path(stream): Path<StreamId>,
     Json(Fence { epoch, claims, flush_ms }): Json<Fence>,
 ) -> Result<Json<Marks>, IntakeError> {
+    let version = Versions::UNSAID.newest;
     let Some(known) = shared.streams.get(&stream) else {
         // Nothing to fence: whoever opens it sets the fence.
-        return Ok(Json(Marks { epoch, marks: Vec::new(), discontinuity: 0, part_target_ms: 0 }));
+        let marks = Vec::new();
+        return Ok(Json(Marks { epoch, marks, discontinuity: 0, part_target_ms: 0, version }));
     };
     let flush = Duration::from_millis(flush_ms.into()).min(MAX_FLUSH);
     known.handed_over(shared.clock.mono(), flush).await;
@@ -154,7 +163,7 @@ async fn fence(
     let (discontinuity, part_target_ms) = known.look(|window, _| {
         (window.discontinuity().unwrap_or_default(), window.announced().part_target_ms)
     });
-    Ok(Json(Marks { epoch, marks, discontinuity, part_target_ms }))
+    Ok(Json(Marks { epoch, marks, discontinuity, part_target_ms, version }))
 }
 
 async fn init(

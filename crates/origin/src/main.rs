@@ -68,6 +68,7 @@ async fn run() -> anyhow::Result<()> {
     let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
     let (name, advertise) = (config.name.clone(), config.advertise);
+    let speaks = config.newest_version.versions();
     let metrics = Metrics::new();
     registry.show(&metrics);
     let starting = async {
@@ -83,6 +84,7 @@ async fn run() -> anyhow::Result<()> {
         playback: reached_at(at.playback, advertise),
         admin: reached_at(at.admin, advertise),
         viewers: Default::default(),
+        speaks,
     };
     let kept = registry.keep(&record);
     program.ready(&json!({

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use millrace_hls::Query;
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
-use millrace_types::StreamId;
+use millrace_types::{StreamId, Versions};
 
 use crate::{
     answer::Answer,
@@ -52,6 +52,8 @@ pub(crate) struct Player {
     pub(crate) owners: Owners,
     pub(crate) relay: Arc<Relay>,
     pub(crate) awake: Arc<Awake>,
+    /// What this origin speaks.
+    pub(crate) speaks: Versions,
 }
 
 /// What is kept of a request while it waits.

@@ -265,7 +265,8 @@ pub(crate) fn player(
     let relay = Arc::new(Relay::new(owners.clone(), Peers::new(tls), clock, metrics.clone()));
     let (writers, awake) = (Writers::default(), Arc::new(Awake::new(clock)));
     let decisions = DecisionLog::new(config.name.clone());
-    Player { streams, writers, metrics, decisions, clock, owners, relay, awake }
+    let speaks = config.newest_version.versions();
+    Player { streams, writers, metrics, decisions, clock, owners, relay, awake, speaks }
 }
 
 /// Serves farm-internal HTTP. On `stop` it waits no longer than a node needs to see its answer.

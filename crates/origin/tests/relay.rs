@@ -12,7 +12,7 @@ use millrace_hls::{
 };
 use millrace_origin::Config;
 use millrace_registry::{OriginRecord, Registry, StreamRecord};
-use millrace_types::{Epoch, Mark, MediaTime, Msn, NodeId, PartNo, Wall};
+use millrace_types::{Epoch, Mark, MediaTime, Msn, NodeId, PartNo, Versions, Wall};
 use tokio::time::timeout;
 
 /// Origins `a` and `b` of one farm.
@@ -31,8 +31,8 @@ async fn origin(registry: &Registry, origin: &str) -> Farm {
     let farm = Farm::start_in(config, registry.clone()).await;
     let at = farm.origin.addresses;
     let (intake, playback, admin) = (at.intake, at.playback, at.admin);
-    let record =
-        OriginRecord { origin: name(origin), intake, playback, admin, viewers: Default::default() };
+    let (speaks, viewers) = (Versions::OURS, Default::default());
+    let record = OriginRecord { origin: name(origin), intake, playback, admin, viewers, speaks };
     registry.put(&record).await.unwrap();
     farm
 }
@@ -84,6 +84,7 @@ async fn open_restoring(at: &mut Farm, epoch: Epoch, up_to: (u64, u32)) {
         rungs: ["video", "audio"].map(rung).to_vec(),
         part_target_ms: 334,
         hold_back_ms: 1500,
+        speaks: Default::default(),
         restores: ["video", "audio"].map(mark).to_vec(),
     };
     at.epoch = epoch;

@@ -14,6 +14,7 @@ mod metrics;
 mod program_settings;
 mod record;
 mod registry;
+mod rewrite;
 mod settings;
 mod store;
 mod view;

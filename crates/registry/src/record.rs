@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use millrace_lifecycle::Takeovers;
-use millrace_types::{ChannelId, Epoch, Ladder, NodeId, StreamId, Wall};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use millrace_types::{ChannelId, Epoch, Ladder, NodeId, StreamId, Versions, Wall};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 /// A value with a key of its own.
 pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync {
@@ -27,6 +28,9 @@ pub enum NodeState {
     Cordoned,
     /// Not until a known clip encodes correctly again.
     Quarantined,
+    /// Something that this build has no word for: it takes no new work here.
+    #[serde(other)]
+    Unknown,
 }
 
 impl NodeState {
@@ -37,6 +41,7 @@ impl NodeState {
             Self::Draining => "draining",
             Self::Cordoned => "cordoned",
             Self::Quarantined => "quarantined",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -71,6 +76,9 @@ pub struct NodeRecord {
     pub started: Wall,
     /// The build it runs.
     pub version: String,
+    /// What it speaks.
+    #[serde(default, skip_serializing_if = "Versions::is_unsaid")]
+    pub speaks: Versions,
 }
 
 /// What a node has reserved for its streams, in the units of [`NodeRecord`].
@@ -95,6 +103,9 @@ pub enum Order {
     Drain,
     /// No new streams.
     Cordon,
+    /// Something that this build has no word for, and cannot follow.
+    #[serde(other)]
+    Unknown,
 }
 
 /// An operator's order to a node; deleted when it holds no longer.
@@ -118,6 +129,7 @@ impl OrderRecord {
             _ if self.only_run.is_some_and(|run| run != started) => NodeState::Ready,
             Order::Drain => NodeState::Draining,
             Order::Cordon => NodeState::Cordoned,
+            Order::Unknown => NodeState::Ready,
         }
     }
 }
@@ -131,6 +143,9 @@ pub struct RouterRecord {
     pub admin: SocketAddr,
     /// Where publishers connect.
     pub rtmp: SocketAddr,
+    /// What it speaks.
+    #[serde(default, skip_serializing_if = "Versions::is_unsaid")]
+    pub speaks: Versions,
 }
 
 /// A program that serves players.
@@ -147,6 +162,9 @@ pub struct OriginRecord {
     /// How many watch the streams that it owns, those with the most viewers only: an estimate, at most every few seconds anew.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub viewers: BTreeMap<StreamId, u64>,
+    /// What it speaks.
+    #[serde(default, skip_serializing_if = "Versions::is_unsaid")]
+    pub speaks: Versions,
 }
 
 /// A live stream.
@@ -163,7 +181,8 @@ pub struct StreamRecord {
     /// The origin that owns its window, once one does.
     #[serde(default)]
     pub origin: Option<NodeId>,
-    /// What is made of it.
+    /// What is made of it, as far as this build has words for it.
+    #[serde(deserialize_with = "known_rungs")]
     pub ladder: Ladder,
     /// Since when.
     pub since: Wall,
@@ -171,11 +190,27 @@ pub struct StreamRecord {
     #[serde(default)]
     pub takeovers: Takeovers,
     /// What its decoder sees, pixels per second: with the ladder, what an encoder of it takes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub source_pixels_per_second: u64,
     /// It is to have a second encoder, as so many watch it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hot: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// A ladder without the rungs that cannot be read.
+fn known_rungs<'de, D: Deserializer<'de>>(from: D) -> Result<Ladder, D::Error> {
+    #[derive(Deserialize)]
+    struct Written {
+        rungs: Vec<Value>,
+    }
+    let known = |rung| serde_json::from_value(rung).ok();
+    let rungs = Written::deserialize(from)?.rungs.into_iter().filter_map(known).collect();
+    Ok(Ladder { rungs })
 }
 
 impl StreamRecord {
@@ -197,6 +232,9 @@ pub enum Priority {
     Standard,
     /// Capacity is kept for it.
     Partner,
+    /// One that this build has no word for: as the usual.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A key that is accepted for a while.

@@ -14,6 +14,7 @@ use crate::{
     Kept, Record, RegistryConfig, SettingsError,
     etcd::{EtcdStore, Outcome},
     memory::MemoryStore,
+    rewrite::rewritten,
     store::Store,
     view::{Changed, Entry},
 };
@@ -153,7 +154,8 @@ impl Registry {
     }
 
     /// Replaces a record by what `change` makes of it (`None`: forget it), as one step that nobody comes between;
-    /// `change` may be called more than once. Hands the new record back.
+    /// `change` may be called more than once. Hands the new record back. What a newer build wrote into the record, and this one
+    /// has no word for, stays there.
     ///
     /// # Errors
     /// [`RegistryError::Json`] for a value that cannot be read, [`RegistryError::Unavailable`].
@@ -165,8 +167,14 @@ impl Registry {
         let key = path::<T>(&self.store, key);
         loop {
             let old = self.store.read(|view| view.get(&key).cloned());
-            let new = change(old.as_ref().map(|old| read(&key, &old.text)).transpose()?);
-            let text = new.as_ref().map(text);
+            let was = old.as_ref().map(|old| read::<T>(&key, &old.text)).transpose()?;
+            let before = was.as_ref().zip(old.as_ref());
+            let before = before.map(|(was, old)| (text(was), old.text.clone()));
+            let new = change(was);
+            let text = new.as_ref().map(|new| match &before {
+                Some((was, written)) => rewritten(written, was, &text(new)),
+                None => text(new),
+            });
             let revision = old.map_or(0, |old| old.revision);
             if self.write(&key, Some(revision), text.as_deref()).await? == Outcome::Done {
                 return Ok(new);
@@ -313,6 +321,42 @@ mod tests {
         registry.delete::<ChannelRecord>("before").await.unwrap();
         let keys = ["a", "before"].map(str::to_owned).into();
         assert_eq!(follower.changed().await, Changes::Keys(keys));
+    }
+
+    /// A channel as a newer build writes it.
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct NewerChannel {
+        channel: millrace_types::ChannelId,
+        key_hashes: Vec<String>,
+        priority: String,
+        region: Vec<u32>,
+    }
+
+    impl Record for NewerChannel {
+        const PREFIX: &'static str = ChannelRecord::PREFIX;
+        fn key(&self) -> String {
+            self.channel.to_string()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_build_wrote_into_a_record_survives_a_change_by_this_one() {
+        let registry = Registry::in_memory();
+        let newer = NewerChannel {
+            channel: "x".parse().unwrap(),
+            key_hashes: vec!["old".to_owned()],
+            priority: "urgent".to_owned(),
+            region: vec![7],
+        };
+        registry.put(&newer).await.unwrap();
+        let rotate = |old: Option<ChannelRecord>| {
+            Some(ChannelRecord { key_hashes: vec!["new".to_owned()], ..old.unwrap() })
+        };
+        registry.update("x", rotate).await.unwrap();
+        let found: ChannelRecord = registry.get("x").unwrap().unwrap();
+        assert_eq!((found.key_hashes.len(), found.priority), (1, crate::Priority::Unknown));
+        let found: NewerChannel = registry.get("x").unwrap().unwrap();
+        assert_eq!(found, NewerChannel { key_hashes: vec!["new".to_owned()], ..newer });
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,7 +109,8 @@ fn origin_of(
     stream: &StreamId,
     known: Option<&StreamRecord>,
 ) -> (Option<OriginRecord>, Option<Decision>) {
-    let origins = context.registry.list::<OriginRecord>();
+    let mut origins = context.registry.list::<OriginRecord>();
+    origins.retain(|origin| context.fleet.speaks.common(origin.speaks).is_ok());
     let recorded = known.and_then(|record| record.origin.as_ref());
     let living = recorded.filter(|name| origins.iter().any(|origin| origin.origin == **name));
     let names = origins.iter().map(|origin| &origin.origin);
@@ -177,7 +178,8 @@ mod tests {
             closed: true,
         };
         let epoch = Epoch { generation: 2, placement: 0 };
-        let none = Marks { epoch, marks: Vec::new(), discontinuity: 0, part_target_ms: 334 };
+        let none =
+            Marks { epoch, marks: Vec::new(), discontinuity: 0, part_target_ms: 334, version: 2 };
         assert_eq!(resume_of(&none), None);
         let marks = vec![mark("source", 8, 500), mark("audio", 7, 600)];
         let resume = resume_of(&Marks { marks, discontinuity: 3, ..none }).unwrap();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use millrace_sched::{HotConfig, LadderConfig};
 use millrace_tls::{FarmTlsConfig, TlsConfig};
-use millrace_types::NodeId;
+use millrace_types::{NewestVersion, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// The router's settings.
@@ -35,6 +35,8 @@ pub struct Config {
     pub max_connections_per_address: usize,
     /// Connections in all.
     pub max_connections: usize,
+    /// The newest version of the farm's protocol that it speaks: an older one keeps the way back to the build before open.
+    pub newest_version: NewestVersion,
 }
 
 impl Default for Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             max_bitrate_kbps: 50_000,
             max_connections_per_address: 100,
             max_connections: 10_000,
+            newest_version: NewestVersion::default(),
         }
     }
 }

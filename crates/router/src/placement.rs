@@ -15,7 +15,7 @@ use millrace_sched::{Constraints, cost, place};
 use millrace_telemetry::{Clock, DecisionLog, SystemClock};
 use millrace_tls::{Expected, FarmReader, FarmTls, FarmWriter, Role, connect};
 use millrace_types::{
-    Alternative, Because, Decision, DecisionKind, Epoch, NodeId, Reason, RefusalReason,
+    Alternative, Because, Decision, DecisionKind, Epoch, NodeId, Reason, RefusalReason, Versions,
 };
 use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter};
 use tokio::{sync::watch, time::timeout};
@@ -86,6 +86,8 @@ pub struct Fleet {
     pub clock: SystemClock,
     /// Where this router's decisions are kept.
     pub decisions: DecisionLog,
+    /// What this router speaks.
+    pub speaks: Versions,
 }
 
 impl Fleet {
@@ -126,7 +128,7 @@ impl Fleet {
         last: Option<Last>,
         constraints: Constraints,
     ) -> Result<Link, Unplaced> {
-        let nodes = self.registry.list::<NodeRecord>();
+        let (nodes, strangers) = self.nodes();
         let demand = cost(hello.source_pixels_per_second, &hello.ladder);
         let last_node = last.as_ref().map(|last| &last.node);
         // Without the registry what it last said of free capacity is old: who has the capacity is asked.
@@ -140,9 +142,10 @@ impl Fleet {
         ranked.sort_by_key(|ranked| (ranked.standing, self.rank(&ranked.node, last_node)));
         let order: Vec<NodeId> = ranked.into_iter().map(|ranked| ranked.node).collect();
         let unfit = placement.unfit.into_iter();
-        let (mut refusals, closed): (Vec<Refusal>, Vec<Refusal>) = unfit
+        let (mut refusals, mut closed): (Vec<Refusal>, Vec<Refusal>) = unfit
             .map(|(node, unfit)| (node, unfit.reason(), unfit.to_string()))
             .partition(|(_, reason, _)| *reason == RefusalReason::NoCapacity);
+        closed.extend(strangers);
         let mut left = order.len();
         for (at, node) in order.iter().enumerate() {
             left -= 1;
@@ -174,6 +177,20 @@ impl Fleet {
             }
         }
         Err(unplaced(&refusals, &closed, hello.epoch))
+    }
+
+    /// The nodes that there are, and why some of them cannot be spoken with.
+    fn nodes(&self) -> (Vec<NodeRecord>, Vec<Refusal>) {
+        let (mut nodes, mut strangers) = (Vec::new(), Vec::new());
+        for node in self.registry.list::<NodeRecord>() {
+            match self.speaks.common(node.speaks) {
+                Ok(_) => nodes.push(node),
+                Err(error) => {
+                    strangers.push((node.node, RefusalReason::Version, error.to_string()));
+                }
+            }
+        }
+        (nodes, strangers)
     }
 
     async fn ask_within(
@@ -276,7 +293,8 @@ mod tests {
     fn fleet() -> Fleet {
         let (breakers, clock) = (watch::Sender::default(), SystemClock::new());
         let decisions = DecisionLog::new("router-1".parse().unwrap());
-        Fleet { registry: Registry::in_memory(), tls: None, breakers, decisions, clock }
+        let (registry, speaks) = (Registry::in_memory(), Versions::OURS);
+        Fleet { registry, tls: None, breakers, decisions, clock, speaks }
     }
 
     fn node(name: &str, link: std::net::SocketAddr) -> NodeRecord {
@@ -293,6 +311,7 @@ mod tests {
             labels: Default::default(),
             started: Default::default(),
             version: "test".to_owned(),
+            speaks: Versions::OURS,
         }
     }
 
@@ -326,6 +345,7 @@ mod tests {
             standby: false,
             announced: Default::default(),
             beside: None,
+            speaks: Versions::OURS,
         }
     }
 

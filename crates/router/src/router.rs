@@ -204,6 +204,7 @@ pub async fn start(
         router: config.name.clone(),
         admin: reached_at(admin, config.advertise),
         rtmp: reached_at(rtmp, config.advertise),
+        speaks: config.newest_version.versions(),
     });
     readiness.ask_for_fault("registry", registry.silence());
     readiness.ask_for_fault("farm", farm_lacks(registry.clone()));
@@ -241,8 +242,14 @@ fn sessions(
     let (clock, breakers) = (SystemClock::new(), watch::Sender::default());
     let (registry, decisions) = (registry.clone(), decisions.clone());
     let fence = OriginFence::new(tls.clone());
-    let fleet =
-        Fleet { registry: registry.clone(), tls, breakers, decisions: decisions.clone(), clock };
+    let fleet = Fleet {
+        registry: registry.clone(),
+        tls,
+        breakers,
+        decisions: decisions.clone(),
+        clock,
+        speaks: config.newest_version.versions(),
+    };
     Sessions::start(SessionContext {
         registry,
         fleet,

@@ -122,6 +122,8 @@ pub struct Session {
     link: Option<LinkState>,
     last: Option<Last>,
     moving: Option<Moving>,
+    /// The worker that there was lacks items before its newest: nobody may go on with it.
+    worker_lacks: bool,
     /// The picture has become another, and the ladder is about to follow.
     reshape: Option<Reshape>,
     second: Second,
@@ -209,6 +211,7 @@ impl Session {
             link: None,
             last: None,
             moving: None,
+            worker_lacks: false,
             reshape: None,
             second: Second::default(),
             hot: None,

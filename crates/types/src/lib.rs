@@ -11,6 +11,7 @@ mod ladder;
 mod part;
 mod reason;
 mod stream_key;
+mod versions;
 mod worker_exit;
 
 pub use clock::{MEDIA_TIMESCALE, MediaTime, Mono, Wall};
@@ -21,4 +22,5 @@ pub use ladder::{FrameRate, Ladder, Rung, RungKind, VideoRung};
 pub use part::{Mark, Msn, PartNo};
 pub use reason::{EndReason, Fault, MoveEnd, PairEnd, RefusalReason};
 pub use stream_key::{KeyError, StreamKey};
+pub use versions::{NewestVersion, NoCommonVersion, UnknownVersion, Versions};
 pub use worker_exit::WorkerExit;

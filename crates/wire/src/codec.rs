@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use millrace_media::{Item, Tick};
-use millrace_types::{MediaTime, Msn, PartNo};
+use millrace_types::{MediaTime, Msn, PartNo, Versions};
 use prost::Message as _;
 
 use crate::{
@@ -75,10 +75,7 @@ fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
         Message::Start(start) => (kind::START, start_to(start).encode_to_vec(), none),
         Message::Ready(ready) => (kind::READY, ready_to(ready).encode_to_vec(), none),
         Message::Admitted(admitted) => {
-            let resume = admitted.resume.iter().map(convert::mark_to).collect();
-            let Admitted { worker_pid, next_seq, standby, beside, .. } = *admitted;
-            let control = proto::Admitted { resume, worker_pid, next_seq, standby, beside };
-            (kind::ADMITTED, control.encode_to_vec(), none)
+            (kind::ADMITTED, admitted_to(admitted).encode_to_vec(), none)
         }
         Message::Refused(refused) => {
             (kind::REFUSED, because(refused.reason.as_str(), &refused.text), none)
@@ -143,6 +140,13 @@ fn because(reason: &str, text: &str) -> Vec<u8> {
     proto::Because { reason: reason.to_owned(), text: text.to_owned() }.encode_to_vec()
 }
 
+fn admitted_to(admitted: &Admitted) -> proto::Admitted {
+    let resume = admitted.resume.iter().map(convert::mark_to).collect();
+    let Admitted { worker_pid, next_seq, standby, beside, .. } = *admitted;
+    let version = convert::version_to(admitted.version);
+    proto::Admitted { resume, worker_pid, next_seq, standby, beside, version }
+}
+
 fn hello_to(hello: &Hello) -> proto::Hello {
     proto::Hello {
         stream: hello.stream.to_string(),
@@ -157,6 +161,7 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         announced_video_kbps: hello.announced.video_kbps,
         announced_audio_kbps: hello.announced.audio_kbps,
         beside: hello.beside.and_then(convert::epoch_to),
+        speaks: convert::versions_to(hello.speaks),
     }
 }
 
@@ -167,6 +172,7 @@ fn start_to(start: &Start) -> proto::Start {
         ladder: convert::ladder_to(&start.ladder),
         resume: start.resume.iter().map(convert::mark_to).collect(),
         hello: start.hello.as_ref().map(hello_to),
+        version: convert::version_to(start.version),
     }
 }
 
@@ -178,7 +184,9 @@ fn ready_to(ready: &Ready) -> proto::Ready {
     proto::Ready {
         version: ready.version.clone(),
         sandbox: ready.sandbox.iter().map(measure).collect(),
-        protocol: ready.protocol,
+        // The version before knows the newest only, and looks whether it is a neighbour of its own.
+        protocol: ready.speaks.newest,
+        oldest_protocol: if ready.speaks.is_unsaid() { 0 } else { ready.speaks.oldest },
         work: ready.work.as_ref().map(work_to),
     }
 }
@@ -305,6 +313,7 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
             audio_kbps: hello.announced_audio_kbps,
         },
         beside: hello.beside.map(|beside| convert::epoch_from(Some(beside))).transpose()?,
+        speaks: convert::versions_from(hello.speaks),
     })
 }
 
@@ -315,14 +324,20 @@ fn start_from(start: proto::Start) -> Result<Start, ConvertError> {
         ladder: convert::ladder_from(start.ladder)?,
         resume: start.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?,
         hello: start.hello.map(hello_from).transpose()?,
+        version: convert::version_from(start.version),
     })
 }
 
 fn ready_from(ready: proto::Ready) -> Result<Ready, ConvertError> {
     let pair = |measure: proto::Measure| (measure.name, measure.state);
+    let speaks = match ready.oldest_protocol {
+        // Versions 0 and 1 said one number.
+        0 => Versions { oldest: ready.protocol, newest: ready.protocol },
+        oldest => Versions { oldest, newest: ready.protocol },
+    };
     Ok(Ready {
         version: ready.version,
-        protocol: ready.protocol,
+        speaks,
         work: ready.work.map(work_from).transpose()?,
         sandbox: ready.sandbox.into_iter().map(pair).collect(),
     })
@@ -343,6 +358,7 @@ fn ack_from(ack: proto::PartAck) -> Result<PartAck, ConvertError> {
 
 fn admitted_from(admitted: proto::Admitted) -> Result<Admitted, ConvertError> {
     let resume = admitted.resume.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?;
+    let version = convert::version_from(admitted.version);
     let proto::Admitted { worker_pid, next_seq, standby, beside, .. } = admitted;
-    Ok(Admitted { resume, worker_pid, next_seq, standby, beside })
+    Ok(Admitted { resume, worker_pid, next_seq, standby, beside, version })
 }

@@ -10,7 +10,7 @@ use millrace_media::{
 };
 use millrace_types::{
     EndReason, Epoch, FrameRate, Ladder, Mark, MediaTime, Msn, PartNo, RefusalReason, Rung,
-    RungKind, VideoRung,
+    RungKind, Versions, VideoRung,
 };
 
 use crate::{message as value, proto};
@@ -43,6 +43,26 @@ pub fn epoch_to(epoch: Epoch) -> Option<proto::Epoch> {
 pub fn epoch_from(epoch: Option<proto::Epoch>) -> Result<Epoch> {
     let epoch = epoch.ok_or(ConvertError::Field("epoch"))?;
     Ok(Epoch { generation: epoch.generation, placement: epoch.placement })
+}
+
+/// Version 1 had no words for versions: who is held at it says nothing.
+pub fn versions_to(speaks: Versions) -> Option<proto::Versions> {
+    let Versions { oldest, newest } = speaks;
+    (!speaks.is_unsaid()).then_some(proto::Versions { oldest, newest })
+}
+
+pub fn versions_from(speaks: Option<proto::Versions>) -> Versions {
+    let said = |proto::Versions { oldest, newest }| Versions { oldest, newest };
+    speaks.map(said).unwrap_or_default()
+}
+
+/// The version in force, as it stands in an answer: version 1 is not said.
+pub const fn version_to(version: u32) -> u32 {
+    if version == Versions::UNSAID.newest { 0 } else { version }
+}
+
+pub const fn version_from(version: u32) -> u32 {
+    if version == 0 { Versions::UNSAID.newest } else { version }
 }
 
 pub fn address_from(address: &str) -> Result<SocketAddr> {

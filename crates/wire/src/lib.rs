@@ -11,7 +11,6 @@ mod frame;
 mod message;
 #[allow(missing_docs, reason = "the messages are documented as values in `message`")]
 mod proto;
-mod protocol;
 
 pub use codec::{DecodeError, Decoder, encode};
 pub use connection::{MessageReader, MessageWriter};
@@ -21,4 +20,3 @@ pub use message::{
     Admitted, Announced, Begin, Beside, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init,
     Message, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
 };
-pub use protocol::{ProtocolError, WORKER_PROTOCOL, check_worker_protocol};

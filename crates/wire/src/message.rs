@@ -13,7 +13,7 @@ use bytes::Bytes;
 use millrace_hls::{InitRecord, PartRecord};
 use millrace_media::Item;
 use millrace_types::{
-    EndReason, Epoch, Ladder, Mark, Msn, PartNo, RefusalReason, RungId, StreamId,
+    EndReason, Epoch, Ladder, Mark, Msn, PartNo, RefusalReason, RungId, StreamId, Versions,
 };
 
 /// Everything that can be said.
@@ -90,6 +90,8 @@ pub struct Hello {
     pub beside: Option<Epoch>,
     /// What the publisher says of its bitrates.
     pub announced: Announced,
+    /// What the router speaks.
+    pub speaks: Versions,
 }
 
 /// What a publisher says of its tracks' bitrates, kilobits per second; `None`: nothing that could be believed.
@@ -114,6 +116,8 @@ pub struct Admitted {
     pub standby: bool,
     /// Beside another writer, which is what was asked: that one will not be fenced.
     pub beside: bool,
+    /// What is spoken on this Link: the newest version that both ends do.
+    pub version: u32,
 }
 
 /// A node does not take the stream.
@@ -209,8 +213,8 @@ pub struct Beside {
 pub struct Ready {
     /// Build that speaks, for operators.
     pub version: String,
-    /// What it speaks ([`crate::WORKER_PROTOCOL`]); 0 from builds that did not say.
-    pub protocol: u32,
+    /// What it speaks.
+    pub speaks: Versions,
     /// What it works on; `None` while it waits for work.
     pub work: Option<Work>,
     /// Each measure of the sandbox: name, and `applied` or `unavailable: why`.
@@ -243,6 +247,8 @@ pub struct Start {
     pub resume: Vec<Mark>,
     /// What the router asked for, kept for a daemon that comes later.
     pub hello: Option<Hello>,
+    /// What is spoken on this socket from here on: the newest version that both ends do.
+    pub version: u32,
 }
 
 /// An init section.

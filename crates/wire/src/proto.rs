@@ -10,6 +10,15 @@ pub struct Epoch {
     pub placement: u64,
 }
 
+/// From the oldest to the newest that is spoken.
+#[derive(Clone, PartialEq, Message)]
+pub struct Versions {
+    #[prost(uint32, tag = "1")]
+    pub oldest: u32,
+    #[prost(uint32, tag = "2")]
+    pub newest: u32,
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub struct Mark {
     #[prost(string, tag = "1")]
@@ -71,6 +80,8 @@ pub struct Hello {
     pub announced_video_kbps: Option<u32>,
     #[prost(uint32, optional, tag = "15")]
     pub announced_audio_kbps: Option<u32>,
+    #[prost(message, optional, tag = "16")]
+    pub speaks: Option<Versions>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -85,6 +96,8 @@ pub struct Start {
     pub resume: Vec<Mark>,
     #[prost(message, optional, tag = "5")]
     pub hello: Option<Hello>,
+    #[prost(uint32, tag = "6")]
+    pub version: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -99,6 +112,8 @@ pub struct Admitted {
     pub standby: bool,
     #[prost(bool, tag = "13")]
     pub beside: bool,
+    #[prost(uint32, tag = "14")]
+    pub version: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -247,6 +262,8 @@ pub struct Ready {
     pub protocol: u32,
     #[prost(message, optional, tag = "4")]
     pub work: Option<Work>,
+    #[prost(uint32, tag = "5")]
+    pub oldest_protocol: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -16,8 +16,8 @@ use millrace_sandbox::{
 };
 use millrace_telemetry::{Clock, LogFilter, LogFormat, SystemClock, init_logs, version_line};
 use millrace_transcode::{Backend, TranscodeError};
-use millrace_types::{Mono, WorkerExit};
-use millrace_wire::{End, Ended, Hello, Message, Ready, Start, WORKER_PROTOCOL, Work};
+use millrace_types::{Mono, Versions, WorkerExit};
+use millrace_wire::{End, Ended, Hello, Message, Ready, Start, Work};
 use nix::unistd::geteuid;
 use tracing::span::EnteredSpan;
 
@@ -101,7 +101,7 @@ fn live<B: Backend + Clone>(backend: B) -> Result<(), ProcessError> {
     let sandbox = report.lines().iter();
     let ready = Ready {
         version: version_line().to_owned(),
-        protocol: WORKER_PROTOCOL,
+        speaks: Versions::OURS,
         work: None,
         sandbox: sandbox.map(|(it, state)| (it.as_str().to_owned(), state.to_string())).collect(),
     };

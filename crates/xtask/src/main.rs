@@ -11,6 +11,7 @@ mod fuzz_coverage;
 mod junit;
 mod nextest;
 mod packages;
+mod previous;
 mod process;
 mod run;
 mod setup;

@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     arguments::Arguments,
-    check, fuzz, fuzz_coverage, junit, nextest, packages, process,
+    check, fuzz, fuzz_coverage, junit, nextest, packages,
+    previous::{self, Previous},
+    process,
     setup::{self, Fitness},
     steps::{self, Report, Step},
 };
@@ -50,15 +52,19 @@ fn wanted(full: bool) -> Vec<&'static str> {
 
 fn all<'a>(full: bool) -> Vec<Step<'a>> {
     let seconds = if full { 600 } else { FUZZING };
+    let previous = previous(full);
     let mut steps = vec![
         Step::command("format", check::format()),
         Step::command("clippy", check::clippy()),
         build(full),
         test_runner(),
-        Step::work("fuzz", "cargo xtask fuzz", move || fuzz::beside_tests(seconds)).beside(),
-        Step::command("tests", nextest::command(full, &[])),
-        Step::command("doc tests", doc_tests(full)),
     ];
+    steps.extend(previous.clone().map(build_before));
+    steps.extend([
+        Step::work("fuzz", "cargo xtask fuzz", move || fuzz::beside_tests(seconds)).beside(),
+        tests(full, &[], previous.as_ref()),
+        Step::command("doc tests", doc_tests(full)),
+    ]);
     if full {
         let coverage = "cargo xtask fuzz --coverage";
         steps.push(Step::work("fuzz coverage", coverage, fuzz_coverage::measure));
@@ -67,7 +73,28 @@ fn all<'a>(full: bool) -> Vec<Step<'a>> {
 }
 
 fn some<'a>(full: bool, filters: &[String]) -> Vec<Step<'a>> {
-    vec![build(full), test_runner(), Step::command("tests", nextest::command(full, filters))]
+    let previous = previous(full);
+    let mut steps = vec![build(full), test_runner()];
+    steps.extend(previous.clone().map(build_before));
+    steps.push(tests(full, filters, previous.as_ref()));
+    steps
+}
+
+/// What a farm is upgraded from in the long form.
+fn previous(full: bool) -> Option<Previous> {
+    if full { Previous::here() } else { None }
+}
+
+fn build_before<'a>(previous: Previous) -> Step<'a> {
+    Step::work("build before", "cargo xtask test --full upgrade", move || previous.build())
+}
+
+fn tests<'a>(full: bool, filters: &[String], previous: Option<&Previous>) -> Step<'a> {
+    let mut command = nextest::command(full, filters);
+    if let Some(previous) = previous {
+        command.env(previous::FOLDER, previous.programs());
+    }
+    Step::command("tests", command)
 }
 
 /// The programs and what tests them, in one go: built apart, features that only tests ask for would build half of it twice.

@@ -7,9 +7,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{ManyFarm, census::is_zombie};
+use super::{ManyFarm, Running, census::is_zombie};
 
 impl ManyFarm {
     /// Sends a signal to a node's daemon and to none of its workers, and waits for its end. Where routers reached it.
@@ -29,7 +29,29 @@ impl ManyFarm {
     /// # Errors
     /// When it cannot be started.
     pub fn next_daemon(&mut self, name: &str, link: SocketAddr) -> anyhow::Result<()> {
-        self.spawn_at(name, None, Some(link))
+        self.spawn_at(name, None, &json!({ "link": link.to_string() }))
+    }
+
+    /// Tells a program to stop (SIGTERM), which a node's workers outlive, and waits for its end. It starts again where it listened.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn stop(&mut self, name: &str) -> anyhow::Result<()> {
+        let gone = self.programs.remove(name).with_context(|| format!("no {name} runs"))?;
+        let Running { mut child, ready } = gone;
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        tokio::task::spawn_blocking(move || child.wait()).await??;
+        self.stopped.insert(name.to_owned(), ready);
+        Ok(())
+    }
+
+    /// Stops a program and starts it again where it listened, as `systemctl restart` does; waits until it can work.
+    ///
+    /// # Errors
+    /// When it does not run, or cannot work in time; its log is in the error.
+    pub async fn restart(&mut self, name: &str) -> anyhow::Result<()> {
+        self.stop(name).await?;
+        self.start_again(name).await
     }
 
     /// Waits until a program that was started can work.

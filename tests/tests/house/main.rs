@@ -18,6 +18,7 @@ mod sources;
 mod specification;
 mod tree;
 mod words;
+mod written;
 
 /// Fails with one finding per line.
 fn assert_clean(findings: &[String]) {

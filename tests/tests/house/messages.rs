@@ -10,7 +10,7 @@ const HEAD: &str = "# Messages of Link and worker socket\n\n\
 Written from the sources by a house test; do not edit. What they are for stands in [protocol/link.md](../protocol/link.md).\n";
 
 /// The kinds of frames in `codec.rs`: number and name.
-fn kinds(source: &str) -> Vec<(u8, String)> {
+pub fn kinds(source: &str) -> Vec<(u8, String)> {
     source
         .lines()
         .filter_map(|line| line.trim().strip_prefix("pub const ")?.strip_suffix(';'))

@@ -54,6 +54,7 @@ fn node(name: &str, workers: u64) -> NodeRecord {
         labels: Default::default(),
         started: Default::default(),
         version: "test".to_owned(),
+        speaks: Default::default(),
     }
 }
 

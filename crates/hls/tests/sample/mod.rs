@@ -29,6 +29,7 @@ pub fn announcement() -> StreamOpen {
         rungs,
         part_target_ms: 334,
         hold_back_ms: 1500,
+        speaks: Default::default(),
         restores: Vec::new(),
     }
 }

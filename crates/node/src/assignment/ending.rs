@@ -69,6 +69,10 @@ impl Loop {
                 self.note(DecisionKind::LetGo, reason, "left to another assignment");
                 self.it.worker.kill();
                 let _ = self.it.worker.died().await;
+                if stops && self.it.stopping.workers_stay() {
+                    // A standby goes with its daemon, which comes back: nothing to hold against the node.
+                    self.say_restarting().await;
+                }
                 return self.it.host.left(stream, epoch, None, false).await;
             }
         };
@@ -105,6 +109,10 @@ impl Loop {
         info!(pid = self.it.worker.pid(), "stream left to the next daemon");
         let reason = RefusalReason::ShuttingDown;
         self.note(DecisionKind::HandedOver, reason, "its worker waits for the next daemon");
+        self.say_restarting().await;
+    }
+
+    async fn say_restarting(&mut self) {
         let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
         self.last_words(&Message::Restarting(Restarting { grace_ms })).await;
     }

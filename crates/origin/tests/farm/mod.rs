@@ -181,6 +181,7 @@ impl Farm {
             rungs,
             part_target_ms: 334,
             hold_back_ms: 1500,
+            speaks: Default::default(),
             restores: Vec::new(),
         };
         self.node_json("PUT", &intake::open_path(&self.stream), &open).await

@@ -33,7 +33,9 @@ pub(super) fn candidate(
         NodeState::Ready => Standing::Open,
         NodeState::Cordoned if was_here => Standing::Open,
         NodeState::Draining if was_here => Standing::LastResort,
-        NodeState::Draining | NodeState::Cordoned | NodeState::Quarantined => Standing::Closed,
+        NodeState::Draining | NodeState::Cordoned | NodeState::Quarantined | NodeState::Unknown => {
+            Standing::Closed
+        }
     };
     Candidate { node: record.node.clone(), standing, capacity, free, labels: record.labels.clone() }
 }
@@ -58,6 +60,7 @@ mod tests {
             labels: Default::default(),
             started: Default::default(),
             version: String::new(),
+            speaks: Default::default(),
         };
         (record.allocated.workers, record.allocated.memory_bytes) = (2, 60);
         let demand = Capacity { workers: 1, memory_bytes: 30, ..Capacity::ZERO };

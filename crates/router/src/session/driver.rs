@@ -238,10 +238,11 @@ impl Session {
             hold_back_ms,
             source_pixels_per_second: self.tracks.pixels_per_second(),
             origin_intake: self.origin.now.as_ref().map(|origin| origin.intake),
-            replay_from: self.replay.oldest().filter(|_| !standby),
+            replay_from: self.replay.oldest().filter(|_| !standby && !self.worker_lacks),
             standby,
             announced: self.tracks.announced,
             beside: None,
+            speaks: self.context.fleet.speaks,
         }
     }
 

@@ -27,6 +27,7 @@ impl Session {
         for mark in &link.admitted.resume {
             self.published.note(mark.clone());
         }
+        self.worker_lacks = false;
         let resume = self.published.resume_by(&self.ladder).unwrap_or_default();
         let (node, pid) = (link.node.clone(), link.admitted.worker_pid);
         let mut state = LinkState::new(link, self.now());

@@ -127,6 +127,7 @@ impl Session {
     pub(super) fn end_move(&mut self, input: HandoverInput) {
         let now = self.now();
         let Some(moving) = &mut self.moving else { return };
+        self.worker_lacks |= !moving.machine.writer_has_all();
         moving.machine.handle(now, input);
         while let Some(output) = self.moving.as_mut().and_then(|moving| moving.machine.poll()) {
             if let HandoverOutput::Drop(end) | HandoverOutput::PlaceAnew(end) = output {
@@ -148,6 +149,7 @@ impl Session {
                 HandoverOutput::Promote => self.promote(),
                 HandoverOutput::Drop(end) => self.move_over(end, None),
                 HandoverOutput::PlaceAnew(end) => {
+                    self.worker_lacks = true;
                     self.move_over(end, None);
                     self.lost(Lost::Link, "move", end.as_str());
                 }

@@ -152,7 +152,8 @@ impl Session {
         if !self.origin.is_lost || self.origin.changed_within(now, EVERY) {
             return false;
         }
-        let origins = self.context.registry.list::<OriginRecord>();
+        let mut origins = self.context.registry.list::<OriginRecord>();
+        origins.retain(|origin| self.context.fleet.speaks.common(origin.speaks).is_ok());
         let names = origins.iter().map(|origin| &origin.origin);
         let lost: Vec<NodeId> = self.origin.lost.iter().map(|(name, _)| name.clone()).collect();
         let left = self.origin.now.as_ref().map(|origin| &origin.origin);

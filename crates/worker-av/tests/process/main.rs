@@ -49,6 +49,7 @@ fn a_ladder_of_three_is_encoded_in_a_confined_process_of_at_most_120_mib() -> Re
         },
         resume: vec![],
         hello: None,
+        version: 2,
     }))?;
     for item in items {
         node.say(&Message::Item(item))?;
@@ -73,7 +74,14 @@ fn rubbish_instead_of_pictures_ends_the_worker_as_bad_input() -> Result<()> {
     let ladder = Ladder { rungs: vec![encoded("360p", 640, 360, 700)] };
     let epoch = Epoch { generation: 1, placement: 1 };
     let stream = "test".parse().unwrap();
-    node.say(&Message::Start(Start { stream, epoch, ladder, resume: vec![], hello: None }))?;
+    node.say(&Message::Start(Start {
+        stream,
+        epoch,
+        ladder,
+        resume: vec![],
+        hello: None,
+        version: 2,
+    }))?;
     for item in CLIP.items()? {
         let rubbish = match item {
             millrace_media::Item::Unit(mut unit) => {

@@ -53,7 +53,7 @@ fn nothing_to_do(ladder: &Ladder) -> Vec<Mark> {
 
 fn start(ladder: Ladder, resume: Vec<Mark>) -> Start {
     let epoch = Epoch { generation: 1, placement: 1 };
-    Start { stream: "test".parse().unwrap(), epoch, ladder, resume, hello: None }
+    Start { stream: "test".parse().unwrap(), epoch, ladder, resume, hello: None, version: 2 }
 }
 
 fn run(start: &Start, items: &[Item], finish: bool) -> Result<Vec<Message>> {

@@ -15,8 +15,8 @@ use anyhow::Result;
 use clip::Clip;
 use millrace_media::{Item, Track};
 use millrace_sandbox::Death;
-use millrace_types::{EndReason, Epoch, Ladder, Rung, RungKind, WorkerExit};
-use millrace_wire::{End, Hello, Message, PartAck, Start, WORKER_PROTOCOL, Work};
+use millrace_types::{EndReason, Epoch, Ladder, Rung, RungKind, Versions, WorkerExit};
+use millrace_wire::{End, Hello, Message, PartAck, Start, Work};
 use node::Node;
 use rendition::Rendition;
 
@@ -38,12 +38,20 @@ fn hello() -> Hello {
         standby: false,
         announced: Default::default(),
         beside: None,
+        speaks: Versions::OURS,
     }
 }
 
 fn start() -> Message {
     let Hello { stream, epoch, ladder, .. } = hello();
-    Message::Start(Start { stream, epoch, ladder, resume: vec![], hello: Some(hello()) })
+    Message::Start(Start {
+        stream,
+        epoch,
+        ladder,
+        resume: vec![],
+        hello: Some(hello()),
+        version: 2,
+    })
 }
 
 #[test]
@@ -78,7 +86,7 @@ fn a_worker_survives_its_daemon_and_tells_the_next_what_was_not_acknowledged() -
     let (before, after) = items.split_at(items.len() / 2);
     let mut node = Node::spawn(env!("CARGO_BIN_EXE_millrace-worker"), false)?;
     let Message::Ready(ready) = node.hear()? else { panic!("a worker says Ready first") };
-    assert_eq!((ready.protocol, ready.work), (WORKER_PROTOCOL, None));
+    assert_eq!((ready.speaks, ready.work), (Versions::OURS, None));
     node.say(&start())?;
     for item in before {
         node.say(&Message::Item(item.clone()))?;
@@ -97,7 +105,8 @@ fn a_worker_survives_its_daemon_and_tells_the_next_what_was_not_acknowledged() -
     assert_eq!(ready.work, Some(Work { hello: hello(), next_seq, acked: vec![ack], ended: None }));
     let later = Hello { epoch: Epoch { generation: 1, placement: 2 }, ..hello() };
     let Hello { stream, epoch, ladder, .. } = later.clone();
-    let again = Start { stream, epoch, ladder, resume: vec![], hello: Some(later.clone()) };
+    let again =
+        Start { stream, epoch, ladder, resume: vec![], hello: Some(later.clone()), version: 2 };
     node.say(&Message::Start(again))?;
     let repeated = node.parts_until_beat()?;
     node.reconnect()?;
