@@ -23,13 +23,15 @@ use millrace_wire::{
     Decoder, Heartbeat, Message, Ready,
     blocking::{read_message, write_message},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::interval};
 
 /// Memory per stream that is not the replay buffer: 100 KB.
 const BESIDE_REPLAY_KIB: f64 = 100_000.0 / 1024.0;
 /// Of the source, sound apart.
 const KBPS: u32 = 6_000;
 const SOURCE_SECONDS: u32 = 10;
+/// From one keyframe of the source to the next.
+const GOP: Duration = Duration::from_secs(2);
 /// As often as a worker says that it lives.
 const BEAT: Duration = Duration::from_millis(200);
 /// From the last publisher's start until the measurement begins: the replay buffer, 12 s, is full by then and memory used again.
@@ -156,11 +158,13 @@ async fn through_nginx(arguments: &Arguments, clip: &Clip) -> anyhow::Result<(f6
     Ok((used[0], kib))
 }
 
-/// Starts a publisher for each key, spread over a second as they would be by chance, and waits until all have settled.
+/// Starts a publisher for each key, their keyframes spread evenly as they would be by chance, and waits until all have settled.
 async fn publish(clip: &Clip, url: &str, keys: Vec<String>) -> anyhow::Result<JoinSet<()>> {
     let mut publishers = JoinSet::new();
-    let between = Duration::from_secs(1) / u32::try_from(keys.len().max(1))?;
+    let between = GOP / u32::try_from(keys.len().max(1))?;
+    let mut spread = interval(between);
     for key in keys {
+        spread.tick().await;
         let mut publisher = Publisher::connect(url, &key).await?;
         let playout = Playout::endless(clip);
         publishers.spawn(async move {
@@ -168,7 +172,6 @@ async fn publish(clip: &Clip, url: &str, keys: Vec<String>) -> anyhow::Result<Jo
                 eprintln!("publisher: {error}");
             }
         });
-        tokio::time::sleep(between).await;
     }
     tokio::time::sleep(SETTLE).await;
     Ok(publishers)

@@ -3,10 +3,18 @@
 //! Releases what every live rung has published and, past its bounds, the oldest whole GOP, which is then lost for a
 //! successor and said so. Decides nothing about which rungs are live.
 
+mod byte_log;
+mod record;
+
 use std::collections::VecDeque;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime};
 
+use self::{
+    byte_log::ByteLog,
+    record::{Head, MAX_HEAD_BYTES},
+};
 use crate::{AccessUnit, Config, Cut, Item, Track};
 
 /// At least this much is kept, if the bytes allow: GOPs, and ticks of media time.
@@ -15,17 +23,20 @@ const KEPT_TICKS: i64 = 12 * MEDIA_TIMESCALE as i64;
 /// Lost up to an entry that has not come yet.
 const UNKNOWN: MediaTime = MediaTime(i64::MAX);
 
-/// A stream's recent items.
-#[derive(Clone, Debug)]
+/// A stream's recent items. It keeps a copy of them, in memory of its own: what it was given may be forgotten once it was sent.
+#[derive(Debug)]
 pub struct Replay {
     /// From the first entry on.
-    items: VecDeque<Item>,
+    log: ByteLog,
+    /// The descriptions that the log refers to.
+    configs: VecDeque<Config>,
     /// Where decoding can begin, oldest first. Everything before the first is gone.
     entries: VecDeque<Entry>,
     /// The descriptions that were effective before the first item.
     before: Effective,
     newest: Effective,
-    bytes: usize,
+    /// Where a head is written before it is kept.
+    head: Vec<u8>,
     max_bytes: usize,
     lost_gops: u64,
     lost_until: Option<MediaTime>,
@@ -35,6 +46,8 @@ pub struct Replay {
 struct Entry {
     seq: u64,
     at: MediaTime,
+    /// In the log.
+    place: u64,
 }
 
 /// The description of each track at some place of the sequence.
@@ -45,12 +58,10 @@ struct Effective {
 }
 
 impl Effective {
-    fn apply(&mut self, item: &Item) {
-        if let Item::Config(config) = item {
-            match config.track.track() {
-                Track::Video => self.video = Some(config.clone()),
-                Track::Audio => self.audio = Some(config.clone()),
-            }
+    fn apply(&mut self, config: Config) {
+        match config.track.track() {
+            Track::Video => self.video = Some(config),
+            Track::Audio => self.audio = Some(config),
         }
     }
 }
@@ -59,11 +70,12 @@ impl Replay {
     /// An empty buffer that holds at most `max_bytes` of media.
     pub fn new(max_bytes: usize) -> Self {
         Self {
-            items: VecDeque::new(),
+            log: ByteLog::default(),
+            configs: VecDeque::new(),
             entries: VecDeque::new(),
             before: Effective::default(),
             newest: Effective::default(),
-            bytes: 0,
+            head: Vec::with_capacity(MAX_HEAD_BYTES),
             max_bytes,
             lost_gops: 0,
             lost_until: None,
@@ -71,22 +83,44 @@ impl Replay {
     }
 
     /// Keeps the next item of the sequence.
-    pub fn push(&mut self, item: Item) {
-        self.newest.apply(&item);
-        if let Item::Unit(unit) = &item {
-            if self.is_entry(unit) {
-                self.enter(unit);
-            }
-            self.bytes += if self.entries.is_empty() { 0 } else { unit.bytes.len() };
+    pub fn push(&mut self, item: &Item) {
+        if let Item::Config(config) = item {
+            self.newest.apply(config.clone());
         }
-        if self.entries.is_empty() {
-            self.before.apply(&item);
-            return;
+        if let Item::Unit(unit) = item
+            && self.is_entry(unit)
+        {
+            self.enter(unit);
         }
-        self.items.push_back(item);
+        if !self.entries.is_empty() {
+            self.keep(item);
+        } else if let Item::Config(config) = item {
+            self.before.apply(config.clone());
+        }
         while self.is_over_bounds() {
             self.lose_oldest_gop();
         }
+    }
+
+    fn keep(&mut self, item: &Item) {
+        self.head.clear();
+        let payload: &[u8] = match item {
+            Item::Config(config) => {
+                self.configs.push_back(config.clone());
+                record::write_config(config.seq, &mut self.head);
+                &[]
+            }
+            Item::Unit(unit) => {
+                record::write_unit(unit, &mut self.head);
+                &unit.bytes
+            }
+            Item::Tick(tick) => {
+                record::write_tick(tick, &mut self.head);
+                &[]
+            }
+        };
+        self.log.append(&self.head);
+        self.log.append(payload);
     }
 
     /// Forgets what lies before the IDR that covers the smallest end of `marks`, those of all live rungs. Without marks,
@@ -122,23 +156,69 @@ impl Replay {
     }
 
     fn items_at(&self, entry: Option<&Entry>) -> impl Iterator<Item = Item> + use<'_> {
-        let from = entry.map_or(u64::MAX, |entry| entry.seq);
-        let split = self.items.partition_point(|item| item.seq() < from);
+        let (seq, place) = entry.map_or((u64::MAX, u64::MAX), |entry| (entry.seq, entry.place));
         let mut effective = self.before.clone();
-        self.items.range(..split).for_each(|item| effective.apply(item));
+        let earlier = self.configs.iter().take_while(|config| config.seq < seq);
+        earlier.for_each(|config| effective.apply(config.clone()));
         let configs = [effective.video, effective.audio].into_iter().flatten();
-        configs.map(Item::Config).chain(self.items.range(split..).cloned())
+        configs.map(Item::Config).chain(self.items_from(place, seq))
     }
 
     /// What a worker is fed that has taken everything before `seq`: see [`Self::oldest`].
     pub fn since(&self, seq: u64) -> impl Iterator<Item = Item> + '_ {
-        let split = self.items.partition_point(|item| item.seq() < seq);
-        self.items.range(split..).cloned()
+        let entry = self.entries.iter().rfind(|entry| entry.seq <= seq);
+        self.items_from(entry.map_or(self.log.begin(), |entry| entry.place), seq)
+    }
+
+    /// The items from a place in the log on, without those before `seq`.
+    fn items_from(&self, mut place: u64, seq: u64) -> impl Iterator<Item = Item> + use<'_> {
+        std::iter::from_fn(move || {
+            loop {
+                let (head, length) = self.head_at(place)?;
+                place += length;
+                let item = match head {
+                    Head::Config(seq) => Item::Config(self.config(seq)?),
+                    Head::Tick(tick) => Item::Tick(tick),
+                    Head::Unit(unit, count) => {
+                        let from = place;
+                        place += count as u64;
+                        if unit.seq < seq {
+                            continue;
+                        }
+                        Item::Unit(AccessUnit { bytes: self.payload(from, count), ..unit })
+                    }
+                };
+                if item.seq() >= seq {
+                    return Some(item);
+                }
+            }
+        })
+    }
+
+    /// The head at a place of the log, and how long it is.
+    fn head_at(&self, place: u64) -> Option<(Head, u64)> {
+        let mut bytes = [0; MAX_HEAD_BYTES];
+        let mut space = &mut bytes[..];
+        self.log.slices(place, MAX_HEAD_BYTES).for_each(|slice| space.put_slice(slice));
+        let read = MAX_HEAD_BYTES - space.len();
+        let (head, length) = (read > 0).then(|| record::read_head(&bytes[..read]))?;
+        Some((head, length as u64))
+    }
+
+    fn payload(&self, place: u64, count: usize) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(count);
+        self.log.slices(place, count).for_each(|slice| bytes.put_slice(slice));
+        bytes.freeze()
+    }
+
+    fn config(&self, seq: u64) -> Option<Config> {
+        let index = self.configs.binary_search_by_key(&seq, |config| config.seq).ok()?;
+        self.configs.get(index).cloned()
     }
 
     /// The oldest item that is held; `None` while there is none.
     pub fn oldest(&self) -> Option<u64> {
-        self.items.front().map(Item::seq)
+        self.entries.front().map(|entry| entry.seq)
     }
 
     /// Whether a successor can still be fed everything that the last released marks do not cover.
@@ -151,9 +231,9 @@ impl Replay {
         self.lost_gops
     }
 
-    /// Bytes of media held.
+    /// Bytes held: media, and what is known of each unit. Memory for them is at most 32 KiB more.
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.log.len()
     }
 
     /// Media time from the oldest entry to the newest, ticks of 90 kHz.
@@ -177,7 +257,7 @@ impl Replay {
             Track::Video => MediaTime(unit.pts),
             Track::Audio => unit.stamp.segment.start,
         };
-        self.entries.push_back(Entry { seq: unit.seq, at });
+        self.entries.push_back(Entry { seq: unit.seq, at, place: self.log.end() });
         if self.lost_until == Some(UNKNOWN) {
             self.lost_until = Some(at);
         }
@@ -189,7 +269,7 @@ impl Replay {
 
     fn is_over_bounds(&self) -> bool {
         let too_long = self.entries.len() > KEPT_GOPS && self.span() > KEPT_TICKS;
-        too_long || self.bytes > self.max_bytes && !self.items.is_empty()
+        too_long || self.bytes() > self.max_bytes
     }
 
     fn lose_oldest_gop(&mut self) {
@@ -207,13 +287,11 @@ impl Replay {
     }
 
     fn drop_before(&mut self, seq: u64) {
-        while let Some(item) = self.items.pop_front_if(|item| item.seq() < seq) {
-            self.before.apply(&item);
-            if let Item::Unit(unit) = item {
-                self.bytes -= unit.bytes.len();
-            }
+        while let Some(config) = self.configs.pop_front_if(|config| config.seq < seq) {
+            self.before.apply(config);
         }
         while self.entries.pop_front_if(|entry| entry.seq < seq).is_some() {}
+        self.log.drop_before(self.entries.front().map_or(u64::MAX, |entry| entry.place));
     }
 }
 

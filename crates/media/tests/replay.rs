@@ -16,7 +16,7 @@ fn mark(rung: &str, end: MediaTime) -> Mark {
 
 fn filled(items: &[Item], max_bytes: usize) -> Replay {
     let mut replay = Replay::new(max_bytes);
-    items.iter().cloned().for_each(|item| replay.push(item));
+    items.iter().for_each(|item| replay.push(item));
     replay
 }
 
@@ -77,4 +77,31 @@ fn long_gops_are_kept_three_deep_and_bytes_bound_everything() {
     assert!(
         matches!(&fed[0], Item::Config(config) if matches!(config.track, TrackConfig::Video(_)))
     );
+}
+
+#[test]
+fn units_of_any_size_are_fed_again_byte_for_byte() {
+    let (_, mut items) = publish(&Source::new(30, 1, 2.0, 10.0));
+    let mut size = 7;
+    for item in &mut items {
+        if let Item::Unit(unit) = item {
+            size = size * 31 % 50_021;
+            unit.bytes =
+                (0..size).map(|at| (at ^ unit.seq as usize) as u8).collect::<Vec<_>>().into();
+        }
+    }
+    let replay = filled(&items, usize::MAX);
+    let first = replay.oldest().unwrap();
+    let held: Vec<_> = items.iter().filter(|item| item.seq() >= first).cloned().collect();
+    let fed: Vec<_> = replay.from(&[]).filter(|item| item.seq() >= first).collect();
+    assert_eq!(fed, held);
+    for seq in [0, first + 1, first + 100, first + 401] {
+        let later = items.iter().filter(|item| item.seq() >= seq.max(first)).cloned();
+        assert!(replay.since(seq).eq(later), "since {seq}");
+    }
+    let media: usize =
+        units(&held, Track::Video).iter().map(|unit| unit.bytes.len()).sum::<usize>()
+            + units(&held, Track::Audio).iter().map(|unit| unit.bytes.len()).sum::<usize>();
+    let known = replay.bytes() - media;
+    assert!(known <= 36 * held.len(), "{known} bytes beside the media of {} items", held.len());
 }

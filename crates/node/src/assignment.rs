@@ -24,7 +24,8 @@ use millrace_types::{
     Because, Decision, DecisionKind, EndReason, Epoch, Mark, Mono, Reason, StreamId,
 };
 use millrace_wire::{
-    End, Heartbeat, Hello, Message, MessageReader, MessageWriter, OriginLost, Published, Start,
+    End, Heartbeat, Hello, Message, MessageWriter, OriginLost, Published, RelayReader, Relayed,
+    Start,
 };
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -60,7 +61,7 @@ const MAX_PENDING_BYTES: usize = 4 << 20;
 /// The two halves of a Link.
 pub struct Link {
     /// From the router.
-    pub reader: MessageReader<FarmReader>,
+    pub reader: RelayReader<FarmReader>,
     /// To the router.
     pub writer: MessageWriter<FarmWriter>,
 }
@@ -107,7 +108,7 @@ enum Event {
     Room,
     /// The output has taken a standby as its writer, or has a newer one.
     Claimed(bool),
-    FromRouter(io::Result<Option<Message>>),
+    FromRouter(io::Result<Option<Relayed>>),
     Published(Mark),
     OriginLost(SocketAddr),
     ToWorker(io::Result<()>),
@@ -275,9 +276,9 @@ impl Loop {
         self.ending == Ending::No && has_room && self.unpublished.has_room()
     }
 
-    /// What came together goes on together.
+    /// What came together goes on together, even if it is more than is to wait: what was read at once is not held here.
     async fn hear_out_router(&mut self) {
-        while self.may_feed()
+        while self.ending == Ending::No
             && let Some(link) = &mut self.it.link
             && let Some(message) = link.reader.ready().transpose()
         {
@@ -361,33 +362,34 @@ impl Loop {
         self.machine.handle(self.it.clock.mono(), input);
     }
 
-    async fn router_said(&mut self, message: io::Result<Option<Message>>) {
+    async fn router_said(&mut self, said: io::Result<Option<Relayed>>) {
         self.router_heard_at = self.it.clock.mono();
+        let message = match said {
+            Ok(Some(Relayed::Items(frames))) => return self.it.worker.writer.pass_on(frames),
+            Ok(Some(Relayed::Message(message))) => message,
+            Ok(None) => return self.link_lost("closed by the router"),
+            Err(error) => return self.link_lost(&error.to_string()),
+        };
         match message {
-            Ok(Some(Message::Item(item))) => {
-                self.it.worker.writer.push(&Message::Item(item));
-            }
-            Ok(Some(Message::Health(health))) => {
+            Message::Health(health) => {
                 // Full: the next second's report follows.
                 let _ = self.it.output.commands.try_send(Command::Health(health.json));
             }
-            Ok(Some(Message::ChangeOrigin(change))) => {
+            Message::ChangeOrigin(change) => {
                 let (host, stream) = (self.it.host.clone(), self.it.stream.clone());
                 let epoch = self.it.epoch;
                 tokio::spawn(async move { host.change_origin(stream, epoch, change).await });
             }
-            Ok(Some(Message::Begin(begin))) => {
+            Message::Begin(begin) => {
                 info!(msn = %begin.msn, "standby begins");
                 self.it.worker.writer.push(&Message::Begin(begin));
             }
-            Ok(Some(Message::Publish)) => {
+            Message::Publish => {
                 self.it.gate.publish(&self.it.output).await;
             }
-            Ok(Some(Message::Beside(beside))) => self.is_beside = beside.lives,
-            Ok(Some(Message::End(end))) => self.stop(end),
-            Ok(Some(_)) => {}
-            Ok(None) => self.link_lost("closed by the router"),
-            Err(error) => self.link_lost(&error.to_string()),
+            Message::Beside(beside) => self.is_beside = beside.lives,
+            Message::End(end) => self.stop(end),
+            _ => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use millrace_hls::{Refusal, StreamOpen};
 use millrace_sched::cost;
 use millrace_telemetry::{Clock, DecisionLog, Hurry, RelayThreads, SystemClock};
-use millrace_tls::{FarmListener, FarmStream, Peer};
+use millrace_tls::{FarmListener, FarmStream, FarmWriter, Peer};
 use millrace_types::{
     Decision, DecisionKind, Mark, MediaTime, Msn, PartNo, RefusalReason, Rung, Versions,
 };
@@ -87,14 +87,15 @@ async fn connection(mut stream: FarmStream, peer: Peer, desk: Desk, hurry: Hurry
         return warn!(%peer, %error, "connection not taken");
     }
     let (reader, writer) = stream.into_split();
-    let mut link = Link { reader: MessageReader::new(reader), writer: MessageWriter::new(writer) };
+    let (mut reader, mut writer) = (MessageReader::new(reader), MessageWriter::new(writer));
     let first = tokio::select! {
-        first = timeout(HELLO_TIMEOUT, link.reader.next()) => first,
+        first = timeout(HELLO_TIMEOUT, reader.next()) => first,
         () = desk.stopping.said() => return,
     };
     match first {
         Ok(Ok(Some(Message::Hello(hello)))) => {
             let span = info_span!("stream", stream = %hello.stream, epoch = %hello.epoch);
+            let link = Link { reader: reader.into_relay(), writer };
             take(hello, link, desk, hurry).instrument(span).await;
         }
         Ok(Ok(None)) => {}
@@ -102,7 +103,7 @@ async fn connection(mut stream: FarmStream, peer: Peer, desk: Desk, hurry: Hurry
         Ok(Err(error)) => {
             warn!(%peer, %error, "router does not speak our protocol");
             let text = format!("not understood: {error}; this node speaks {}", desk.speaks);
-            let _ = refuse(&mut link, RefusalReason::Version, text).await;
+            let _ = refuse(&mut writer, RefusalReason::Version, text).await;
         }
         Err(_) => warn!(%peer, "router said nothing"),
     }
@@ -139,16 +140,20 @@ async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
             desk.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
             let refused = decision(DecisionKind::Refused).because(reason);
             desk.decisions.record(refused.saying(text.as_str()));
-            if let Err(error) = refuse(&mut link, reason, text).await {
+            if let Err(error) = refuse(&mut link.writer, reason, text).await {
                 debug!(%error, "refusal not delivered");
             }
         }
     }
 }
 
-async fn refuse(link: &mut Link, reason: RefusalReason, text: String) -> io::Result<()> {
-    link.writer.send(&Message::Refused(Refused { reason, text })).await?;
-    link.writer.shutdown().await
+async fn refuse(
+    writer: &mut MessageWriter<FarmWriter>,
+    reason: RefusalReason,
+    text: String,
+) -> io::Result<()> {
+    writer.send(&Message::Refused(Refused { reason, text })).await?;
+    writer.shutdown().await
 }
 
 /// An assignment that only lacks its Link.

@@ -32,6 +32,8 @@ use crate::run_dir::{RunDir, WorkerFiles};
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one may take that works already; Links wait for it.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Room for what a worker says on standard error: a few lines.
+const WORDS_BYTES: usize = 1 << 10;
 
 /// Which worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,7 +292,7 @@ async fn log_output(
     serves: watch::Receiver<Serves>,
     out_of_memory: watch::Sender<bool>,
 ) {
-    let mut lines = BufReader::new(pipe).lines();
+    let mut lines = BufReader::with_capacity(WORDS_BYTES, pipe).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         if says_out_of_memory(&line) {
             out_of_memory.send_replace(true);

@@ -6,7 +6,6 @@
 use bytes::{Bytes, BytesMut};
 use millrace_media::{Item, Tick};
 use millrace_types::{MediaTime, Msn, PartNo, Versions};
-use prost::Message as _;
 
 use crate::{
     convert::{self, ConvertError},
@@ -56,88 +55,84 @@ mod kind {
 
 /// Appends the frame's header and control part to `out`; what is returned is the payload that must follow it.
 pub fn encode(message: &Message, out: &mut BytesMut) -> Bytes {
-    let (kind, control, payload) = parts_of(message);
-    frame::put_head(out, kind, &control, payload.len());
-    payload
-}
-
-fn parts_of(message: &Message) -> (u8, Vec<u8>, Bytes) {
     let none = Bytes::new();
     match message {
-        Message::Item(item) => item_parts(item),
+        Message::Item(item) => encode_item(item, out),
         Message::Part(part) => {
-            (kind::PART, convert::part_to(&part.record).encode_to_vec(), part.bytes.clone())
+            put(out, kind::PART, &convert::part_to(&part.record), part.bytes.clone())
         }
         Message::Init(init) => {
-            (kind::INIT, convert::init_to(&init.record).encode_to_vec(), init.bytes.clone())
+            put(out, kind::INIT, &convert::init_to(&init.record), init.bytes.clone())
         }
-        Message::Hello(hello) => (kind::HELLO, hello_to(hello).encode_to_vec(), none),
-        Message::Start(start) => (kind::START, start_to(start).encode_to_vec(), none),
-        Message::Ready(ready) => (kind::READY, ready_to(ready).encode_to_vec(), none),
-        Message::Admitted(admitted) => {
-            (kind::ADMITTED, admitted_to(admitted).encode_to_vec(), none)
-        }
+        Message::Hello(hello) => put(out, kind::HELLO, &hello_to(hello), none),
+        Message::Start(start) => put(out, kind::START, &start_to(start), none),
+        Message::Ready(ready) => put(out, kind::READY, &ready_to(ready), none),
+        Message::Admitted(admitted) => put(out, kind::ADMITTED, &admitted_to(admitted), none),
         Message::Refused(refused) => {
-            (kind::REFUSED, because(refused.reason.as_str(), &refused.text), none)
+            put(out, kind::REFUSED, &because(refused.reason.as_str(), &refused.text), none)
         }
-        Message::Ended(ended) => (kind::ENDED, because(ended.reason.as_str(), &ended.text), none),
+        Message::Ended(ended) => {
+            put(out, kind::ENDED, &because(ended.reason.as_str(), &ended.text), none)
+        }
         Message::Published(published) => {
-            (kind::PUBLISHED, convert::mark_to(&published.mark).encode_to_vec(), none)
+            put(out, kind::PUBLISHED, &convert::mark_to(&published.mark), none)
         }
         Message::Heartbeat(beat) => {
             let control = proto::Heartbeat { seq: beat.seq, lag_ms: beat.lag_ms };
-            (kind::HEARTBEAT, control.encode_to_vec(), none)
+            put(out, kind::HEARTBEAT, &control, none)
         }
         Message::Health(health) => {
-            let control = proto::Health { json: health.json.clone() };
-            (kind::HEALTH, control.encode_to_vec(), none)
+            put(out, kind::HEALTH, &proto::Health { json: health.json.clone() }, none)
         }
         Message::OriginLost(lost) => {
             let control = proto::OriginLost { intake: lost.intake.to_string() };
-            (kind::ORIGIN_LOST, control.encode_to_vec(), none)
+            put(out, kind::ORIGIN_LOST, &control, none)
         }
         Message::ChangeOrigin(change) => {
             let (epoch, intake) = (convert::epoch_to(change.epoch), change.intake.to_string());
             let beside = change.beside.and_then(convert::epoch_to);
             let change = proto::ChangeOrigin { epoch, intake, beside };
-            (kind::CHANGE_ORIGIN, change.encode_to_vec(), none)
+            put(out, kind::CHANGE_ORIGIN, &change, none)
         }
-        Message::End(end) => {
-            (kind::END, proto::End { continues: end.continues }.encode_to_vec(), none)
-        }
-        Message::PartAck(ack) => (kind::PART_ACK, ack_to(ack).encode_to_vec(), none),
-        Message::Begin(begin) => {
-            (kind::BEGIN, proto::Begin { msn: begin.msn.0 }.encode_to_vec(), none)
-        }
-        Message::Publish => (kind::PUBLISH, Vec::new(), none),
+        Message::End(end) => put(out, kind::END, &proto::End { continues: end.continues }, none),
+        Message::PartAck(ack) => put(out, kind::PART_ACK, &ack_to(ack), none),
+        Message::Begin(begin) => put(out, kind::BEGIN, &proto::Begin { msn: begin.msn.0 }, none),
+        Message::Publish => put(out, kind::PUBLISH, &(), none),
         Message::Beside(beside) => {
-            (kind::BESIDE, proto::Beside { lives: beside.lives }.encode_to_vec(), none)
+            put(out, kind::BESIDE, &proto::Beside { lives: beside.lives }, none)
         }
         Message::Restarting(restarting) => {
             let control = proto::Restarting { grace_ms: restarting.grace_ms };
-            (kind::RESTARTING, control.encode_to_vec(), none)
+            put(out, kind::RESTARTING, &control, none)
         }
     }
 }
 
-fn item_parts(item: &Item) -> (u8, Vec<u8>, Bytes) {
+fn encode_item(item: &Item, out: &mut BytesMut) -> Bytes {
     match item {
         Item::Unit(unit) => {
-            (kind::ACCESS_UNIT, convert::unit_to(unit).encode_to_vec(), unit.bytes.clone())
+            put(out, kind::ACCESS_UNIT, &convert::unit_to(unit), unit.bytes.clone())
         }
         Item::Config(config) => {
             let (control, payload) = convert::config_to(config);
-            (kind::CONFIG, control.encode_to_vec(), payload)
+            put(out, kind::CONFIG, &control, payload)
         }
         Item::Tick(tick) => {
             let control = proto::Tick { seq: tick.seq, to: tick.to.0 };
-            (kind::TICK, control.encode_to_vec(), Bytes::new())
+            put(out, kind::TICK, &control, Bytes::new())
         }
     }
 }
 
-fn because(reason: &str, text: &str) -> Vec<u8> {
-    proto::Because { reason: reason.to_owned(), text: text.to_owned() }.encode_to_vec()
+/// Appends header and control part, and hands the payload back.
+fn put(out: &mut BytesMut, kind: u8, control: &impl prost::Message, payload: Bytes) -> Bytes {
+    frame::put_header(out, kind, control.encoded_len(), payload.len());
+    control.encode(out).expect("invariant: the buffer grows");
+    payload
+}
+
+fn because(reason: &str, text: &str) -> proto::Because {
+    proto::Because { reason: reason.to_owned(), text: text.to_owned() }
 }
 
 fn admitted_to(admitted: &Admitted) -> proto::Admitted {
@@ -230,7 +225,12 @@ impl Decoder {
     }
 }
 
-fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
+/// Whether frames of that kind carry an [`Item`].
+pub const fn is_item(kind: u8) -> bool {
+    matches!(kind, kind::CONFIG | kind::ACCESS_UNIT | kind::TICK)
+}
+
+pub fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
     fn read<T: prost::Message + Default>(frame: &Frame) -> Result<T, ConvertError> {
         T::decode(frame.control.clone())
             .map_err(|source| ConvertError::Protobuf { kind: frame.kind, source })

@@ -47,15 +47,57 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
-/// Writes a frame's header and control part; the payload follows it on the wire.
-pub fn put_head(out: &mut BytesMut, kind: u8, control: &[u8], payload_len: usize) {
-    out.reserve(HEADER_BYTES + control.len());
+/// Writes a frame's header; the control part and the payload follow it on the wire.
+pub fn put_header(out: &mut BytesMut, kind: u8, control_len: usize, payload_len: usize) {
+    out.reserve(HEADER_BYTES + control_len);
     out.put_u8(FORMAT);
     out.put_u8(kind);
     out.put_u16(0);
-    out.put_u32(u32::try_from(control.len()).expect("invariant: control parts are small"));
+    out.put_u32(u32::try_from(control_len).expect("invariant: control parts are small"));
     out.put_u32(u32::try_from(payload_len).expect("invariant: payloads are below 4 GiB"));
-    out.put_slice(control);
+}
+
+/// What a frame's header says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// What it is; see `codec`.
+    pub kind: u8,
+    control: usize,
+    payload: usize,
+}
+
+impl Header {
+    /// Reads the header at the beginning of `bytes`, `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`FrameError`] when the bytes cannot be a frame.
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+        let Some(mut header) = bytes.get(..HEADER_BYTES) else { return Ok(None) };
+        let (format, kind) = (header.get_u8(), header.get_u8());
+        header.advance(2);
+        let (control, payload) = (header.get_u32() as usize, header.get_u32() as usize);
+        if format != FORMAT {
+            return Err(FrameError::Format(format));
+        }
+        for (bytes, limit) in [(control, MAX_CONTROL_BYTES), (payload, MAX_PAYLOAD_BYTES)] {
+            if bytes > limit {
+                return Err(FrameError::TooLong { kind, bytes, limit });
+            }
+        }
+        Ok(Some(Self { kind, control, payload }))
+    }
+
+    /// Length of the whole frame.
+    pub const fn frame_bytes(&self) -> usize {
+        HEADER_BYTES + self.control + self.payload
+    }
+
+    /// Takes a whole frame apart.
+    pub fn open(self, mut frame: Bytes) -> Frame {
+        frame.advance(HEADER_BYTES);
+        let control = frame.split_to(self.control);
+        Frame { kind: self.kind, control, payload: frame }
+    }
 }
 
 /// Takes one whole frame off the front of `buffer`, `None` when more bytes are needed.
@@ -63,28 +105,11 @@ pub fn put_head(out: &mut BytesMut, kind: u8, control: &[u8], payload_len: usize
 /// # Errors
 /// [`FrameError`] when the bytes cannot be a frame.
 pub fn take_frame(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
-    if buffer.len() < HEADER_BYTES {
-        return Ok(None);
-    }
-    let mut header = &buffer[..HEADER_BYTES];
-    let (format, kind) = (header.get_u8(), header.get_u8());
-    header.advance(2);
-    let (control, payload) = (header.get_u32() as usize, header.get_u32() as usize);
-    if format != FORMAT {
-        return Err(FrameError::Format(format));
-    }
-    for (bytes, limit) in [(control, MAX_CONTROL_BYTES), (payload, MAX_PAYLOAD_BYTES)] {
-        if bytes > limit {
-            return Err(FrameError::TooLong { kind, bytes, limit });
-        }
-    }
-    let total = HEADER_BYTES + control + payload;
+    let Some(header) = Header::read(buffer)? else { return Ok(None) };
+    let total = header.frame_bytes();
     if buffer.len() < total {
         buffer.reserve(total - buffer.len());
         return Ok(None);
     }
-    let mut frame = buffer.split_to(total).freeze();
-    frame.advance(HEADER_BYTES);
-    let control = frame.split_to(control);
-    Ok(Some(Frame { kind, control, payload: frame }))
+    Ok(Some(header.open(buffer.split_to(total).freeze())))
 }

@@ -5,18 +5,20 @@
 
 pub mod blocking;
 mod codec;
-mod connection;
 mod convert;
 mod frame;
 mod message;
 #[allow(missing_docs, reason = "the messages are documented as values in `message`")]
 mod proto;
+mod reader;
+mod writer;
 
 pub use codec::{DecodeError, Decoder, encode};
-pub use connection::{MessageReader, MessageWriter};
 pub use convert::ConvertError;
 pub use frame::FrameError;
 pub use message::{
     Admitted, Announced, Begin, Beside, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init,
     Message, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
 };
+pub use reader::{MessageReader, RelayReader, Relayed};
+pub use writer::MessageWriter;

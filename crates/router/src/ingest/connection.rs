@@ -16,7 +16,7 @@ use millrace_telemetry::Hurry;
 use millrace_types::{Mono, RefusalReason};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    time::{Duration, Instant, sleep_until, timeout},
+    time::{Duration, Instant, Sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -45,6 +45,8 @@ pub struct Connection<S, G> {
     /// Zero of the session's clock.
     started: Instant,
     session: Session,
+    /// Set for the session's deadline, or for an earlier one that has moved on since.
+    timer: Option<Pin<Box<Sleep>>>,
     granted: Option<Granted>,
     /// Until it is granted or refused.
     hurry: Option<Hurry>,
@@ -74,6 +76,7 @@ where
             write_limit,
             started,
             session,
+            timer: None,
             granted: None,
             hurry: None,
         }
@@ -104,8 +107,8 @@ where
     /// Waits for the next thing to happen and tells the session.
     async fn wait(&mut self) {
         let at_most = if self.granted.is_some() { READ_BYTES } else { STRANGER_READ_BYTES };
-        let deadline = self.session.deadline().map(|at| self.started + at.0);
-        let Self { socket, session, granted, stats, started, .. } = self;
+        self.set_timer();
+        let Self { socket, session, granted, stats, started, timer, .. } = self;
         let receive = |context: &mut Context<'_>| {
             RECEIVED.with_borrow_mut(|buffer| {
                 let mut space = ReadBuf::new(&mut buffer[..at_most]);
@@ -125,9 +128,19 @@ where
             biased;
             refusal = refused(granted) => Input::Refused(refusal),
             () = poll_fn(receive) => return,
-            () = reached(deadline) => Input::Tick,
+            () = rung(timer) => Input::Tick,
         };
         self.tell(input);
+    }
+
+    /// A deadline moves on with every message: the timer is not set anew before it has gone off.
+    fn set_timer(&mut self) {
+        let deadline = self.session.deadline().map(|at| self.started + at.0);
+        let is_set = |timer: &Pin<Box<Sleep>>, at| timer.deadline() <= at && !timer.is_elapsed();
+        self.timer = match (deadline, self.timer.take()) {
+            (Some(at), Some(timer)) if is_set(&timer, at) => Some(timer),
+            (at, _) => at.map(|at| Box::pin(sleep_until(at))),
+        };
     }
 
     fn tell(&mut self, input: Input<'_>) {
@@ -218,6 +231,13 @@ where
 async fn refused(granted: &mut Option<Granted>) -> Refusal {
     match granted {
         Some(granted) => granted.refused().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn rung(timer: &mut Option<Pin<Box<Sleep>>>) {
+    match timer {
+        Some(timer) => timer.await,
         None => std::future::pending().await,
     }
 }

@@ -136,7 +136,7 @@ impl Session {
             }
             Item::Unit(_) | Item::Tick(_) => {}
         }
-        self.replay.push(item.clone());
+        self.replay.push(&item);
         self.watch_for_cut(&item);
         if self.was_lossless && !self.replay.is_lossless() {
             self.was_lossless = false;

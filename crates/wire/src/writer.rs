@@ -1,9 +1,10 @@
-//! Messages over an async stream: Link between router and node, and the node's end of a worker socket.
+//! The writing half of an async stream. It gathers what is ready and writes it vectored; it never waits to gather more.
+//! Whoever uses it hands over all that it has before it writes: one system call for all of it.
 //!
-//! One half reads, the other writes. The writer gathers what is ready and writes it vectored; it never waits to gather
-//! more. Whoever uses it hands over all that it has before it writes: one system call for all of it.
+//! What goes at once lies in memory that all connections of a thread share. What has to wait is copied into memory of its own.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     io::{self, IoSlice},
     pin::pin,
@@ -11,80 +12,28 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::{Decoder, Message, encode};
+use crate::{Message, encode};
 
 /// Most slices handed to the kernel at once; Linux takes 1024.
 const MAX_SLICES: usize = 64;
-
 /// Room for heads of messages, made at once.
-const HEADS_BYTES: usize = 4 << 10;
-/// Room for what is read at once: a picture of most streams.
-const READ_BYTES: usize = 64 << 10;
+const HEADS_BYTES: usize = 16 << 10;
 
-/// The reading half of a connection.
-#[derive(Debug)]
-pub struct MessageReader<R> {
-    from: R,
-    decoder: Decoder,
-}
-
-impl<R: AsyncRead + Unpin> MessageReader<R> {
-    /// Reads messages from `from`.
-    pub fn new(from: R) -> Self {
-        Self { from, decoder: Decoder::default() }
-    }
-
-    /// The next message, `None` when the peer has closed. Cancel-safe: nothing read is lost.
-    ///
-    /// # Errors
-    /// Those of the stream; [`io::ErrorKind::InvalidData`] when the bytes cannot be understood,
-    /// [`io::ErrorKind::UnexpectedEof`] when it ends inside a message.
-    pub async fn next(&mut self) -> io::Result<Option<Message>> {
-        loop {
-            if let Some(message) = self.ready()? {
-                return Ok(Some(message));
-            }
-            let buffer = self.decoder.buffer();
-            buffer.reserve(READ_BYTES);
-            if self.from.read_buf(buffer).await? == 0 {
-                return match buffer.is_empty() {
-                    true => Ok(None),
-                    false => Err(io::ErrorKind::UnexpectedEof.into()),
-                };
-            }
-        }
-    }
-
-    /// The next message if it has been read already.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidData`] when the bytes cannot be understood.
-    pub fn ready(&mut self) -> io::Result<Option<Message>> {
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        self.decoder.next_message().map_err(invalid)
-    }
-
-    /// What is read from.
-    pub const fn stream(&self) -> &R {
-        &self.from
-    }
-
-    /// Reads from `from` what follows; what was read from until now.
-    pub fn move_to(&mut self, from: R) -> R {
-        std::mem::replace(&mut self.from, from)
-    }
+thread_local! {
+    /// Where the next messages' heads are written.
+    static HEADS: RefCell<BytesMut> = RefCell::default();
 }
 
 /// The writing half of a connection.
 #[derive(Debug)]
 pub struct MessageWriter<W> {
     to: W,
-    /// Where the next messages' heads are written.
-    heads: BytesMut,
     ready: VecDeque<Bytes>,
     ready_bytes: usize,
+    /// So many of the first in line lie in memory of their own.
+    kept: usize,
     /// Something was written and may still wait in the stream, as TLS makes it wait.
     unflushed: bool,
 }
@@ -92,22 +41,28 @@ pub struct MessageWriter<W> {
 impl<W: AsyncWrite + Unpin> MessageWriter<W> {
     /// Writes messages to `to`.
     pub fn new(to: W) -> Self {
-        let (heads, ready) = (BytesMut::new(), VecDeque::new());
-        Self { to, heads, ready, ready_bytes: 0, unflushed: false }
+        Self { to, ready: VecDeque::new(), ready_bytes: 0, kept: 0, unflushed: false }
     }
 
     /// Puts a message in line; [`Self::flush`] writes it.
     pub fn push(&mut self, message: &Message) {
-        if self.heads.capacity() < HEADS_BYTES / 8 {
-            self.heads.reserve(HEADS_BYTES);
-        }
-        let payload = encode(message, &mut self.heads);
-        let head = self.heads.split().freeze();
-        self.ready_bytes += head.len() + payload.len();
-        self.ready.push_back(head);
+        let (head, payload) = HEADS.with_borrow_mut(|heads| {
+            if heads.capacity() < HEADS_BYTES / 8 {
+                heads.reserve(HEADS_BYTES);
+            }
+            let payload = encode(message, heads);
+            (heads.split().freeze(), payload)
+        });
+        self.pass_on(head);
         if !payload.is_empty() {
-            self.ready.push_back(payload);
+            self.pass_on(payload);
         }
+    }
+
+    /// Puts whole frames in line as they are.
+    pub fn pass_on(&mut self, frames: Bytes) {
+        self.ready_bytes += frames.len();
+        self.ready.push_back(frames);
     }
 
     /// Writes to `to` what follows; what was written to until now.
@@ -146,6 +101,7 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
                 }
                 count -= front.len();
                 self.ready.pop_front();
+                self.kept = self.kept.saturating_sub(1);
             }
         }
         self.to.flush().await?;
@@ -161,10 +117,22 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
         if !self.wants_flush() {
             return Ok(());
         }
-        match pin!(self.flush()).poll(&mut Context::from_waker(Waker::noop())) {
+        let flushed = pin!(self.flush()).poll(&mut Context::from_waker(Waker::noop()));
+        match flushed {
             Poll::Ready(flushed) => flushed,
-            Poll::Pending => Ok(()),
+            Poll::Pending => {
+                self.keep();
+                Ok(())
+            }
         }
+    }
+
+    /// Lets go of shared memory.
+    fn keep(&mut self) {
+        for bytes in self.ready.iter_mut().skip(self.kept) {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+        self.kept = self.ready.len();
     }
 
     /// Puts a message in line and writes all.
