@@ -25,10 +25,17 @@ pub fn cargo(args: &[&str]) -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args)
 }
 
-/// The same command, given only what time the processors have left over (`SCHED_IDLE`), and its children too.
+/// Becomes the program of its arguments, given only what time is left over. `SCHED_IDLE` alone does not say that where the
+/// kernel shares time out by sessions: the session's own share is made the smallest too.
+const LEFT_OVER: &str =
+    r#"echo 19 2>/dev/null >/proc/self/autogroup; exec chrt --idle 0 "$0" "$@""#;
+
+/// The same command in a session of its own, given only what time the processors have left over, and its children too. It
+/// does not outlive the thread that starts it.
 pub fn idle(command: &Command) -> Command {
-    let mut idle = Command::new("chrt");
-    idle.args(["--idle", "0"]).arg(command.get_program()).args(command.get_args());
+    let mut idle = Command::new("setsid");
+    idle.args(["setpriv", "--pdeathsig", "KILL", "sh", "-c", LEFT_OVER]);
+    idle.arg(command.get_program()).args(command.get_args());
     idle.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     if let Some(dir) = command.get_current_dir() {
         idle.current_dir(dir);

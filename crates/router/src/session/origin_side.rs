@@ -52,12 +52,11 @@ impl Session {
     /// The node says that the origin at `intake` takes nothing any more.
     pub(super) fn origin_lost(&mut self, intake: SocketAddr) {
         let now = self.now();
-        let known = self.origin.now.as_ref().filter(|origin| origin.intake == intake);
-        let known = known.map(|origin| origin.origin.clone());
-        // Of an origin that the stream has just left, it is no news.
-        if known.is_none() && self.origin.changed_within(now, SOON) {
+        if self.has_just_left(intake) {
             return;
         }
+        let known = self.origin.now.as_ref().filter(|origin| origin.intake == intake);
+        let known = known.map(|origin| origin.origin.clone());
         warn!(stream = %self.stream, %intake, "origin lost");
         let lost = self.decision(DecisionKind::OriginLost).because(Because::Silent);
         let lost = known.iter().fold(lost, |lost, name| lost.subject(name));
@@ -70,6 +69,12 @@ impl Session {
         }
         self.origin.is_lost = true;
         self.look_for_origin();
+    }
+
+    /// Whether the stream was at the origin at `intake` until a moment ago: that it is lost is no news.
+    pub(super) fn has_just_left(&self, intake: SocketAddr) -> bool {
+        let is_there = self.origin.now.as_ref().is_some_and(|origin| origin.intake == intake);
+        !is_there && self.origin.changed_within(self.now(), SOON)
     }
 
     /// The node's pushes arrive.

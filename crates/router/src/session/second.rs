@@ -226,9 +226,11 @@ impl Session {
                 match message {
                     Message::Published(published) => {
                         self.second.marks.note(published.mark);
+                        self.second.origin_lost = None;
                         self.look_whether_covered();
                         self.release();
                     }
+                    Message::OriginLost(lost) if self.has_just_left(lost.intake) => {}
                     Message::OriginLost(lost) => self.second.origin_lost = Some(lost.intake),
                     Message::Ended(ended) => {
                         self.second.why = ended.text;
