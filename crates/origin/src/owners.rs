@@ -23,7 +23,7 @@ pub(crate) enum Owner {
     Here(Arc<Stream>),
     /// That one.
     There(OriginRecord),
-    /// This origin by its record, but its node has not come yet.
+    /// This origin by its record, but its node has not come yet; or one that has left, so that another is about to.
     Coming,
     /// Nobody that is known.
     Unknown,
@@ -78,9 +78,10 @@ impl Owners {
             Some(StreamRecord { origin: Some(origin), node, .. }) if origin == self.here => {
                 if node.is_some() { Owner::Coming } else { Owner::Unknown }
             }
-            Some(StreamRecord { origin: Some(origin), .. }) => {
+            Some(StreamRecord { origin: Some(origin), node, .. }) => {
                 let known = self.registry.get::<OriginRecord>(origin.as_str());
-                known.ok().flatten().map_or(Owner::Unknown, Owner::There)
+                let successor = if node.is_some() { Owner::Coming } else { Owner::Unknown };
+                known.ok().flatten().map_or(successor, Owner::There)
             }
             _ => Owner::Unknown,
         }

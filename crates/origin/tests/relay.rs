@@ -213,6 +213,20 @@ async fn an_owner_that_is_gone_is_waited_for_and_then_players_are_told() {
 }
 
 #[tokio::test]
+async fn an_owner_that_has_left_the_registry_is_followed_by_the_next_and_players_wait_for_it() {
+    let mut two = Two::start().await;
+    two.registry.delete::<OriginRecord>("a").await.unwrap();
+    assert_eq!(two.b.get("video/index.m3u8").await.status, 503);
+    let player = two.b.get_parked("video/index.m3u8").await;
+    two.record("b", epoch(1, 1)).await;
+    open_restoring(&mut two.b, epoch(1, 1), (0, PARTS - 1)).await;
+    for number in 0..PARTS {
+        push_both(&two.b, 0, number).await;
+    }
+    assert_eq!(timeout(DEADLINE, player).await.unwrap().unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn a_stream_that_moves_takes_its_players_along() {
     let mut two = Two::start().await;
     let next = format!("video/index.m3u8?_HLS_msn={}&_HLS_part=1", FIRST + 2);
