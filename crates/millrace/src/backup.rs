@@ -5,7 +5,7 @@ use std::{fs, process::ExitCode};
 use anyhow::{Context as _, bail};
 use millrace_api::Ask;
 use millrace_telemetry::{try_whole, write_whole};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     api_client::{LONG, ask, send},
@@ -34,11 +34,14 @@ pub async fn backup(arguments: &BackupArguments) -> anyhow::Result<ExitCode> {
     }
     write_whole(path, &document).with_context(|| path.display().to_string())?;
     let at = text(&document["made_at"]);
-    crate::output::say(format_args!(
-        "{}: {channels} channels and {orders} orders to nodes, as of {at}",
-        path.display()
-    ));
-    Ok(ExitCode::SUCCESS)
+    let written = json!({ "file": path, "channels": channels, "orders": orders, "made_at": at });
+    show(&arguments.farm, &written, backed_up)
+}
+
+fn backed_up(written: &Value) -> String {
+    let [file, channels, orders, at] =
+        ["file", "channels", "orders", "made_at"].map(|key| text(&written[key]));
+    format!("{file}: {channels} channels and {orders} orders to nodes, as of {at}\n")
 }
 
 /// Puts a backup's records back, or says what that would change.
@@ -85,8 +88,6 @@ fn restored(answer: &Value) -> String {
 mod tests {
     use std::{io, os::unix::fs::PermissionsExt as _};
 
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -103,6 +104,13 @@ mod tests {
         fs::remove_dir_all(&dir).unwrap();
         assert_eq!((mode, files, read), (0o600, 1, json!({ "millrace_backup": 1 })));
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_backup_says_where_it_is_and_what_it_holds() {
+        let written = json!({ "file": "farm.json", "channels": 3, "orders": 0, "made_at": "2026" });
+        let line = "farm.json: 3 channels and 0 orders to nodes, as of 2026\n";
+        assert_eq!(backed_up(&written), line);
     }
 
     #[test]

@@ -338,6 +338,8 @@ mod tests {
             ("router.max_bitrate_kbps = 9223372036854775807", "router.max_bitrate_kbps = 92"),
             ("router.max_connections = 0", "router.max_connections = 0: give 1"),
             ("router.max_connections_per_address = 0", "router.max_connections_per_address"),
+            ("router.hot.viewers = 0", "router.hot.viewers = 0: give 1"),
+            ("router.hot.share_percent = 255", "router.hot.share_percent = 255: give 0 to 100"),
             ("origin.max_connections = 0", "origin.max_connections = 0: give 1"),
             ("origin.keep_ended_s = 9223372036854775807", "origin.keep_ended_s"),
             ("origin.idle_end_s = 1", "origin.idle_end_s = 1: give 40"),

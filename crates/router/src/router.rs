@@ -100,7 +100,10 @@ impl OwnSettings for Config {
     fn values(&self) -> Result<(), SettingsError> {
         within("max_bitrate_kbps", self.max_bitrate_kbps, 1..=MAX_KBPS)?;
         within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
-        within("max_connections_per_address", self.max_connections_per_address, 1..=MAX_CONNECTIONS)
+        let per_address = self.max_connections_per_address;
+        within("max_connections_per_address", per_address, 1..=MAX_CONNECTIONS)?;
+        within("hot.viewers", self.hot.viewers, 1..=u64::MAX)?;
+        within("hot.share_percent", self.hot.share_percent, 0..=100)
     }
 
     fn files(&self) -> Result<(), RouterError> {

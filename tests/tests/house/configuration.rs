@@ -1,5 +1,5 @@
-//! `docs/reference/configuration.md` is written from every program's `config.rs` and the registry's settings: each key with its
-//! type and meaning.
+//! `docs/reference/configuration.md` is written from every program's `config.rs`, the registry's settings and the scheduler's:
+//! each key with its type and meaning.
 //!
 //! The test compares, or writes: see [`crate::tree::assert_page`].
 
@@ -53,6 +53,10 @@ fn page<'a>(sources: impl Iterator<Item = (&'a str, &'a str)>) -> String {
             let title = match name.as_str() {
                 "Config" => program.to_owned(),
                 "RegistryConfig" => "registry: `[registry]` of every program".to_owned(),
+                "HotConfig" => "router: `[hot]`".to_owned(),
+                "LadderConfig" => "router: `[ladder]`".to_owned(),
+                "RungConfig" => "router: each `[[ladder.rung]]`, best first".to_owned(),
+                _ if program == "sched" => continue,
                 _ => format!("{program}: {name}"),
             };
             let _ = write!(page, "\n## {title}\n\n| key | type | means |\n|---|---|---|\n");
@@ -66,7 +70,8 @@ fn page<'a>(sources: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 
 #[test]
 fn the_reference_lists_exactly_the_keys_of_every_configuration() {
-    let texts = tree::texts(&["/src/config.rs", "registry/src/settings.rs"]);
+    let elsewhere = ["registry/src/settings.rs", "sched/src/hot.rs", "sched/src/ladder.rs"];
+    let texts = tree::texts(&[&["/src/config.rs"], &elsewhere[..]].concat());
     let sources = texts.iter().filter_map(|(path, source)| {
         let (program, _) = path.strip_prefix("crates/")?.split_once('/')?;
         Some((program, source.as_str()))
@@ -74,6 +79,7 @@ fn the_reference_lists_exactly_the_keys_of_every_configuration() {
     let page = page(sources);
     assert!(page.contains("listen_playback"), "the sources are not where they were");
     assert!(page.contains("lease_seconds"), "the registry's settings are not where they were");
+    assert!(page.contains("share_percent"), "the scheduler's settings are not where they were");
     tree::assert_page("docs/reference/configuration.md", &page);
 }
 
