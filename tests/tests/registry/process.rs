@@ -39,7 +39,11 @@ impl Keeper {
     ) -> anyhow::Result<Self> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(std::env::current_exe()?);
-        command.args(["--exact", "process::keeps_a_record_until_it_is_killed", "--ignored"]);
+        command.args([
+            "--exact",
+            "registry::process::keeps_a_record_until_it_is_killed",
+            "--ignored",
+        ]);
         command.envs(environment).env(ENDPOINT, &etcd.endpoints()[0]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         Ok(Self(command.spawn()?))
