@@ -16,7 +16,7 @@ use crate::{
 /// How many of the slowest tests are listed at the end.
 const SLOWEST: usize = 20;
 
-/// How long each target is fuzzed beside the tests, in seconds of real time: at least [`fuzz::DEFAULT_SECONDS`] of work each.
+/// How long each target is fuzzed beside the tests, in seconds of real time: longer than alone, since tests go first.
 const FUZZING: u64 = 90;
 
 /// Sets up and runs all steps; with filters only the tests that match them.
