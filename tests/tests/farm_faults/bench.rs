@@ -117,12 +117,17 @@ impl Bench {
         if std::panic::catch_unwind(|| ended.assert_lossless()).is_err() {
             panic!("{name}: {}", measured::timeline(&struck, &decisions));
         }
-        std::mem::take(&mut self.ended).iter().for_each(Ended::assert_lossless);
+        self.judge_ended();
         struck.iter().map(|struck| Row::new(struck, &ended.recording, &decisions)).collect()
     }
 
+    /// No frame is lost of the streams that have begun and ended meanwhile.
+    pub fn judge_ended(&mut self) {
+        std::mem::take(&mut self.ended).iter().for_each(Ended::assert_lossless);
+    }
+
     /// Their channels must be known before etcd goes.
-    async fn newcomers_to_come(&mut self, faults: &[Fault]) -> Vec<Channel> {
+    pub async fn newcomers_to_come(&mut self, faults: &[Fault]) -> Vec<Channel> {
         let mut channels = Vec::new();
         for _ in faults.iter().filter(|fault| **fault == Fault::Newcomer) {
             self.newcomers += 1;
@@ -146,7 +151,7 @@ impl Bench {
     }
 
     /// Strikes, waits until the stream goes on and 1.6 s of it have come, and puts right what can be.
-    async fn survive(&mut self, fault: Fault, live: &Live, newcomers: &[Channel]) -> Struck {
+    pub async fn survive(&mut self, fault: Fault, live: &Live, newcomers: &[Channel]) -> Struck {
         let stream = live.channel.stream.as_str();
         let site = self.site(stream).await;
         let without_etcd = self.etcd_gone.is_some() && fault != Fault::EtcdBack;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use millrace_tests::Cut;
 
 /// A part lasts 334 ms; one that is one part late comes so long after the one before.
-const ONE_PART_LATE: Duration = Duration::from_millis(668);
+pub const ONE_PART_LATE: Duration = Duration::from_millis(668);
 
 /// One fault, always at the programs that make the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Fault {
             Self::EtcdLeaderKilled => "the leader of etcd killed",
             Self::EtcdGone => "all of etcd gone",
             Self::Newcomer => "another stream begins",
-            Self::EtcdBack => "all of etcd back after ten lease times",
+            Self::EtcdBack => "all of etcd back",
             Self::OriginKilled => "the origin of the stream killed",
             Self::RouterKilled => "the router killed",
             Self::DualRouterKilled => "the router of a stream with two encoders killed",

@@ -4,7 +4,9 @@
 mod bench;
 mod fault;
 mod measured;
+mod outage;
 mod router;
+mod turns;
 
 use millrace_tests::Cut;
 
