@@ -1,12 +1,13 @@
 //! Millrace's router: takes publishers in, owns their streams' sessions and replay, and places them on nodes.
 //!
 //! ```text
-//! publisher ─RTMP→ ingest ─→ sessions (may it come in?) ─→ session: clock, stamps, replay ─Link→ node
+//! publisher ─RTMP→ ingest ─→ sessions (may it come in?) ─→ doorstep (can it be taken?) ─→ session: clock, stamps, replay ─Link→ node
 //! ```
 
 mod admin;
 mod claim;
 mod config;
+mod doorstep;
 mod feed;
 mod hot;
 pub mod ingest;
@@ -19,6 +20,7 @@ mod report;
 mod router;
 mod session;
 mod sessions;
+mod source;
 
 pub use config::Config;
 pub use report::{HealthReport, PublisherReport, RungReport, SecondReport, StreamReport};

@@ -56,6 +56,8 @@ pub enum Command {
     Join {
         /// Its media.
         publication: Publication,
+        /// When the first of it came.
+        since: Wall,
         /// Where it comes from.
         peer: SocketAddr,
         /// Who has sent with the stream's keys, itself the last.
@@ -107,8 +109,6 @@ pub struct Session {
     takeovers: Takeovers,
     /// Since when there is no publisher; `None` before the first.
     left_at: Option<Mono>,
-    /// The publisher is in, but has sent nothing yet.
-    silent_so_far: bool,
     /// What the publisher sends cannot be taken: what is still under way is not looked at.
     source_refused: bool,
     ladder: Ladder,
@@ -201,7 +201,6 @@ impl Session {
             peer: None,
             takeovers,
             left_at: None,
-            silent_so_far: false,
             source_refused: false,
             ladder: Ladder::default(),
             origin: OriginSide::default(),

@@ -8,17 +8,18 @@ use std::{
 
 use millrace_lifecycle::{Leaver, Takeover, Takeovers};
 use millrace_registry::{ChannelRecord, RouterRecord, StreamRecord};
-use millrace_telemetry::{Clock, DecisionLog, SystemClock};
+use millrace_telemetry::{Clock, Hurry};
 use millrace_types::{ChannelId, Decision, DecisionKind, NodeId, RefusalReason, StreamId, Wall};
 use tokio::{
     runtime,
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, error, info_span, warn};
 
 use crate::{
+    doorstep::{Doorstep, Verdict},
     ingest::{Gate, Granted, Publication, PublishRequest, Refusal},
     report::StreamReport,
     session::{Command, Session, SessionContext},
@@ -38,13 +39,15 @@ const FOREVER: Wall = Wall(u64::MAX);
 
 #[derive(Debug)]
 enum Question {
+    /// Whether it would be let in as things are.
+    MayJoin(Newcomer, oneshot::Sender<Result<(), Refusal>>),
+    /// What it sends can be taken: it is let in, or told why not.
     Join {
-        channel: ChannelRecord,
-        key_hash: String,
-        peer: SocketAddr,
+        newcomer: Newcomer,
+        publication: Publication,
+        since: Wall,
         /// Where its connection runs: there its session does.
         runtime: runtime::Handle,
-        reply: oneshot::Sender<Result<Granted, Refusal>>,
     },
     Reports(oneshot::Sender<Vec<StreamReport>>),
     MadeOn(BTreeSet<NodeId>, oneshot::Sender<Vec<Leaver>>),
@@ -53,24 +56,37 @@ enum Question {
     Stop(oneshot::Sender<()>),
 }
 
+/// A publisher with a key of a channel.
+#[derive(Clone, Debug)]
+struct Newcomer {
+    channel: ChannelRecord,
+    stream: StreamId,
+    key_hash: String,
+    peer: SocketAddr,
+}
+
+/// What stands for a newcomer that may come in.
+struct Entrance {
+    key_until: Wall,
+    takeovers: Takeovers,
+    is_open: bool,
+}
+
 /// A handle on the sessions; also the gate that ingest asks.
 #[derive(Clone, Debug)]
 pub struct Sessions {
     questions: mpsc::Sender<Question>,
-    registry: millrace_registry::Registry,
-    decisions: DecisionLog,
-    clock: SystemClock,
+    context: SessionContext,
 }
 
 impl Sessions {
     /// Starts without any.
     pub fn start(context: SessionContext) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
-        let (registry, decisions) = (context.registry.clone(), context.decisions.clone());
-        let clock = context.clock;
-        let task = Task { context, sessions: BTreeMap::new(), running: JoinSet::new() };
+        let (sessions, running) = (BTreeMap::new(), JoinSet::new());
+        let task = Task { context: context.clone(), sessions, running, is_stopping: false };
         tokio::spawn(task.run(inbox));
-        Self { questions, registry, decisions, clock }
+        Self { questions, context }
     }
 
     /// Every stream's report.
@@ -106,49 +122,102 @@ impl Sessions {
         answer.await.ok()
     }
 
-    /// The channel that the key belongs to, if it is one of its keys.
-    fn channel_of(&self, request: &PublishRequest) -> Result<ChannelRecord, Refusal> {
-        let channel: &ChannelId = request.key.channel();
-        let found = self.registry.get::<ChannelRecord>(channel.as_str());
+    /// Who that is, if the key is one of its channel's.
+    fn newcomer(&self, request: &PublishRequest) -> Result<Newcomer, Refusal> {
+        let id: &ChannelId = request.key.channel();
+        let found = self.context.registry.get::<ChannelRecord>(id.as_str());
         let record = found.map_err(|error| {
-            error!(%error, %channel, "channel cannot be read");
+            error!(%error, channel = %id, "channel cannot be read");
             Refusal::from(RefusalReason::Internal)
         })?;
-        let (hash, now) = (request.key.hash(), self.clock.wall());
-        record
-            .filter(|record| record.accepts_until(&hash).is_some_and(|until| now < until))
-            .ok_or_else(|| Refusal::from(RefusalReason::BadKey))
+        let (key_hash, now) = (request.key.hash(), self.context.clock.wall());
+        let channel = record
+            .filter(|record| record.accepts_until(&key_hash).is_some_and(|until| now < until))
+            .ok_or_else(|| Refusal::from(RefusalReason::BadKey))?;
+        let stream = channel.channel.as_str().parse();
+        let stream =
+            stream.map_err(|error| Refusal::with_detail(RefusalReason::Internal, error))?;
+        Ok(Newcomer { channel, stream, key_hash, peer: request.peer })
+    }
+
+    /// Looks at what the newcomer sends, and lets it in or sends it away.
+    async fn try_out(self, newcomer: Newcomer, mut publication: Publication, hurry: Hurry) {
+        let clock = self.context.clock;
+        let mut doorstep = Doorstep::new(newcomer.channel.low_latency);
+        let verdict = loop {
+            let due = doorstep.deadline().map(|at| clock.instant(at));
+            let verdict = tokio::select! {
+                event = publication.next() => doorstep.hear(clock.mono(), clock.wall(), event),
+                () = reached(due) => doorstep.elapsed(clock.mono()),
+            };
+            if verdict != Verdict::Wait {
+                break verdict;
+            }
+        };
+        match verdict {
+            Verdict::Wait | Verdict::Gone => {}
+            Verdict::Enter { since } => {
+                publication.put_back(doorstep.into_heard());
+                let runtime = runtime::Handle::current();
+                let join = Question::Join { newcomer, publication, since, runtime };
+                // Without the task the publication is dropped, which refuses it.
+                let _ = self.questions.send(join).await;
+                drop(hurry);
+            }
+            Verdict::Refuse(error) => {
+                let (stream, reason) = (&newcomer.stream, error.refusal());
+                warn!(%stream, %error, reason = reason.as_str(), "source refused");
+                let refusal = Refusal::with_detail(reason, &error);
+                self.context.turn_away(&newcomer, &mut publication, refusal);
+            }
+        }
     }
 }
 
-impl Sessions {
+impl SessionContext {
     /// Keeps a refusal, for operators. Strangers can cause it.
-    fn note(&self, request: &PublishRequest, refusal: &Refusal) {
+    fn note_refused(&self, channel: &ChannelId, peer: SocketAddr, refusal: &Refusal) {
         let refused = Decision::of(DecisionKind::PublisherRefused).because(refusal.reason);
-        let refused = match request.key.channel().as_str().parse::<StreamId>() {
+        let refused = match channel.as_str().parse::<StreamId>() {
             Ok(stream) => refused.stream(&stream),
             Err(_) => refused,
         };
-        self.decisions.record_of_stranger(refused.saying(format!("from {}", request.peer)));
+        let why = refusal.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        self.decisions.record_of_stranger(refused.saying(format!("from {peer}{why}")));
+    }
+
+    /// Tells a publisher that was not let into a session why.
+    fn turn_away(&self, newcomer: &Newcomer, publication: &mut Publication, refusal: Refusal) {
+        self.metrics.refusals.with_label_values(&[refusal.reason.as_str()]).inc();
+        self.note_refused(&newcomer.channel.channel, newcomer.peer, &refusal);
+        publication.refuse(refusal);
     }
 }
 
 impl Gate for Sessions {
     async fn authorize(&self, request: PublishRequest) -> Result<Granted, Refusal> {
-        let granted = match self.channel_of(&request) {
-            Ok(channel) => {
-                let (key_hash, peer) = (request.key.hash(), request.peer);
-                let runtime = runtime::Handle::current();
-                let join = |reply| Question::Join { channel, key_hash, peer, runtime, reply };
-                let joined = self.ask(join).await;
-                joined.unwrap_or_else(|| Err(RefusalReason::ShuttingDown.into()))
+        let asked = match self.newcomer(&request) {
+            Ok(newcomer) => {
+                let may = self.ask(|reply| Question::MayJoin(newcomer.clone(), reply)).await;
+                may.unwrap_or_else(|| Err(RefusalReason::ShuttingDown.into())).map(|()| newcomer)
             }
             Err(refusal) => Err(refusal),
         };
-        if let Err(refusal) = &granted {
-            self.note(&request, refusal);
-        }
-        granted
+        let newcomer = asked.inspect_err(|refusal| {
+            self.context.note_refused(request.key.channel(), request.peer, refusal);
+        })?;
+        let (granted, publication) = Publication::new(PUBLICATION_MESSAGES);
+        let span = info_span!("doorstep", stream = %newcomer.stream);
+        let trial = self.clone().try_out(newcomer, publication, Hurry::here());
+        tokio::spawn(trial.instrument(span));
+        Ok(granted)
+    }
+}
+
+async fn reached(due: Option<Instant>) {
+    match due {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -178,6 +247,7 @@ struct Task {
     context: SessionContext,
     sessions: BTreeMap<StreamId, Handle>,
     running: JoinSet<StreamId>,
+    is_stopping: bool,
 }
 
 impl Task {
@@ -236,8 +306,19 @@ impl Task {
 
     async fn answer(&mut self, question: Question) {
         match question {
-            Question::Join { channel, key_hash, peer, runtime, reply } => {
-                let _ = reply.send(self.join(&channel, key_hash, peer, &runtime).await);
+            Question::MayJoin(newcomer, reply) => {
+                let _ = reply.send(self.entrance(&newcomer).map(|_| ()));
+            }
+            Question::Join { newcomer, mut publication, since, runtime } => {
+                match self.entrance(&newcomer) {
+                    Ok(entrance) => {
+                        self.join(newcomer, entrance, publication, since, &runtime).await;
+                    }
+                    // Much may have happened since it was told that it may.
+                    Err(refusal) => {
+                        self.context.turn_away(&newcomer, &mut publication, refusal);
+                    }
+                }
             }
             Question::Reports(reply) => {
                 let reports = self.sessions.values().map(|held| held.report.borrow().clone());
@@ -261,6 +342,7 @@ impl Task {
             }
             Question::SetReplayBytes(bytes) => self.context.replay_bytes = bytes,
             Question::Stop(reply) => {
+                self.is_stopping = true;
                 for held in self.sessions.values() {
                     let _ = held.commands.try_send(Command::Refuse(RefusalReason::ShuttingDown));
                 }
@@ -269,39 +351,44 @@ impl Task {
         }
     }
 
-    async fn join(
-        &mut self,
-        channel: &ChannelRecord,
-        key_hash: String,
-        peer: SocketAddr,
-        runtime: &runtime::Handle,
-    ) -> Result<Granted, Refusal> {
-        let stream: StreamId = channel
-            .channel
-            .as_str()
-            .parse()
-            .map_err(|error| Refusal::with_detail(RefusalReason::Internal, error))?;
+    /// Whether a newcomer is let in now.
+    fn entrance(&self, newcomer: &Newcomer) -> Result<Entrance, Refusal> {
+        let Newcomer { stream, key_hash, peer, .. } = newcomer;
+        if self.is_stopping {
+            return Err(RefusalReason::ShuttingDown.into());
+        }
         // It may have ended since it was looked up, and before this task hears of that.
-        let Some(key_until) = valid_until(&self.context, &stream, &key_hash) else {
+        let Some(key_until) = valid_until(&self.context, stream, key_hash) else {
             return Err(RefusalReason::BadKey.into());
         };
-        let open = self.sessions.get(&stream).filter(|held| !held.commands.is_closed());
-        let is_open = open.is_some();
-        let mut takeovers = open.map_or_else(|| self.seen_elsewhere(&stream), Handle::takeovers);
-        if let Takeover::Refused(reason) = takeovers.asked(self.context.clock.wall(), peer.ip()) {
-            return Err(reason.into());
+        let open = self.sessions.get(stream).filter(|held| !held.commands.is_closed());
+        let mut takeovers = open.map_or_else(|| self.seen_elsewhere(stream), Handle::takeovers);
+        match takeovers.asked(self.context.clock.wall(), peer.ip()) {
+            Takeover::Refused(reason) => Err(reason.into()),
+            _ => Ok(Entrance { key_until, takeovers, is_open: open.is_some() }),
         }
+    }
+
+    async fn join(
+        &mut self,
+        newcomer: Newcomer,
+        entrance: Entrance,
+        publication: Publication,
+        since: Wall,
+        runtime: &runtime::Handle,
+    ) {
+        let Newcomer { channel, stream, key_hash, peer } = newcomer;
+        let Entrance { key_until, takeovers, is_open } = entrance;
         if !is_open {
             let held = self.open(stream.clone(), channel.low_latency, takeovers.clone(), runtime);
             self.sessions.insert(stream.clone(), held);
         }
-        let held = self.sessions.get_mut(&stream).ok_or(RefusalReason::Internal)?;
+        let Some(held) = self.sessions.get_mut(&stream) else { return };
         held.takeovers = takeovers.clone();
         (held.key_hash, held.key_until) = (key_hash, key_until);
-        let (granted, publication) = Publication::new(PUBLICATION_MESSAGES);
-        let join = Command::Join { publication, peer, takeovers };
-        held.commands.send(join).await.map_err(|_| Refusal::from(RefusalReason::Internal))?;
-        Ok(granted)
+        let join = Command::Join { publication, since, peer, takeovers };
+        // A session that has just ended drops the publication, which refuses it.
+        let _ = held.commands.send(join).await;
     }
 
     /// The publishers of a stream that has no session here, as its record tells. Nobody sends to a router that is gone, nor to

@@ -8,7 +8,7 @@ use millrace_publisher::{Due, Playout, PublishError, Publisher as OurPublisher, 
 use millrace_testkit::{ClipSpec, Fps, HttpClient, Publisher, until, until_some};
 use millrace_tests::{Channel, Farm};
 
-use crate::ingest::stage::{PATIENCE, farm, farm_with, program, small, tags};
+use crate::ingest::stage::{PATIENCE, by_program, farm, farm_with, program, seconds, small, tags};
 
 /// ffmpeg with a test picture, a tone and those output options is refused: it logs the `reason` and what was `said`, and ends.
 async fn ffmpeg_is_refused(farm: &Farm, url: &str, output: &str, reason: &str, said: &str) {
@@ -148,35 +148,60 @@ async fn refusal(channel: &Channel, messages: impl IntoIterator<Item = Due>) -> 
 }
 
 /// Enhanced RTMP's sequence start of a codec by its four characters.
-async fn enhanced_video_is_refused(fourcc: &[u8; 4]) {
-    let farm = farm().await;
+async fn enhanced_video_is_refused(farm: &Farm, fourcc: &[u8; 4]) {
     let body = Bytes::from([&[0x90], &fourcc[..], &[1, 1, 0x60, 0, 0, 0]].concat());
     let tag = Tag { kind: TagKind::Video, timestamp_ms: 0, body };
     let text = refusal(&farm.channel(), [Due { after: Duration::ZERO, tag }]).await;
     assert!(text.contains("video_codec: video must be H.264"), "{text}");
-    operator_reads(&farm, "video_codec").await;
+    operator_reads(farm, "video_codec").await;
 }
 
 #[tokio::test]
 async fn hevc_in_enhanced_rtmp_is_refused() {
-    enhanced_video_is_refused(b"hvc1").await;
+    enhanced_video_is_refused(&farm().await, b"hvc1").await;
 }
 
 #[tokio::test]
 async fn vp9_in_enhanced_rtmp_is_refused() {
-    enhanced_video_is_refused(b"vp09").await;
+    enhanced_video_is_refused(&farm().await, b"vp09").await;
 }
 
 #[tokio::test]
 async fn a_garbled_codec_header_is_refused() {
     let farm = farm().await;
+    garbled_header_is_refused(&farm.channel()).await;
+    operator_reads(&farm, "undecodable").await;
+}
+
+async fn garbled_header_is_refused(channel: &Channel) {
     let mut clip = tags(&small(), &["-c", "copy"]).expect("tags");
     for tag in clip.tags.iter_mut().filter(|tag| tag.kind == TagKind::Video && tag.is_header()) {
         tag.body = Bytes::from([&tag.body[..5], &garbage(1, 40)[..]].concat());
     }
-    let text = refusal(&farm.channel(), Playout::rounds(&clip, 1)).await;
+    let text = refusal(channel, Playout::rounds(&clip, 1)).await;
     assert!(text.contains("undecodable: the stream's codec headers cannot be read"), "{text}");
-    operator_reads(&farm, "undecodable").await;
+}
+
+/// A key is good, what comes with it is not: the publisher that is live loses nothing, and is not cut off.
+#[tokio::test]
+async fn who_sends_what_cannot_be_taken_takes_no_live_stream_over() {
+    let farm = farm().await;
+    let channel = farm.channel();
+    let clip = ClipSpec { seconds: 12, ..small() };
+    let live = Publisher::start(&clip.file().expect("a clip"), &channel.rtmp_url).expect("ffmpeg");
+    let strangers = async {
+        farm.worker(&channel.stream, None).await.expect("live");
+        enhanced_video_is_refused(&farm, b"hvc1").await;
+        let mp3 = "-c:v libx264 -preset ultrafast -g 30 -c:a libmp3lame -flvflags no_metadata";
+        ffmpeg_is_refused(&farm, &channel.rtmp_url, mp3, "audio_codec", "audio must be AAC").await;
+        garbled_header_is_refused(&channel).await;
+    };
+    let expected = clip.expected();
+    tokio::join!(by_program(&channel, live, seconds(&clip), &expected), strangers);
+    let view = farm.stream(&channel.stream).await.expect("still there");
+    let events = view.rest["events"].as_array().expect("events");
+    let joined = events.iter().filter(|event| event["kind"] == "publisher_joined").count();
+    assert_eq!((joined, view.restarts), (1, 0), "{events:#?}");
 }
 
 /// A clip's pictures, with `rest` in place of all but their first `kept` bytes, are refused.

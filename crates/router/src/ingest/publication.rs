@@ -2,7 +2,7 @@
 //!
 //! The queue is bounded and blocks: a slow session fills the publisher's TCP window, never our memory.
 
-use std::{future::Future, net::SocketAddr};
+use std::{collections::VecDeque, future::Future, net::SocketAddr};
 
 use millrace_types::{RefusalReason, StreamKey};
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +46,8 @@ pub struct Granted {
 /// The owner's end of a publication. Dropped, it refuses the publisher with `internal`.
 #[derive(Debug)]
 pub struct Publication {
+    /// Heard already, and put back.
+    heard: VecDeque<IngestEvent>,
     events: mpsc::Receiver<IngestEvent>,
     refusal: Option<oneshot::Sender<Refusal>>,
 }
@@ -56,17 +58,25 @@ impl Publication {
         let (event_sender, events) = mpsc::channel(messages);
         let (refusal_sender, refusal) = oneshot::channel();
         let granted = Granted { events: event_sender, refusal };
-        (granted, Self { events, refusal: Some(refusal_sender) })
+        (granted, Self { heard: VecDeque::new(), events, refusal: Some(refusal_sender) })
     }
 
     /// The next event; `None` after [`IngestEvent::Ended`], or when the connection's task was lost.
     pub async fn next(&mut self) -> Option<IngestEvent> {
-        self.events.recv().await
+        match self.heard.pop_front() {
+            None => self.events.recv().await,
+            heard => heard,
+        }
     }
 
     /// The next event if it is there already.
     pub fn ready(&mut self) -> Option<IngestEvent> {
-        self.events.try_recv().ok()
+        self.heard.pop_front().or_else(|| self.events.try_recv().ok())
+    }
+
+    /// Puts events back, to be heard again before all others.
+    pub fn put_back(&mut self, heard: Vec<IngestEvent>) {
+        self.heard = heard.into();
     }
 
     /// Tells the publisher why and closes its connection. `Ended` follows; media it sent meanwhile is dropped.

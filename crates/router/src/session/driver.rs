@@ -61,9 +61,9 @@ impl Session {
                 Err(error) => Happened::Written(Err(error)),
             };
             match happened {
-                Happened::Told(Some(Command::Join { publication, peer, takeovers })) => {
+                Happened::Told(Some(Command::Join { publication, since, peer, takeovers })) => {
                     self.takeovers = takeovers;
-                    self.join(publication, peer);
+                    self.join(publication, peer, since);
                 }
                 Happened::Told(Some(Command::Refuse(reason))) => {
                     let refused = self.decision(DecisionKind::PublisherRefused).because(reason);

@@ -3,32 +3,32 @@
 use std::net::SocketAddr;
 
 use millrace_lifecycle::StreamInput;
-use millrace_media::{Input, Item, SourceHints, SourceLimits, Timeline, TimelineStart};
-use millrace_telemetry::Clock;
-use millrace_types::{DecisionKind, RefusalReason};
-use millrace_wire::Announced;
+use millrace_media::{Input, Item, SourceLimits, Timeline, TimelineStart};
+use millrace_types::{DecisionKind, RefusalReason, Wall};
 use tracing::{info, warn};
 
 use super::Session;
-use crate::ingest::{
-    IngestEnd, IngestEvent, MessageKind, Publication, PublisherMessage, Refusal, StreamMetadata,
+use crate::{
+    ingest::{IngestEnd, IngestEvent, Publication, PublisherMessage, Refusal},
+    source::source_input,
 };
 
 impl Session {
-    /// Takes a publisher in place of the one there is.
-    pub(super) fn join(&mut self, publication: Publication, peer: SocketAddr) {
+    /// Takes a publisher, whose first message came at `since`, in place of the one there is.
+    pub(super) fn join(&mut self, publication: Publication, peer: SocketAddr, since: Wall) {
         if let Some(mut old) = self.publisher.take() {
             old.refuse(Refusal::from(RefusalReason::TakenOver));
             self.timeline_input(Input::PublisherLeft);
             let taken = self.decision(DecisionKind::TakenOver).because(RefusalReason::TakenOver);
             self.note(taken.saying(format!("a publisher at {peer} has taken over")));
         }
-        (self.silent_so_far, self.source_refused) = (true, false);
+        self.source_refused = false;
         info!(stream = %self.stream, %peer, "publisher joined");
         self.note(self.decision(DecisionKind::PublisherJoined).saying(format!("from {peer}")));
         self.context.metrics.publishers.inc();
         (self.publisher, self.peer, self.left_at) = (Some(publication), Some(peer), None);
         self.input(StreamInput::PublisherJoined);
+        self.open_clock(since);
         self.show();
     }
 
@@ -55,9 +55,8 @@ impl Session {
         self.show();
     }
 
-    /// The publisher's clock is tied to UTC by its first message, not by its connection: some say nothing for a while.
-    fn open_clock(&mut self) {
-        let utc = self.context.clock.wall();
+    /// Ties the publisher's clock to UTC by its first message, not by its connection: some say nothing for a while.
+    fn open_clock(&mut self, utc: Wall) {
         match self.timeline {
             Some(_) => self.timeline_input(Input::PublisherBack { utc }),
             None => {
@@ -75,33 +74,19 @@ impl Session {
         if self.source_refused {
             return;
         }
-        if std::mem::take(&mut self.silent_so_far) {
-            self.open_clock();
-        }
-        let PublisherMessage { kind, timestamp_ms, body } = message;
-        let input = match kind {
-            MessageKind::Video => Input::Video { timestamp_ms, body },
-            MessageKind::Audio => Input::Audio { timestamp_ms, body },
-            MessageKind::Metadata => match StreamMetadata::parse(&body) {
-                Some(StreamMetadata { foreign: Some(error), .. }) => {
-                    return self.refuse_source(error.refusal(), &error);
-                }
-                Some(metadata) => {
-                    let StreamMetadata { video_kbps, audio_kbps, .. } = metadata;
-                    self.tracks.said = Announced { video_kbps, audio_kbps };
+        match source_input(message) {
+            Ok(Some((input, announced))) => {
+                if let Some(announced) = announced {
+                    self.tracks.said = announced;
                     if !self.tracks.units_seen {
-                        self.tracks.announced = self.tracks.said;
+                        self.tracks.announced = announced;
                     }
-                    Input::Metadata(SourceHints {
-                        frame_rate: metadata.frame_rate,
-                        has_audio: metadata.has_audio,
-                        has_video: metadata.has_video,
-                    })
                 }
-                None => return,
-            },
-        };
-        self.timeline_input(input);
+                self.timeline_input(input);
+            }
+            Ok(None) => {}
+            Err(error) => self.refuse_source(error.refusal(), &error),
+        }
     }
 
     /// Feeds the timeline, and what comes out of it to the replay buffer and the node.
