@@ -17,6 +17,7 @@ mod reasons;
 mod sources;
 mod specification;
 mod tree;
+mod untested;
 mod words;
 mod written;
 
