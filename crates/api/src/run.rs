@@ -1,6 +1,6 @@
 //! Binds the API's listeners and serves in the background until it is told to stop.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use millrace_registry::{OwnSettings, Registry};
 use millrace_telemetry::{
@@ -139,11 +139,16 @@ impl OwnSettings for Config {
 ///
 /// # Errors
 /// [`StartError`]: nothing runs then.
-pub async fn start(
+pub fn start(
     config: Config,
     registry: Registry,
     metrics: Metrics,
-) -> Result<Api, StartError> {
+) -> Pin<Box<dyn Future<Output = Result<Api, StartError>> + Send>> {
+    Box::pin(begin(config, registry, metrics))
+}
+
+/// Boxed by [`start`], so that it is built here, and not once more in every program and test that starts one.
+async fn begin(config: Config, registry: Registry, metrics: Metrics) -> Result<Api, StartError> {
     apart(&config.listeners())?;
     let Certificates { farm: farm_tls, public, gate } = Certificates::read(&config, &metrics)?;
     let (api, api_at) = listen("listen_api", config.listen_api).await?;

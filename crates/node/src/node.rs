@@ -4,6 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -167,7 +168,17 @@ async fn all_gone(connections: &TaskTracker) {
 ///
 /// # Errors
 /// [`NodeError`]
-pub async fn start(
+pub fn start(
+    config: Config,
+    registry: Registry,
+    metrics: Metrics,
+    threads: RelayThreads,
+) -> Pin<Box<dyn Future<Output = Result<Node, NodeError>> + Send>> {
+    Box::pin(begin(config, registry, metrics, threads))
+}
+
+/// Boxed by [`start`], so that it is built here, and not once more in every program and test that starts one.
+async fn begin(
     config: Config,
     registry: Registry,
     metrics: Metrics,

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -179,7 +180,16 @@ impl OwnSettings for Config {
 ///
 /// # Errors
 /// [`StartError`]: nothing runs then.
-pub async fn start(
+pub fn start(
+    config: Config,
+    registry: Registry,
+    metrics: Metrics,
+) -> Pin<Box<dyn Future<Output = Result<Running, StartError>> + Send>> {
+    Box::pin(begin(config, registry, metrics))
+}
+
+/// Boxed by [`start`], so that it is built here, and not once more in every program and test that starts one.
+async fn begin(
     config: Config,
     registry: Registry,
     metrics: Metrics,

@@ -1,6 +1,6 @@
 //! Puts a router together: listeners, sessions, registration.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use millrace_registry::{
     Kept, NodeRecord, NodeState, OriginRecord, OwnSettings, Registry, RouterRecord,
@@ -161,7 +161,17 @@ impl Router {
 ///
 /// # Errors
 /// [`RouterError`]
-pub async fn start(
+pub fn start(
+    config: Config,
+    registry: Registry,
+    metrics: Metrics,
+    threads: RelayThreads,
+) -> Pin<Box<dyn Future<Output = Result<Router, RouterError>> + Send>> {
+    Box::pin(begin(config, registry, metrics, threads))
+}
+
+/// Boxed by [`start`], so that it is built here, and not once more in every program and test that starts one.
+async fn begin(
     config: Config,
     registry: Registry,
     metrics: Metrics,
