@@ -1,9 +1,10 @@
-//! A list of named steps: run in order or beside the later ones, timed, stopped at the first that fails. Knows nothing of
-//! what they do.
+//! A list of named steps, timed and stopped at the first that fails: run in order, but for those that wait in a lane of their own
+//! and run there, also in order, beside all later ones. Knows nothing of what they do.
 
 use std::{
     fmt::Write as _,
     process::Command,
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -36,7 +37,8 @@ impl<'a> Step<'a> {
         Self { name, repeat: repeat.to_owned(), work: Box::new(work), beside: false }
     }
 
-    /// Lets the steps after it begin while it runs, and is waited for at the end, also where one of them fails.
+    /// Lets the steps after it begin while it runs, and is waited for at the end, also where one of them fails. The next one
+    /// beside begins after it, whether or not it failed.
     pub const fn beside(mut self) -> Self {
         self.beside = true;
         self
@@ -105,14 +107,17 @@ pub fn run(steps: Vec<Step<'_>>) -> Report {
     let start = Instant::now();
     let mut rows = Vec::new();
     thread::scope(|scope| {
+        let (lane, waiting) = mpsc::channel::<(usize, Step<'_>)>();
+        let beside = scope.spawn(move || {
+            waiting.into_iter().map(|(row, step)| (row, step.perform())).collect::<Vec<_>>()
+        });
         let mut stopped = false;
-        let mut running = Vec::new();
         for step in steps {
             let name = step.name;
             let verdict = if stopped {
                 Verdict::NotRun
             } else if step.beside {
-                running.push((rows.len(), scope.spawn(|| step.perform())));
+                lane.send((rows.len(), step)).expect("a step must not panic");
                 Verdict::NotRun
             } else {
                 step.perform()
@@ -120,8 +125,9 @@ pub fn run(steps: Vec<Step<'_>>) -> Report {
             stopped |= matches!(verdict, Verdict::Failed(_));
             rows.push((name, verdict));
         }
-        for (row, thread) in running {
-            rows[row].1 = thread.join().expect("a step must not panic");
+        drop(lane);
+        for (row, verdict) in beside.join().expect("a step must not panic") {
+            rows[row].1 = verdict;
         }
     });
     Report { rows, elapsed: start.elapsed() }
@@ -129,10 +135,7 @@ pub fn run(steps: Vec<Step<'_>>) -> Report {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        atomic::{AtomicU32, Ordering},
-        mpsc,
-    };
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
@@ -164,6 +167,25 @@ mod tests {
             })
             .beside(),
             Step::work("after", "", move || Ok(told.recv_timeout(Duration::from_secs(10))?)),
+        ]);
+        let words: Vec<_> = report.rows.iter().map(|(_, verdict)| verdict).collect();
+        assert!(matches!(words[..], [Verdict::Failed(_), Verdict::Passed(_)]));
+    }
+
+    #[test]
+    fn steps_beside_others_run_one_after_another_also_behind_a_failure() {
+        let ended = AtomicU32::new(0);
+        let report = run(vec![
+            Step::work("fails", "", || {
+                ended.fetch_add(1, Ordering::Relaxed);
+                anyhow::bail!("no")
+            })
+            .beside(),
+            Step::work("after it", "", || {
+                anyhow::ensure!(ended.load(Ordering::Relaxed) == 1, "it had not ended");
+                Ok(())
+            })
+            .beside(),
         ]);
         let words: Vec<_> = report.rows.iter().map(|(_, verdict)| verdict).collect();
         assert!(matches!(words[..], [Verdict::Failed(_), Verdict::Passed(_)]));

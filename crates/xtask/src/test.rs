@@ -53,15 +53,12 @@ fn wanted(full: bool) -> Vec<&'static str> {
 fn all<'a>(full: bool) -> Vec<Step<'a>> {
     let seconds = if full { 600 } else { FUZZING };
     let previous = previous(full);
-    let mut steps = vec![
-        Step::command("format", check::format()),
-        Step::command("clippy", check::clippy()),
-        build(full),
-        test_runner(),
-    ];
+    let mut steps = vec![Step::command("format", check::format()), build(full), test_runner()];
     steps.extend(previous.clone().map(build_before));
     steps.extend([
         Step::work("fuzz", "cargo xtask fuzz", move || fuzz::beside_tests(seconds)).beside(),
+        // Behind the fuzzing, since it locks what is built, and tests are looked for there first.
+        Step::work("clippy", "cargo xtask check", clippy).beside(),
         tests(full, &[], previous.as_ref()),
         Step::command("doc tests", doc_tests(full)),
     ]);
@@ -97,16 +94,33 @@ fn tests<'a>(full: bool, filters: &[String], previous: Option<&Previous>) -> Ste
     Step::command("tests", command)
 }
 
+/// What the tests start.
+const PROGRAMS: [&str; 7] = [
+    "millrace",
+    "millrace-api",
+    "millrace-node",
+    "millrace-origin",
+    "millrace-router",
+    "millrace-worker",
+    "millrace-worker-av",
+];
+
 /// The programs and what tests them, in one go: built apart, features that only tests ask for would build half of it twice.
+/// Benchmarks are not among them: clippy reads them, and who runs one builds it as what ships.
 fn build<'a>(full: bool) -> Step<'a> {
-    let targets = ["--workspace", "--bins", "--tests", "--examples"];
     let mut build = process::cargo(&["build", "--profile", nextest::cargo_profile(full)]);
-    build.args(targets);
+    build.args(["--workspace", "--tests", "--examples"]);
+    build.args(PROGRAMS.iter().flat_map(|program| ["--bin", program]));
     Step::command("build", build)
 }
 
+/// With what time the tests leave over.
+fn clippy() -> Result<()> {
+    process::run(&mut process::idle(&check::clippy()))
+}
+
 fn test_runner<'a>() -> Step<'a> {
-    Step::work("test runner", "cargo install --locked cargo-nextest", nextest::ensure)
+    Step::work("test runner", "cargo install --locked --debug cargo-nextest", nextest::ensure)
 }
 
 /// In the profile of the tests, so that no library is built twice.
