@@ -8,19 +8,26 @@ use crate::{
     arguments::Arguments,
     nextest, process,
     steps::{self, Step},
+    toolchain,
 };
 
 /// Format, clippy and the house tests.
 pub fn check(arguments: Arguments) -> Result<ExitCode> {
     arguments.end()?;
     let report = steps::run(vec![
+        tools(),
         Step::command("format", format()),
         Step::command("clippy", clippy()),
-        Step::work("test runner", "cargo install --locked cargo-nextest", nextest::ensure),
+        Step::work("test runner", "cargo install --locked --debug cargo-nextest", nextest::ensure),
         Step::command("house rules", house()),
     ]);
     eprint!("\n{}", report.table());
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the next ones need of Rust.
+pub fn tools<'a>() -> Step<'a> {
+    Step::work("tools", "rustup component add clippy rustfmt", toolchain::ensure)
 }
 
 /// Whether every file is formatted.

@@ -17,6 +17,7 @@ mod run;
 mod setup;
 mod steps;
 mod test;
+mod toolchain;
 
 use std::process::ExitCode;
 

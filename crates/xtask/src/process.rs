@@ -26,9 +26,11 @@ pub fn cargo(args: &[&str]) -> Command {
 }
 
 /// Becomes the program of its arguments, given only what time is left over. `SCHED_IDLE` alone does not say that where the
-/// kernel shares time out by sessions: the session's own share is made the smallest too.
-const LEFT_OVER: &str =
-    r#"echo 19 2>/dev/null >/proc/self/autogroup; exec chrt --idle 0 "$0" "$@""#;
+/// kernel shares time out by sessions: the session's own share is made the smallest too. Where it may not be had, as in some
+/// containers, it is the least of the ordinary.
+const LEFT_OVER: &str = r#"echo 19 2>/dev/null >/proc/self/autogroup
+chrt --idle 0 true 2>/dev/null && exec chrt --idle 0 "$0" "$@"
+exec nice -n 19 "$0" "$@""#;
 
 /// The same command in a session of its own, given only what time the processors have left over, and its children too. It
 /// does not outlive the thread that starts it.
