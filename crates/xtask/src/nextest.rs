@@ -46,10 +46,10 @@ pub fn command(full: bool, filters: &[String]) -> Command {
     command
 }
 
-/// Half as many again as there are cores: whole-system tests wait for real time more than they work.
+/// Two for each core: whole-system tests wait for real time more than they work. Five of them at a time take little more than
+/// one core.
 fn tests_at_once() -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    cores + cores.div_ceil(2)
+    2 * std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// Forgets the report of an earlier run, so that it is not taken for the next one's.
