@@ -53,7 +53,8 @@ fn wanted(full: bool) -> Vec<&'static str> {
 fn all<'a>(full: bool) -> Vec<Step<'a>> {
     let seconds = if full { 600 } else { FUZZING };
     let previous = previous(full);
-    let mut steps = vec![Step::command("format", check::format()), build(full), test_runner()];
+    let mut steps =
+        vec![check::tools(), Step::command("format", check::format()), build(full), test_runner()];
     steps.extend(previous.clone().map(build_before));
     steps.extend([
         Step::work("fuzz", "cargo xtask fuzz", move || fuzz::beside_tests(seconds)).beside(),

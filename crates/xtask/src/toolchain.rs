@@ -23,10 +23,7 @@ pub fn ensure() -> Result<()> {
     }
     let mut add = process::command("rustup", &["component", "add"]);
     process::run(add.args(&missing)).with_context(|| {
-        format!(
-            "cargo knows no {0}: install {0} from where Rust came from",
-            missing.join(" and no ")
-        )
+        format!("missing: {}; install them from where Rust came from", missing.join(", "))
     })
 }
 
