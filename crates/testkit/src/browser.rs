@@ -28,13 +28,11 @@ use devtools::Devtools;
 pub use frame_watch::{Frame, FrameWatch, PlayerEvent, Seen};
 
 const CHROMIUM: &str = "/usr/bin/chromium";
-const ARGUMENTS: [&str; 12] = [
+const ARGUMENTS: [&str; 11] = [
     "--headless",
     "--window-size=1280,960",
     "--no-sandbox",
     "--disable-gpu",
-    // In a container it may be too small for a page.
-    "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
