@@ -3,7 +3,7 @@
 //!
 //! The judge is the stream's own clock, [`Timeline`], on trial: whoever's first unit it would give out may come in, once
 //! the sound was heard too or there seems to be none. What was heard meanwhile goes in with the publisher, so nothing is lost
-//! (`docs/adr/0024-a-publisher-shows-what-it-sends-before-it-takes-over.md`).
+//! (`docs/adr/0023-a-publisher-shows-what-it-sends-before-it-takes-over.md`).
 
 #[cfg(test)]
 mod tests;

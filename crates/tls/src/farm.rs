@@ -25,7 +25,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 use tracing::{info, warn};
 
 use crate::{
-    Expected, FarmStream, FarmTlsConfig, Identity, Role, TlsError,
+    Expected, FarmStream, FarmTlsConfig, Identity, Role, Socket, TlsError,
     certificate::{SOON, read, read_chain},
     refusal::RefusalLog,
     verifier::{ClientVerifier, ServerVerifier, in_words},
@@ -114,7 +114,7 @@ impl FarmTls {
         roles: &'static [Role],
     ) -> io::Result<(FarmStream, Identity)> {
         let server = self.server(roles).map_err(io::Error::other)?;
-        let stream = TlsAcceptor::from(Arc::new(server)).accept(tcp).await?;
+        let stream = TlsAcceptor::from(Arc::new(server)).accept(Socket::new(tcp)).await?;
         let identity = peer(&stream)?;
         Ok((FarmStream::Tls(Box::new(stream.into())), identity))
     }
@@ -127,7 +127,7 @@ impl FarmTls {
         // An address is not sent along, so that the name of whom we look for is not seen on the way.
         let name = ServerName::from(tcp.peer_addr()?.ip());
         let client = self.client(expected).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::new(client)).connect(name, tcp).await;
+        let stream = TlsConnector::from(Arc::new(client)).connect(name, Socket::new(tcp)).await;
         let stream = stream.map_err(|error| io::Error::new(error.kind(), told(&error)))?;
         Ok(FarmStream::Tls(Box::new(stream.into())))
     }
@@ -181,7 +181,7 @@ pub(crate) fn told(error: &io::Error) -> String {
     tls.map_or_else(|| error.to_string(), in_words)
 }
 
-fn peer(stream: &TlsStream<TcpStream>) -> io::Result<Identity> {
+fn peer(stream: &TlsStream<Socket>) -> io::Result<Identity> {
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let shown = shown.ok_or_else(|| io::Error::other("no certificate was shown"))?;
     Identity::of_certificate(shown).map_err(io::Error::other)

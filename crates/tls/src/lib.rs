@@ -11,6 +11,7 @@ mod listener;
 mod metrics;
 mod public;
 mod refusal;
+mod socket;
 mod stream;
 mod verifier;
 
@@ -23,4 +24,5 @@ pub use identity::{Expected, Identity, IdentityError, Role};
 pub use listener::{Admit, FarmListener, Gate, Peer};
 pub use public::{NotTls, PublicGate, WebConnector};
 pub use refusal::PeerRefusal;
+pub use socket::Socket;
 pub use stream::{FarmReader, FarmStream, FarmWriter};

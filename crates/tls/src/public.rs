@@ -24,7 +24,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use crate::{
-    Certificate, FarmStream, Peer, TlsError,
+    Certificate, FarmStream, Peer, Socket, TlsError,
     connector::{address, late},
     farm::{roots, told},
     listener::{Admit, HANDSHAKE_TIMEOUT, speaks_plain},
@@ -59,7 +59,8 @@ impl Admit for PublicGate {
             if address.ip().to_canonical().is_loopback() && speaks_plain(&tcp).await? {
                 return Ok(FarmStream::Plain(tcp));
             }
-            Ok::<_, io::Error>(FarmStream::Tls(Box::new(self.0.accept(tcp).await?.into())))
+            let stream = self.0.accept(Socket::new(tcp)).await?;
+            Ok::<_, io::Error>(FarmStream::Tls(Box::new(stream.into())))
         };
         let stream = timeout(HANDSHAKE_TIMEOUT, look).await.map_err(late).flatten();
         let refused = |error: &io::Error| debug!(%address, %error, "no handshake");
@@ -148,7 +149,7 @@ impl Service<Uri> for WebConnector {
                 let tls = tls.ok_or_else(|| invalid("no authorities to ask".to_owned()))?;
                 let name = ServerName::try_from(host.to_owned());
                 let name = name.map_err(|error| invalid(format!("{host}: {error}")))?;
-                let stream = TlsConnector::from(tls).connect(name, tcp).await;
+                let stream = TlsConnector::from(tls).connect(name, Socket::new(tcp)).await;
                 let stream = stream.map_err(|error| match is_not_tls(&error) {
                     true => io::Error::other(NotTls),
                     false => io::Error::new(error.kind(), told(&error)),

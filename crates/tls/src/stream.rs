@@ -17,13 +17,15 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
+use crate::Socket;
+
 /// The whole connection.
 #[derive(Debug)]
 pub enum FarmStream {
     /// Without TLS: on loopback only.
     Plain(TcpStream),
     /// With TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// What is read from it.
@@ -32,7 +34,7 @@ pub enum FarmReader {
     /// Without TLS.
     Plain(OwnedReadHalf),
     /// With TLS.
-    Tls(ReadHalf<TlsStream<TcpStream>>),
+    Tls(ReadHalf<TlsStream<Socket>>),
 }
 
 /// What is written to it. With TLS, what was written is on its way only once it was flushed.
@@ -41,7 +43,7 @@ pub enum FarmWriter {
     /// Without TLS.
     Plain(OwnedWriteHalf),
     /// With TLS.
-    Tls(WriteHalf<TlsStream<TcpStream>>),
+    Tls(WriteHalf<TlsStream<Socket>>),
 }
 
 impl FarmStream {
@@ -52,7 +54,7 @@ impl FarmStream {
     pub fn move_here(&mut self) -> io::Result<()> {
         let tcp = match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_mut().0,
+            Self::Tls(tls) => &mut tls.get_mut().0.tcp,
         };
         let again = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
         *tcp = TcpStream::from_std(again)?;
