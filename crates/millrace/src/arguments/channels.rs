@@ -1,0 +1,101 @@
+//! `millrace channels …`, as clap reads it.
+
+use clap::{Args, Subcommand, ValueEnum};
+use millrace_types::ChannelId;
+
+use super::FarmArguments;
+
+/// `millrace channels …`
+#[derive(Debug, Args)]
+pub struct ChannelsArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ChannelsCommand,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+}
+
+/// What to do with channels.
+#[derive(Debug, Subcommand)]
+pub enum ChannelsCommand {
+    /// Show all channels and the beginnings of their keys' hashes.
+    List,
+    /// Make a channel, and print its first stream key.
+    Create {
+        /// Its name, also that of its stream.
+        name: ChannelId,
+        /// Its lane.
+        #[arg(long, value_enum, default_value_t)]
+        priority: ChannelPriority,
+        /// 1 s less latency, stalls in a failover possible.
+        #[arg(long)]
+        low_latency: bool,
+        /// Two nodes make its stream where there is capacity: one that dies costs half a second.
+        #[arg(long)]
+        dual: bool,
+    },
+    /// Pin a channel to two encoders, or free it; a live stream follows within a second.
+    Set {
+        /// Which channel.
+        name: ChannelId,
+        /// Whether two nodes make its stream where there is capacity.
+        #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
+        dual: bool,
+    },
+    /// Make a new stream key, and print it; the old ones end as the API's settings say.
+    Rotate {
+        /// Which channel.
+        name: ChannelId,
+        /// The old keys go on until they are revoked.
+        #[arg(long, conflicts_with = "overlap")]
+        keep_old: bool,
+        /// The old keys go on for so many seconds; 0: not at all.
+        #[arg(long, value_name = "SECONDS")]
+        overlap: Option<u64>,
+    },
+    /// End all keys of a channel, or one; whoever publishes by it is turned away.
+    Revoke {
+        /// Which channel.
+        name: ChannelId,
+        /// Only this key, as `list` shows it.
+        #[arg(long, value_name = "ID", value_parser = key_id)]
+        key: Option<String>,
+    },
+    /// Forget a channel and its keys.
+    Delete {
+        /// Which channel.
+        name: ChannelId,
+    },
+}
+
+/// Which lane a channel's streams go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ChannelPriority {
+    /// First to shrink.
+    Small,
+    /// The usual.
+    #[default]
+    Standard,
+    /// Capacity is kept for it.
+    Partner,
+}
+
+impl ChannelPriority {
+    /// As the API calls it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Standard => "standard",
+            Self::Partner => "partner",
+        }
+    }
+}
+
+/// The beginning of a key's hash.
+fn key_id(text: &str) -> Result<String, &'static str> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("give the id that `millrace channels list` shows under KEYS, never the key"),
+    }
+}
