@@ -114,9 +114,9 @@ async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
     let decision = |kind| Decision::of(kind).stream(&hello.stream).epoch(hello.epoch);
     match prepare(&hello, &desk).await {
         Ok((prepared, resume)) => {
-            let worker_pid = prepared.worker.pid();
+            let worker_pid = prepared.staff.worker.pid();
             let after_ms = desk.clock.mono().since(start).as_millis();
-            let (rungs, next_seq) = (hello.ladder.rungs.len(), prepared.next_seq);
+            let (rungs, next_seq) = (hello.ladder.rungs.len(), prepared.staff.next_seq);
             let version = prepared.version;
             info!(worker_pid, rungs, next_seq, version, after_ms, "stream taken");
             let admitted = decision(DecisionKind::Admitted).worker(worker_pid);
@@ -158,14 +158,10 @@ async fn refuse(
 
 /// An assignment that only lacks its Link.
 struct Prepared {
-    worker: WorkerProcess,
+    staff: Staff,
     output: Output,
-    gate: Gate,
     superseded: CancellationToken,
-    heard: mpsc::Receiver<Heard>,
     hello: Hello,
-    /// The first record that the worker lacks, if it was there already.
-    next_seq: Option<u64>,
     /// What is spoken with its router.
     version: u32,
     desk: Desk,
@@ -173,16 +169,17 @@ struct Prepared {
 
 impl Prepared {
     fn assignment(self, link: Option<Link>, end: Option<End>) -> Assignment {
+        let Staff { worker, gate, heard, next_seq: _ } = self.staff;
         Assignment {
             stream: self.hello.stream.clone(),
             epoch: self.hello.epoch,
             hello: self.hello,
             link,
             end,
-            worker: self.worker,
+            worker,
             output: self.output,
-            gate: self.gate,
-            heard: self.heard,
+            gate,
+            heard,
             superseded: self.superseded,
             stopping: self.desk.stopping,
             host: self.desk.host,
@@ -209,20 +206,8 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
     let Granted { output, origin, superseded, orphan } = granted;
     match staff(hello, &output, &origin, orphan, desk).await {
         Ok((staff, marks)) => {
-            let Staff { worker, gate, heard, next_seq } = staff;
             let (hello, desk) = (hello.clone(), desk.clone());
-            let prepared = Prepared {
-                worker,
-                output,
-                gate,
-                superseded,
-                heard,
-                hello,
-                next_seq,
-                version,
-                desk,
-            };
-            Ok((prepared, marks))
+            Ok((Prepared { staff, output, superseded, hello, version, desk }, marks))
         }
         Err(no) => {
             desk.host.left(hello.stream.clone(), hello.epoch, None, false).await;
@@ -236,6 +221,7 @@ struct Staff {
     worker: WorkerProcess,
     gate: Gate,
     heard: mpsc::Receiver<Heard>,
+    /// The first record that the worker lacks, if it was there already.
     next_seq: Option<u64>,
 }
 
@@ -386,18 +372,9 @@ pub async fn without_router(hello: Hello, desk: Desk) {
             let Orphan { worker, work } = orphan;
             let end = work.ended.unwrap_or(End { continues: true });
             let desk = desk.clone();
-            let (gate, next_seq, version) = (Gate::Open, None, Versions::UNSAID.newest);
-            let prepared = Prepared {
-                worker,
-                output,
-                gate,
-                superseded,
-                heard,
-                hello,
-                next_seq,
-                version,
-                desk,
-            };
+            let version = Versions::UNSAID.newest;
+            let staff = Staff { worker, gate: Gate::Open, heard, next_seq: None };
+            let prepared = Prepared { staff, output, superseded, hello, version, desk };
             prepared.assignment(None, Some(end)).run().await;
         }
         Err(no) => {
