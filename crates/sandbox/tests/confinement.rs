@@ -102,12 +102,20 @@ impl Drop for Worker {
     }
 }
 
-fn deed(label: &str) -> (Death, String) {
-    Worker::start(label, LIMITS).end()
+/// The worker serves, powerless, is looked at meanwhile, and exits in peace; what it reported.
+fn serve(mut worker: Worker, look: impl FnOnce(&Worker)) -> Report {
+    let mut stream = worker.connect();
+    Worker::echo(&mut stream);
+    assert_powerless(&worker);
+    look(&worker);
+    drop(stream);
+    let (death, output) = worker.end();
+    assert_eq!(death, Death::Exited(0), "{output}");
+    serde_json::from_str(output.lines().next().unwrap()).unwrap_or_else(|_| panic!("{output}"))
 }
 
-fn report_of(output: &str) -> Report {
-    serde_json::from_str(output.lines().next().unwrap()).unwrap_or_else(|_| panic!("{output}"))
+fn deed(label: &str) -> (Death, String) {
+    Worker::start(label, LIMITS).end()
 }
 
 fn assert_powerless(worker: &Worker) {
@@ -228,25 +236,18 @@ fn the_report_of_a_worker_started_as_root_agrees_with_the_kernel() {
         println!("not tried: needs root, as the node has it on a host of its own");
         return;
     }
-    let mut worker = Worker::start("serve", LIMITS);
-    let mut stream = worker.connect();
-    Worker::echo(&mut stream);
-
-    assert_powerless(&worker);
-    let status = worker.status();
-    for name in ["Uid:", "Gid:"] {
-        assert_eq!(status[name], "65534 65534 65534 65534", "{name}");
-    }
-    assert_eq!(status["Groups:"], "");
-    let namespace = |path: &Path| fs::read_link(path).unwrap();
-    assert_ne!(namespace(&worker.proc("ns/net")), namespace(Path::new("/proc/self/ns/net")));
-    let devices = fs::read_to_string(worker.proc("net/dev")).unwrap();
-    let names: Vec<_> = devices.lines().skip(2).filter_map(|line| line.split(':').next()).collect();
-    assert_eq!(names, ["    lo"]);
-
-    drop(stream);
-    let (_, output) = worker.end();
-    let report = report_of(&output);
+    let report = serve(Worker::start("serve", LIMITS), |worker| {
+        let status = worker.status();
+        for name in ["Uid:", "Gid:"] {
+            assert_eq!(status[name], "65534 65534 65534 65534", "{name}");
+        }
+        assert_eq!(status["Groups:"], "");
+        let namespace = |path: &Path| fs::read_link(path).unwrap();
+        assert_ne!(namespace(&worker.proc("ns/net")), namespace(Path::new("/proc/self/ns/net")));
+        let devices = fs::read_to_string(worker.proc("net/dev")).unwrap();
+        let names = devices.lines().skip(2).filter_map(|line| line.split(':').next());
+        assert_eq!(names.collect::<Vec<_>>(), ["    lo"]);
+    });
     for measure in [
         Measure::ResourceLimits,
         Measure::Network,
@@ -264,29 +265,18 @@ fn the_report_of_a_worker_started_as_root_agrees_with_the_kernel() {
 
 #[test]
 fn a_worker_that_stays_root_for_want_of_a_user_can_do_nothing_with_it_and_says_so() {
-    let mut worker = Worker::start("serve", Limits { user: None, threads: Some(64), ..LIMITS });
-    let mut stream = worker.connect();
-    Worker::echo(&mut stream);
-    assert_powerless(&worker);
-    drop(stream);
-    let (death, output) = worker.end();
-    assert_eq!(death, Death::Exited(0), "{output}");
-    let report = report_of(&output);
+    let limits = Limits { user: None, threads: Some(64), ..LIMITS };
+    let report = serve(Worker::start("serve", limits), |_| {});
     assert!(matches!(report.state(Measure::User), Some(State::Unavailable(_))), "{report}");
 }
 
 #[test]
 fn an_unprivileged_worker_leaves_the_network_through_a_user_namespace() {
-    let mut worker = Worker::start("as-nobody", Limits { threads: Some(64), ..LIMITS });
-    let mut stream = worker.connect();
-    Worker::echo(&mut stream);
-    assert_powerless(&worker);
-    let own = fs::read_link("/proc/self/ns/net").unwrap();
-    assert_ne!(fs::read_link(worker.proc("ns/net")).unwrap(), own);
-    drop(stream);
-    let (death, output) = worker.end();
-    assert_eq!(death, Death::Exited(0), "{output}");
-    let report = report_of(&output);
+    let limits = Limits { threads: Some(64), ..LIMITS };
+    let report = serve(Worker::start("as-nobody", limits), |worker| {
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        assert_ne!(fs::read_link(worker.proc("ns/net")).unwrap(), own);
+    });
     for measure in [Measure::Network, Measure::Threads, Measure::Capabilities, Measure::Seccomp] {
         assert_eq!(report.state(measure), Some(&State::Applied), "{report}");
     }
@@ -308,14 +298,7 @@ fn a_worker_of_a_root_without_cap_sys_admin_knows_its_daemon_and_says_why_it_has
         }
         Worker::start("serve", LIMITS)
     });
-    let mut worker = started.join().unwrap();
-    let mut stream = worker.connect();
-    Worker::echo(&mut stream);
-    assert_powerless(&worker);
-    drop(stream);
-    let (death, output) = worker.end();
-    assert_eq!(death, Death::Exited(0), "{output}");
-    let report = report_of(&output);
+    let report = serve(started.join().unwrap(), |_| {});
     assert_eq!(report.state(Measure::User), Some(&State::Applied), "{report}");
     let network = report.state(Measure::Network).unwrap().to_string();
     assert!(network.contains("give the node CAP_SYS_ADMIN"), "{network}");
