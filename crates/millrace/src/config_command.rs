@@ -4,13 +4,14 @@ use std::{path::Path, process::ExitCode};
 
 use clap::ValueEnum as _;
 use millrace_registry::{OwnSettings, ProgramSettings};
-use millrace_telemetry::{LogFormat, SettingsError, SettingsFile, init_logs};
+use millrace_telemetry::{LogFormat, SettingsFile, init_logs};
 use serde_json::{Value, json};
 
 use crate::{
     arguments::{CheckArguments, ConfigArguments, ConfigCommand, Program},
+    config_host,
     prerequisite::Prerequisite,
-    settings::Settings,
+    settings::{Settings, of_section},
     state_dir::StateDir,
 };
 
@@ -23,7 +24,9 @@ pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
         ConfigCommand::Check(wanted) => {
             // What a program would write into its log at start, such as that a certificate expires soon.
             let _ = init_logs(&"warn".parse()?, LogFormat::Text);
-            crate::output::say(format_args!("{}", check(wanted)?));
+            let Checked { said, notes } = check(wanted)?;
+            notes.iter().for_each(|note| crate::output::note(format_args!("warning: {note}")));
+            crate::output::say(format_args!("{said}"));
         }
         ConfigCommand::Show(file) => {
             let mut settings = Settings::load(file.config.as_deref())?;
@@ -34,36 +37,77 @@ pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A file by which its program would start.
+struct Checked {
+    said: String,
+    /// What is odd on this host.
+    notes: Vec<String>,
+}
+
 /// Reads the file as its program would, and all that it names.
-fn check(wanted: &CheckArguments) -> Result<String, Prerequisite> {
+fn check(wanted: &CheckArguments) -> Result<Checked, Prerequisite> {
     let file = wanted.file.as_deref().or(wanted.config.as_deref());
     let by_name = file.and_then(Path::file_stem).and_then(|stem| stem.to_str());
     let by_name = by_name.and_then(|name| Program::from_str(name, false).ok());
     let program = wanted.program.or(by_name).unwrap_or(Program::Standalone);
     let Some(path) = file.filter(|_| program != Program::Standalone) else {
-        let mut settings = Settings::load(file)?;
+        let is_guess = wanted.program.is_none() && by_name.is_none();
+        let asked = file.filter(|file| is_guess && file.is_file());
+        let mut settings = Settings::load(file).map_err(|error| whose(error, asked))?;
         settings.place(&StateDir::of_user(None));
-        let Some(path) = settings.file().map(Path::to_path_buf) else {
-            settings.check()?;
-            return Ok("no file: the defaults hold".to_owned());
+        let path = settings.file().map(Path::to_path_buf);
+        let named = |error: Prerequisite| match &path {
+            Some(path) => Prerequisite(format!("{}: {error}", path.display())),
+            None => error,
         };
-        let named = |error| Prerequisite(format!("{}: {error}", path.display()));
-        return settings.check().map(|()| format!("{}: ok", path.display())).map_err(named);
+        settings.check().map_err(named)?;
+        let listeners = settings.listeners();
+        let mut notes = config_host::foreign(listeners.iter().map(|it| (it.key, it.address)));
+        let sockets = config_host::sockets_in(&settings.sections.node.run_dir);
+        let sockets = sockets.map_err(|error| named(of_section("node", error)))?;
+        notes.extend(sockets.map(|note| format!("node.{note}")));
+        let said = path.as_ref().map(|path| format!("{}: ok", path.display()));
+        let said = said.unwrap_or_else(|| "no file: the defaults hold".to_owned());
+        return Ok(Checked { said, notes });
     };
-    let checked = match program {
-        Program::Standalone => Ok(()),
-        Program::Router => checked::<millrace_router::Config>(path),
-        Program::Node => checked::<millrace_node::Config>(path),
-        Program::Origin => checked::<millrace_origin::Config>(path),
-        Program::Api => checked::<millrace_api::Config>(path),
+    let named =
+        |error: &dyn std::fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
+    let notes = match program {
+        Program::Standalone => Vec::new(),
+        Program::Router => checked::<millrace_router::Config>(path)?.1,
+        Program::Node => {
+            let (node, mut notes) = checked::<millrace_node::Config>(path)?;
+            let sockets = config_host::sockets_in(&node.run_dir);
+            notes.extend(sockets.map_err(|error| named(&error))?);
+            notes
+        }
+        Program::Origin => checked::<millrace_origin::Config>(path)?.1,
+        Program::Api => checked::<millrace_api::Config>(path)?.1,
     };
-    checked.map_err(|error| Prerequisite(error.to_string()))?;
-    Ok(format!("{}: ok", path.display()))
+    Ok(Checked { said: format!("{}: ok", path.display()), notes })
 }
 
-fn checked<C: OwnSettings>(path: &Path) -> Result<(), SettingsError> {
-    let settings = ProgramSettings::<C>::read(SettingsFile::read(Some(path), "")?)?;
-    settings.check().map_err(|error| SettingsError::of(format_args!("{}: {error}", path.display())))
+/// A file whose name says nothing was taken for standalone's: it may be another program's.
+fn whose(error: Prerequisite, asked: Option<&Path>) -> Prerequisite {
+    let Some(stem) = asked.and_then(Path::file_stem).and_then(|stem| stem.to_str()) else {
+        return error;
+    };
+    let names = ["router", "node", "origin", "api"];
+    let likely = names.iter().find(|name| stem.starts_with(**name));
+    let likely = likely.map_or_else(|| names.join("|"), |name| (*name).to_owned());
+    let hint = "it was read as that of `millrace standalone`; if it is another program's, give";
+    Prerequisite(format!("{error}\n{hint} --program {likely}"))
+}
+
+/// What the program reads in the file, and what is odd about its listeners on this host.
+fn checked<C: OwnSettings>(path: &Path) -> Result<(C, Vec<String>), Prerequisite> {
+    let read = |file| ProgramSettings::<C>::read(file);
+    let settings = SettingsFile::read(Some(path), "").and_then(read);
+    let settings = settings.map_err(|error| Prerequisite(error.to_string()))?;
+    let named = |error| Prerequisite(format!("{}: {error}", path.display()));
+    settings.check().map_err(named)?;
+    let notes = config_host::foreign(settings.own.listeners());
+    Ok((settings.own, notes))
 }
 
 /// One line per value: `default  router.listen_rtmp = "0.0.0.0:1935"`.
@@ -98,9 +142,9 @@ mod tests {
         let program = Program::from_str(name.split_once('.').unwrap().0, false).unwrap();
         let wanted =
             CheckArguments { file: Some(path.clone()), config: None, program: Some(program) };
-        let said = check(&wanted);
+        let checked = check(&wanted);
         std::fs::remove_file(&path).unwrap();
-        said
+        checked.map(|Checked { said, .. }| said)
     }
 
     #[test]
@@ -148,6 +192,9 @@ mod tests {
             ("node", "listen_link = '0.0.0.0:7001'".to_owned(), "listen_link 0.0.0.0:7001 is not"),
             ("origin", "listen_intake = '0.0.0.0:1'".to_owned(), "listen_intake 0.0.0.0:1 is not"),
             ("api", "listen_admin = '127.0.0.1:8090'".to_owned(), "the same address"),
+            ("router", "advertise = '0.0.0.0'".to_owned(), "advertise = 0.0.0.0: nobody can"),
+            ("node", "advertise = '::'".to_owned(), "advertise = ::: nobody can"),
+            ("origin", "advertise = '224.0.0.1'".to_owned(), "advertise = 224.0.0.1: nobody can"),
             ("origin", "max_connections = 0".to_owned(), "max_connections = 0: give 1"),
         ] {
             let file = format!("{program}.toml");
@@ -165,6 +212,21 @@ mod tests {
         let registry = registry.replace("http", "https") + of_registry;
         let error = checked("router.toml", &registry).unwrap_err().to_string();
         assert!(error.contains("registry: /nowhere/ca.pem: "), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_another_program_that_its_name_does_not_tell_is_led_to_the_flag() {
+        let path = std::env::temp_dir().join(format!("router-1-{}.toml", std::process::id()));
+        let registry = "[registry]\nendpoints = ['http://127.0.0.1:1']\n";
+        let text = format!("name = 'router-1'\nlisten_rtmp = '192.0.2.7:1935'\n{registry}");
+        std::fs::write(&path, text).unwrap();
+        let wanted = |program| CheckArguments { file: Some(path.clone()), config: None, program };
+        let error = check(&wanted(None)).map(|checked| checked.said).unwrap_err().to_string();
+        let Checked { said, notes } = check(&wanted(Some(Program::Router))).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(error.ends_with("if it is another program's, give --program router"), "{error}");
+        assert!(said.ends_with("ok"), "{said}");
+        assert!(notes[0].starts_with("listen_rtmp 192.0.2.7:1935: this host has no"), "{notes:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod channels_file;
 #[cfg(test)]
 mod commands_page;
 mod config_command;
+mod config_host;
 mod demo;
 mod doctor;
 mod explain;

@@ -14,7 +14,7 @@ use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
 use millrace_telemetry::{
     Clock, DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SettingsError, SystemClock,
-    apart, listen, reached_at, version_line, within,
+    apart, listen, reachable, reached_at, version_line, within,
 };
 use millrace_tls::{
     Expected, FarmListener, FarmTls, FarmTlsConfig, Gate, Role, TlsError, admin_listener,
@@ -96,6 +96,7 @@ impl OwnSettings for Config {
     }
 
     fn values(&self) -> Result<(), SettingsError> {
+        reachable(self.advertise)?;
         within("worker_memory_bytes", self.worker_memory_bytes, LEAST_WORKER_BYTES..=1 << 40)?;
         match &self.capacity {
             Some(capacity) => within("capacity.workers", capacity.workers, 1..=u64::MAX),

@@ -15,7 +15,7 @@ use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use millrace_registry::{OwnSettings, Registry};
 use millrace_telemetry::{
     Clock, DecisionLog, ListenError, Metrics, Readiness, SettingsError, SystemClock, admin_routes,
-    apart, decision_routes, listen, within,
+    apart, decision_routes, listen, reachable, within,
 };
 use millrace_tls::{
     Certificate, Expected, FarmListener, FarmTls, FarmTlsConfig, Peer, Role, TlsConfig, TlsError,
@@ -165,6 +165,7 @@ impl OwnSettings for Config {
     }
 
     fn values(&self) -> Result<(), SettingsError> {
+        reachable(self.advertise)?;
         within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
         within("keep_ended_s", self.keep_ended_s, 0..=LONGEST_S)?;
         within("idle_end_s", self.idle_end_s, SHORTEST_IDLE_S..=LONGEST_S)

@@ -7,7 +7,7 @@ use millrace_registry::{
 };
 use millrace_telemetry::{
     DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SettingsError, SystemClock, apart,
-    listen, reached_at, within,
+    listen, reachable, reached_at, within,
 };
 use millrace_tls::{
     Certificate, Expected, FarmTls, FarmTlsConfig, Role, TlsConfig, TlsError, admin_listener,
@@ -98,6 +98,7 @@ impl OwnSettings for Config {
     }
 
     fn values(&self) -> Result<(), SettingsError> {
+        reachable(self.advertise)?;
         within("max_bitrate_kbps", self.max_bitrate_kbps, 1..=MAX_KBPS)?;
         within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
         let per_address = self.max_connections_per_address;

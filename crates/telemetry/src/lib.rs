@@ -18,7 +18,7 @@ mod signals;
 mod supervisor;
 mod whole_file;
 
-pub use address::reached_at;
+pub use address::{reachable, reached_at};
 pub use admin::{Insider, admin_routes};
 pub use build::{COMMIT, VERSION, version_line};
 pub use clock::{Clock, SystemClock};
