@@ -131,7 +131,9 @@ fn read(body: &[u8]) -> Result<Backup, Problem> {
     let wrong = |error: String| {
         let what_to_do =
             "send a document as GET /v1/backup of this version or an older one gave it";
-        Problem::new(StatusCode::BAD_REQUEST, error, what_to_do)
+        Problem::new(StatusCode::BAD_REQUEST, error, what_to_do).command(
+            "give a file that `millrace backup FILE` of this version or an older one wrote",
+        )
     };
     // The version first: a newer document has fields that are unknown here.
     let document: Value = serde_json::from_slice(body)

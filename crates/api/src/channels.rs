@@ -63,6 +63,9 @@ pub(crate) struct Revocation {
     key: Option<String>,
 }
 
+/// Where an operator finds a channel's name.
+const LISTED: &str = "`millrace channels list` shows the names";
+
 /// All channels, by name.
 pub(crate) async fn list(State(farm): State<Farm>) -> Answer {
     let (channels, now) = (farm.registry.list::<ChannelRecord>(), farm.now());
@@ -93,7 +96,10 @@ pub(crate) async fn create(
             StatusCode::CONFLICT,
             format!("channel {channel} exists"),
             format!("choose another name, or POST /v1/channels/{channel}/rotate for a new key"),
-        ));
+        )
+        .command(format!(
+            "choose another name, or `millrace channels rotate {channel}` for a new key"
+        )));
     }
     tracing::info!(%channel, "channel created");
     note(&farm, DecisionKind::ChannelCreated, &channel, "");
@@ -193,7 +199,8 @@ pub(crate) async fn revoke(
                 StatusCode::NOT_FOUND,
                 format!("channel {channel} has no key {id}"),
                 format!("GET /v1/channels/{channel} shows the ids of its keys"),
-            ));
+            )
+            .command("`millrace channels list` shows the ids of its keys"));
         }
     }
     let changed = change(&farm.registry, &channel, |record| {
@@ -257,7 +264,7 @@ fn shown(record: &ChannelRecord, now: Wall) -> Value {
 fn parsed(name: &str) -> Result<ChannelId, Problem> {
     name.parse().map_err(|error: millrace_types::IdError| {
         let what_to_do = "see /v1/channels for the names";
-        Problem::new(StatusCode::BAD_REQUEST, error.to_string(), what_to_do)
+        Problem::new(StatusCode::BAD_REQUEST, error.to_string(), what_to_do).command(LISTED)
     })
 }
 
@@ -267,4 +274,5 @@ fn unknown(name: &str) -> Problem {
         format!("no channel {name}"),
         "see /v1/channels for the names, or POST there to make one",
     )
+    .command(format!("{LISTED}, `millrace channels create NAME` makes one"))
 }

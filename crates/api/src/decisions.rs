@@ -60,7 +60,8 @@ pub(crate) async fn explain(State(farm): State<Farm>, Path(id): Path<String>) ->
                 StatusCode::NOT_FOUND,
                 format!("nothing is known of stream {id}"),
                 "see /v1/streams for what is live",
-            ),
+            )
+            .command(reports::LIVE),
         });
     }
     let gone = gone(&merged);

@@ -85,12 +85,16 @@ fn known(farm: &Farm, node: &NodeId) -> Result<NodeRecord, Problem> {
             format!("no node {node} is registered"),
             "see /v1/nodes for the names; a node that is down has no streams and needs no order",
         )
+        .command(
+            "`millrace nodes` shows the names; a node that is down has no streams and needs no order",
+        )
     })
 }
 
 fn parsed(name: &str) -> Result<NodeId, Problem> {
     name.parse().map_err(|error: millrace_types::IdError| {
         Problem::new(StatusCode::BAD_REQUEST, error.to_string(), "see /v1/nodes for the names")
+            .command("`millrace nodes` shows the names")
     })
 }
 

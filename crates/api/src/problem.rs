@@ -1,4 +1,4 @@
-//! What a client gets instead of an answer: `{error, what_to_do}` with its status.
+//! What a client gets instead of an answer: `{error, what_to_do}` with its status, and `command` where `millrace` does what is to be done.
 
 use axum::{
     Json,
@@ -15,6 +15,7 @@ pub(crate) struct Problem {
     status: StatusCode,
     error: String,
     what_to_do: String,
+    command: Option<String>,
 }
 
 impl Problem {
@@ -23,13 +24,21 @@ impl Problem {
         error: impl Into<String>,
         what_to_do: impl Into<String>,
     ) -> Self {
-        Self { status, error: error.into(), what_to_do: what_to_do.into() }
+        Self { status, error: error.into(), what_to_do: what_to_do.into(), command: None }
+    }
+
+    /// The same advice for who uses the command line, and knows no path of the API.
+    pub(crate) fn command(self, command: impl Into<String>) -> Self {
+        Self { command: Some(command.into()), ..self }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.error, "what_to_do": self.what_to_do });
+        let mut body = json!({ "error": self.error, "what_to_do": self.what_to_do });
+        if let Some(command) = self.command {
+            body["command"] = json!(command);
+        }
         (self.status, Json(body)).into_response()
     }
 }

@@ -45,7 +45,8 @@ pub(crate) async fn stream(State(farm): State<Farm>, Path(id): Path<String>) -> 
                 StatusCode::NOT_FOUND,
                 format!("stream {id} is not live"),
                 "see /v1/streams for what is",
-            ),
+            )
+            .command(LIVE),
         });
     };
     if let Some(fields) = report.as_object_mut() {
@@ -55,10 +56,14 @@ pub(crate) async fn stream(State(farm): State<Farm>, Path(id): Path<String>) -> 
     Ok(Json(report))
 }
 
+/// Where an operator finds a stream's name.
+pub(crate) const LIVE: &str = "`millrace streams` shows what is live";
+
 /// The name of a stream as it stands in a path.
 pub(crate) fn stream_id(text: &str) -> Result<StreamId, Problem> {
     text.parse().map_err(|error: millrace_types::IdError| {
         Problem::new(StatusCode::BAD_REQUEST, error.to_string(), "see /v1/streams for the names")
+            .command(LIVE)
     })
 }
 

@@ -37,7 +37,7 @@ pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result
     match http.ask(&farm.api, question).await {
         Ok(value) => Ok(value),
         Err(FetchError::Refused { status, body, .. }) if body["error"].is_string() => {
-            let said = format!("{}: {}", text(&body["error"]), text(&body["what_to_do"]));
+            let said = refusal(&body, &status);
             match OF_A_PERSON.contains(&status.as_u16()) {
                 true => Err(Prerequisite(said).into()),
                 false => bail!("{said}"),
@@ -57,8 +57,18 @@ pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result
         Err(error @ FetchError::NotTls { .. }) => {
             bail!("{error}: --api http://HOST:PORT, or give the API a certificate with `tls`")
         }
+        Err(error @ (FetchError::Refused { .. } | FetchError::Json { .. })) => {
+            let here = &farm.api;
+            bail!("what answers at {here} is no API of Millrace: give it with --api URL ({error})")
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What the API said, in the words of the command line where it has such.
+fn refusal(body: &Value, status: &impl std::fmt::Display) -> String {
+    let what_to_do = body.get("command").unwrap_or(&body["what_to_do"]);
+    format!("{}: {} (the API answered {status})", text(&body["error"]), text(what_to_do))
 }
 
 /// What the API says to a question that was wrong, or came without what it needs.
@@ -91,5 +101,21 @@ fn token(path: &Path) -> Result<String, Prerequisite> {
     match !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic()) {
         true => Ok(token.to_owned()),
         false => Err(wrong(&"no token in its first line")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_a_command_where_there_is_one_and_what_the_api_answered_last() {
+        let mut body = json!({ "error": "no channel a", "what_to_do": "see /v1/channels" });
+        let plain = refusal(&body, &"404 Not Found");
+        assert_eq!(plain, "no channel a: see /v1/channels (the API answered 404 Not Found)");
+        body["command"] = json!("`millrace channels list`");
+        assert!(refusal(&body, &404).starts_with("no channel a: `millrace channels list` ("));
     }
 }

@@ -53,7 +53,10 @@ pub async fn restore(arguments: &RestoreArguments) -> anyhow::Result<ExitCode> {
     let wrong =
         |error: &dyn std::fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    let document: Value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    let no_backup = |error| {
+        wrong(&format_args!("no backup: give a file that `millrace backup` wrote ({error})"))
+    };
+    let document: Value = serde_json::from_str(&text).map_err(no_backup)?;
     let path = format!("/v1/restore?dry_run={}", arguments.dry_run);
     let question = Ask { patience: LONG, ..Ask::post(&path, Some(document)) };
     show(&arguments.farm, &send(&arguments.farm, question).await?, restored)
