@@ -46,6 +46,22 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
+/// Where the farm says that the program's settings are.
+fn settings_of(said: &str, program: &str) -> PathBuf {
+    let dir = said.split("Logs and settings are in ").nth(1).unwrap();
+    Path::new(dir.lines().next().unwrap().trim_end_matches('.')).join(format!("{program}.toml"))
+}
+
+/// Waits until a node has the zone that its settings were given.
+async fn zone_known(http: &HttpClient, api: &str) {
+    let known = until_some("the node has what was edited", SOON, async || {
+        let nodes = format!("{api}/v1/nodes");
+        let nodes = http.send(Method::GET, &nodes, Default::default(), SOON).await.ok()?;
+        nodes.text().contains("\"zone\":\"edited\"").then_some(())
+    });
+    known.await.unwrap();
+}
+
 fn pid(program: &Value) -> Pid {
     Pid::from_raw(i32::try_from(program["pid"].as_i64().unwrap()).unwrap())
 }
@@ -80,6 +96,8 @@ async fn a_farm_on_one_machine_survives_the_death_of_a_node_and_is_gone_when_tol
     let report = http.send(Method::GET, &stream, Default::default(), SOON).await.unwrap();
     let report: Value = serde_json::from_str(&report.text()).unwrap();
     let node = report["node"].as_str().unwrap().to_owned();
+    let settings = settings_of(&read(&said), &node);
+    fs::write(&settings, read(&settings) + "[labels]\nzone = 'edited'\n").unwrap();
     kill(pid(&ready["programs"][&node]), Signal::SIGKILL).unwrap();
     let status = publisher.wait(SOON).await.unwrap();
     assert!(status.success(), "the publisher was cut off: {}", publisher.log());
@@ -92,6 +110,9 @@ async fn a_farm_on_one_machine_survives_the_death_of_a_node_and_is_gone_when_tol
     });
     again.await.unwrap_or_else(|error| panic!("{error}\n{}", read(&said)));
     assert!(read(&said).contains(&format!("{node} died")), "{}", read(&said));
+    let edited = format!(", with {} as edited", settings.display());
+    assert!(read(&said).contains(&edited), "{}", read(&said));
+    zone_known(&http, text("api")).await;
     let old = pid(&ready["programs"][&node]);
     let ready: Value = serde_json::from_str(&read(&ready_file)).unwrap();
     assert_ne!(pid(&ready["programs"][&node]), old);

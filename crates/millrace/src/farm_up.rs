@@ -137,8 +137,10 @@ impl Farm {
             "etcd" => self.etcd.clone(),
             name => beside(name)?,
         };
-        if !planned.settings.is_empty() {
-            fs::write(planned.file(&self.dir, "toml"), &planned.settings)?;
+        // Once it is there it is the operator's.
+        let settings = planned.file(&self.dir, "toml");
+        if !planned.settings.is_empty() && !settings.exists() {
+            fs::write(settings, &planned.settings)?;
         }
         let _ = fs::remove_file(planned.file(&self.dir, "ready.json"));
         let log = planned.file(&self.dir, "log");
@@ -254,7 +256,7 @@ impl Farm {
             format!("  {:<10} {pid}\n", running.planned.name)
         });
         format!(
-            "\nThe farm is up. Logs are in {dir}.
+            "\nThe farm is up. Logs and settings are in {dir}.
 
   publish  ffmpeg -re -stream_loop -1 -i FILE -c:v libx264 -preset veryfast -g 60 -c:a aac -f flv '{rtmp}/{key}'
 {routers}  watch    {watch}
@@ -269,6 +271,7 @@ A drill, while you watch:
   4. kill -9 one etcd, or all three       nothing happens to what is live
   5. kill -9 the router                   the encoder has to connect again, to any router
   6. {origin_step}
+Other settings: edit {dir}/NAME.toml, then kill that program. It is started again with the file as you left it.
 All programs are on one host at {net}: to cut them off from each other needs network namespaces, which this does not make.
 
 Ctrl-C stops everything.",
@@ -288,9 +291,11 @@ Ctrl-C stops everything.",
             let name = self.programs[at].planned.name.clone();
             match status {
                 Some(status) => {
+                    let log = self.programs[at].planned.file(&self.dir, "log");
                     crate::output::say(format_args!(
-                        "{name} died: {status}; started again in {} s",
-                        PAUSE.as_secs()
+                        "{name} died: {status}; started again in {} s; its words are in {}",
+                        PAUSE.as_secs(),
+                        log.display(),
                     ));
                     self.programs[at].died = Some(Instant::now());
                 }
@@ -302,10 +307,21 @@ Ctrl-C stops everything.",
                     if let Err(error) = self.write_ready() {
                         crate::output::note(format_args!("{error:#}: its process ids are old"));
                     }
-                    crate::output::say(format_args!("{name} is started again, process {pid}"));
+                    let by =
+                        self.edited(at).map(|file| format!(", with {} as edited", file.display()));
+                    let by = by.unwrap_or_default();
+                    crate::output::say(format_args!("{name} is started again, process {pid}{by}"));
                 }
             }
         }
+    }
+
+    /// Its settings, where somebody has changed them.
+    fn edited(&self, at: usize) -> Option<PathBuf> {
+        let planned = &self.programs[at].planned;
+        let file = planned.file(&self.dir, "toml");
+        let now = fs::read_to_string(&file).ok()?;
+        (now != planned.settings).then_some(file)
     }
 
     /// A program that died, with its status, or one whose pause is over.
