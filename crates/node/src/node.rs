@@ -128,6 +128,7 @@ pub struct Node {
     pub addresses: Addresses,
     stopping: Stopping,
     connections: TaskTracker,
+    spares: Spares,
     readiness: Readiness,
     registration: Registration,
     tls: Option<Arc<FarmTls>>,
@@ -148,6 +149,7 @@ impl Node {
         self.registration.withdraw().await;
         self.stopping.end();
         all_gone(&self.connections).await;
+        self.spares.ended().await;
     }
 
     /// Takes no more streams and leaves those it has, their workers included, to the daemon that comes next on this host. Their
@@ -216,7 +218,7 @@ async fn begin(
     let desk = Desk {
         host: host.clone(),
         origins,
-        spares,
+        spares: spares.clone(),
         metrics: node_metrics,
         decisions,
         clock: SystemClock::new(),
@@ -237,7 +239,7 @@ async fn begin(
     readiness.started();
     let registration = Registration::start(record, registry, host, readiness.clone());
     info!(link = %addresses.link, ?capacity, "node ready");
-    Ok(Node { addresses, stopping, connections, readiness, registration, tls })
+    Ok(Node { addresses, stopping, connections, spares, readiness, registration, tls })
 }
 
 /// By what the farm knows this node; without it Link stays on this host.

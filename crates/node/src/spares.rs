@@ -7,7 +7,7 @@ use std::{
 
 use millrace_sandbox::Limits;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
 
 use crate::{
@@ -41,17 +41,26 @@ type Asker = oneshot::Sender<WorkerProcess>;
 pub struct Spares {
     passthrough: mpsc::Sender<Asker>,
     transcode: mpsc::Sender<Asker>,
+    keepers: TaskTracker,
 }
 
 impl Spares {
     /// Keeps one spare of each kind from now on until `stop`, which ends those there are.
     pub fn keep(plan: &WorkerPlan, stop: &CancellationToken) -> Self {
+        let keepers = TaskTracker::new();
         let keep = |kind| {
             let (askers, asked) = mpsc::channel(ASKERS);
-            tokio::spawn(refill(kind, plan.clone(), asked, stop.clone()));
+            keepers.spawn(refill(kind, plan.clone(), asked, stop.clone()));
             askers
         };
-        Self { passthrough: keep(WorkerKind::Passthrough), transcode: keep(WorkerKind::Transcode) }
+        let (passthrough, transcode) = (keep(WorkerKind::Passthrough), keep(WorkerKind::Transcode));
+        keepers.close();
+        Self { passthrough, transcode, keepers }
+    }
+
+    /// Waits until, after the `stop`, there is no spare any more: not one that was about to start either.
+    pub async fn ended(&self) {
+        self.keepers.wait().await;
     }
 
     /// A living worker, at once when the spare is ready. `None` when the node is shutting down.
