@@ -54,10 +54,8 @@ use crate::{
 pub enum Command {
     /// A publisher was let in; it replaces the one there is.
     Join {
-        /// Its media.
-        publication: Publication,
-        /// When the first of it came.
-        since: Wall,
+        /// What it sends.
+        waiting: Waiting,
         /// Where it comes from.
         peer: SocketAddr,
         /// Who has sent with the stream's keys, itself the last.
@@ -67,6 +65,15 @@ pub enum Command {
     Refuse(RefusalReason),
     /// The stream is to leave its node, if another takes it.
     MoveAway,
+}
+
+/// A publisher that was let in and waits for its session.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Its media.
+    pub publication: Publication,
+    /// When the first of it came.
+    pub since: Wall,
 }
 
 /// What every session works with.

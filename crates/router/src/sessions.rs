@@ -12,8 +12,11 @@ use millrace_telemetry::{Clock, Hurry};
 use millrace_types::{ChannelId, Decision, DecisionKind, NodeId, RefusalReason, StreamId, Wall};
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot, watch},
-    task::JoinSet,
+    sync::{
+        mpsc::{self, error::SendError},
+        oneshot, watch,
+    },
+    task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{Instrument, error, info_span, warn};
@@ -22,7 +25,7 @@ use crate::{
     doorstep::{Doorstep, Verdict},
     ingest::{Gate, Granted, Publication, PublishRequest, Refusal},
     report::StreamReport,
-    session::{Command, Session, SessionContext},
+    session::{Command, Session, SessionContext, Waiting},
 };
 
 /// Questions that wait for this task.
@@ -42,13 +45,7 @@ enum Question {
     /// Whether it would be let in as things are.
     MayJoin(Newcomer, oneshot::Sender<Result<(), Refusal>>),
     /// What it sends can be taken: it is let in, or told why not.
-    Join {
-        newcomer: Newcomer,
-        publication: Publication,
-        since: Wall,
-        /// Where its connection runs: there its session does.
-        runtime: runtime::Handle,
-    },
+    Join(Newcomer, Waiting),
     Reports(oneshot::Sender<Vec<StreamReport>>),
     MadeOn(BTreeSet<NodeId>, oneshot::Sender<Vec<Leaver>>),
     MoveAway(StreamId),
@@ -63,6 +60,8 @@ struct Newcomer {
     stream: StreamId,
     key_hash: String,
     peer: SocketAddr,
+    /// Where its connection runs: there its session does.
+    runtime: runtime::Handle,
 }
 
 /// What stands for a newcomer that may come in.
@@ -137,7 +136,8 @@ impl Sessions {
         let stream = channel.channel.as_str().parse();
         let stream =
             stream.map_err(|error| Refusal::with_detail(RefusalReason::Internal, error))?;
-        Ok(Newcomer { channel, stream, key_hash, peer: request.peer })
+        let runtime = runtime::Handle::current();
+        Ok(Newcomer { channel, stream, key_hash, peer: request.peer, runtime })
     }
 
     /// Looks at what the newcomer sends, and lets it in or sends it away.
@@ -158,8 +158,7 @@ impl Sessions {
             Verdict::Wait | Verdict::Gone => {}
             Verdict::Enter { since } => {
                 publication.put_back(doorstep.into_heard());
-                let runtime = runtime::Handle::current();
-                let join = Question::Join { newcomer, publication, since, runtime };
+                let join = Question::Join(newcomer, Waiting { publication, since });
                 // Without the task the publication is dropped, which refuses it.
                 let _ = self.questions.send(join).await;
                 drop(hurry);
@@ -225,9 +224,9 @@ struct Handle {
     commands: mpsc::Sender<Command>,
     report: watch::Receiver<StreamReport>,
     takeovers: Takeovers,
-    /// Of the key that the current publisher showed.
-    key_hash: String,
-    /// Until when that is known to be accepted.
+    /// The newest publisher.
+    newest: Newcomer,
+    /// Until when its key is known to be accepted.
     key_until: Wall,
 }
 
@@ -246,7 +245,8 @@ impl Handle {
 struct Task {
     context: SessionContext,
     sessions: BTreeMap<StreamId, Handle>,
-    running: JoinSet<StreamId>,
+    /// Each ends with its stream, and with a publisher that came too late for it.
+    running: JoinSet<(StreamId, Option<Waiting>)>,
     is_stopping: bool,
 }
 
@@ -268,7 +268,7 @@ impl Task {
                     Some(question) => self.answer(question).await,
                     None => return,
                 },
-                Some(ended) = self.running.join_next() => self.forget(ended),
+                Some(ended) = self.running.join_next() => self.forget(ended).await,
             }
             let sessions = i64::try_from(self.sessions.len()).unwrap_or(i64::MAX);
             self.context.metrics.sessions.set(sessions);
@@ -279,7 +279,7 @@ impl Task {
     fn look_at_keys(&mut self, concerns: impl Fn(&StreamId, &Handle) -> bool) {
         let concerned = self.sessions.iter_mut().filter(|(stream, held)| concerns(stream, held));
         for (stream, held) in concerned {
-            match valid_until(&self.context, stream, &held.key_hash) {
+            match valid_until(&self.context, stream, &held.newest.key_hash) {
                 Some(until) => held.key_until = until,
                 None => {
                     // Asked again only when the channel changes.
@@ -290,11 +290,21 @@ impl Task {
         }
     }
 
-    fn forget(&mut self, ended: Result<StreamId, tokio::task::JoinError>) {
+    async fn forget(&mut self, ended: Result<(StreamId, Option<Waiting>), JoinError>) {
         match ended {
-            Ok(stream) => {
-                if self.sessions.get(&stream).is_some_and(|held| held.commands.is_closed()) {
-                    self.sessions.remove(&stream);
+            Ok((stream, late)) => {
+                let is_over = |held: &Handle| held.commands.is_closed();
+                let over = match self.sessions.get(&stream).is_some_and(is_over) {
+                    true => self.sessions.remove(&stream),
+                    false => None,
+                };
+                match (late, over) {
+                    (Some(late), Some(over)) => self.let_in(over.newest, late).await,
+                    // A newer one has the next session.
+                    (Some(mut late), None) => {
+                        late.publication.refuse(RefusalReason::TakenOver.into());
+                    }
+                    (None, _) => {}
                 }
             }
             Err(error) => {
@@ -309,17 +319,7 @@ impl Task {
             Question::MayJoin(newcomer, reply) => {
                 let _ = reply.send(self.entrance(&newcomer).map(|_| ()));
             }
-            Question::Join { newcomer, mut publication, since, runtime } => {
-                match self.entrance(&newcomer) {
-                    Ok(entrance) => {
-                        self.join(newcomer, entrance, publication, since, &runtime).await;
-                    }
-                    // Much may have happened since it was told that it may.
-                    Err(refusal) => {
-                        self.context.turn_away(&newcomer, &mut publication, refusal);
-                    }
-                }
-            }
+            Question::Join(newcomer, waiting) => self.let_in(newcomer, waiting).await,
             Question::Reports(reply) => {
                 let reports = self.sessions.values().map(|held| held.report.borrow().clone());
                 let _ = reply.send(reports.collect());
@@ -369,26 +369,37 @@ impl Task {
         }
     }
 
-    async fn join(
-        &mut self,
-        newcomer: Newcomer,
-        entrance: Entrance,
-        publication: Publication,
-        since: Wall,
-        runtime: &runtime::Handle,
-    ) {
-        let Newcomer { channel, stream, key_hash, peer } = newcomer;
-        let Entrance { key_until, takeovers, is_open } = entrance;
-        if !is_open {
-            let held = self.open(stream.clone(), channel.low_latency, takeovers.clone(), runtime);
-            self.sessions.insert(stream.clone(), held);
+    /// Much may have happened since it was told that it may.
+    async fn let_in(&mut self, newcomer: Newcomer, mut waiting: Waiting) {
+        match self.entrance(&newcomer) {
+            Ok(entrance) => self.join(newcomer, entrance, waiting).await,
+            Err(refusal) => {
+                self.context.turn_away(&newcomer, &mut waiting.publication, refusal);
+            }
         }
-        let Some(held) = self.sessions.get_mut(&stream) else { return };
-        held.takeovers = takeovers.clone();
-        (held.key_hash, held.key_until) = (key_hash, key_until);
-        let join = Command::Join { publication, since, peer, takeovers };
-        // A session that has just ended drops the publication, which refuses it.
+    }
+
+    async fn join(&mut self, newcomer: Newcomer, entrance: Entrance, waiting: Waiting) {
+        let Entrance { key_until, takeovers, is_open } = entrance;
+        let (stream, peer) = (newcomer.stream.clone(), newcomer.peer);
+        let join = Command::Join { waiting, peer, takeovers: takeovers.clone() };
+        let open = self.sessions.get_mut(&stream).filter(|_| is_open);
+        let join = match open {
+            Some(held) => {
+                held.takeovers = takeovers.clone();
+                (held.newest, held.key_until) = (newcomer.clone(), key_until);
+                match held.commands.send(join).await {
+                    Ok(()) => return,
+                    // It ended this moment: the next session is this publisher's.
+                    Err(SendError(join)) => join,
+                }
+            }
+            None => join,
+        };
+        let held = self.open(newcomer, key_until, takeovers);
+        // It reads its commands for as long as it lives, and it has just begun.
         let _ = held.commands.send(join).await;
+        self.sessions.insert(stream, held);
     }
 
     /// The publishers of a stream that has no session here, as its record tells. Nobody sends to a router that is gone, nor to
@@ -407,23 +418,19 @@ impl Task {
     }
 
     /// Starts a stream's session, which claims the stream first.
-    fn open(
-        &mut self,
-        stream: StreamId,
-        low_latency: bool,
-        takeovers: Takeovers,
-        runtime: &runtime::Handle,
-    ) -> Handle {
+    fn open(&mut self, newest: Newcomer, key_until: Wall, takeovers: Takeovers) -> Handle {
+        let (stream, context) = (newest.stream.clone(), self.context.clone());
+        let low_latency = newest.channel.low_latency;
         let (session, report) =
-            Session::new(stream.clone(), low_latency, takeovers.clone(), self.context.clone());
+            Session::new(stream.clone(), low_latency, takeovers.clone(), context);
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let span = info_span!("session", %stream);
         let ended = async move {
-            session.run(inbox).await;
-            stream
+            let late = session.run(inbox).await;
+            (stream, late)
         };
-        self.running.spawn_on(ended.instrument(span), runtime);
-        Handle { commands, report, takeovers, key_hash: String::new(), key_until: FOREVER }
+        self.running.spawn_on(ended.instrument(span), &newest.runtime);
+        Handle { commands, report, takeovers, newest, key_until }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Command, Session, hot::Hot, moving::Moving, standby::StandbyEvent};
+use super::{Command, Session, Waiting, hot::Hot, moving::Moving, standby::StandbyEvent};
 use crate::{
     claim::{Claimed, claim},
     ingest::{IngestEvent, Publication},
@@ -45,8 +45,9 @@ pub enum Happened {
 }
 
 impl Session {
-    /// Lives until the stream is over. `commands` is its inbox; the session ends when it is closed and no publisher is left.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// Lives until the stream is over. `commands` is its inbox; the session ends when it is closed and no publisher is left. A
+    /// publisher that came too late for it is given back.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Option<Waiting> {
         self.hurry = Some(Hurry::here());
         self.own(claim(&self.context, &self.stream, &self.takeovers).await);
         let mut beat = interval(BEAT_EVERY);
@@ -61,9 +62,9 @@ impl Session {
                 Err(error) => Happened::Written(Err(error)),
             };
             match happened {
-                Happened::Told(Some(Command::Join { publication, since, peer, takeovers })) => {
+                Happened::Told(Some(Command::Join { waiting, peer, takeovers })) => {
                     self.takeovers = takeovers;
-                    self.join(publication, peer, since);
+                    self.join(waiting, peer);
                 }
                 Happened::Told(Some(Command::Refuse(reason))) => {
                     let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
@@ -86,7 +87,9 @@ impl Session {
                 Happened::Deadline => self.deadline_passed(),
             }
         }
+        let late = last_waiting(&mut commands);
         self.close().await;
+        late
     }
 
     /// The session is this router's from here on.
@@ -301,6 +304,20 @@ impl Session {
     }
 }
 
+/// Takes no more commands; the newest publisher among those that nobody has looked at.
+fn last_waiting(commands: &mut mpsc::Receiver<Command>) -> Option<Waiting> {
+    commands.close();
+    let mut late: Option<Waiting> = None;
+    while let Ok(command) = commands.try_recv() {
+        if let Command::Join { waiting, .. } = command
+            && let Some(mut older) = late.replace(waiting)
+        {
+            older.publication.refuse(RefusalReason::TakenOver.into());
+        }
+    }
+    late
+}
+
 async fn next_event(publisher: &mut Option<Publication>) -> Option<IngestEvent> {
     match publisher {
         Some(publisher) => publisher.next().await,
@@ -312,5 +329,35 @@ async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_lifecycle::Takeovers;
+    use millrace_types::Wall;
+
+    use super::*;
+    use crate::ingest::IngestEnd;
+
+    #[tokio::test]
+    async fn of_publishers_who_came_too_late_the_newest_is_kept_and_nobody_comes_after_it() {
+        let (commands, mut inbox) = mpsc::channel(4);
+        let ends = [IngestEnd::Disconnected, IngestEnd::Unpublished];
+        for end in ends {
+            let (_granted, mut publication) = Publication::new(1);
+            publication.put_back(vec![IngestEvent::Ended(end)]);
+            let waiting = Waiting { publication, since: Wall(1) };
+            let peer = ([127, 0, 0, 1], 1).into();
+            commands
+                .try_send(Command::Join { waiting, peer, takeovers: Takeovers::default() })
+                .unwrap();
+        }
+        commands.try_send(Command::MoveAway).unwrap();
+        let mut kept = last_waiting(&mut inbox).unwrap();
+        let heard = kept.publication.ready();
+        assert_eq!(heard, Some(IngestEvent::Ended(IngestEnd::Unpublished)));
+        assert!(commands.is_closed());
+        assert!(last_waiting(&mut inbox).is_none());
     }
 }

@@ -7,15 +7,16 @@ use millrace_media::{Input, Item, SourceLimits, Timeline, TimelineStart};
 use millrace_types::{DecisionKind, RefusalReason, Wall};
 use tracing::{info, warn};
 
-use super::Session;
+use super::{Session, Waiting};
 use crate::{
-    ingest::{IngestEnd, IngestEvent, Publication, PublisherMessage, Refusal},
+    ingest::{IngestEnd, IngestEvent, PublisherMessage, Refusal},
     source::source_input,
 };
 
 impl Session {
-    /// Takes a publisher, whose first message came at `since`, in place of the one there is.
-    pub(super) fn join(&mut self, publication: Publication, peer: SocketAddr, since: Wall) {
+    /// Takes a publisher in place of the one there is.
+    pub(super) fn join(&mut self, waiting: Waiting, peer: SocketAddr) {
+        let Waiting { publication, since } = waiting;
         if let Some(mut old) = self.publisher.take() {
             old.refuse(Refusal::from(RefusalReason::TakenOver));
             self.timeline_input(Input::PublisherLeft);
