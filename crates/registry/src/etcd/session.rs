@@ -4,6 +4,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use millrace_telemetry::{Clock, LineLimit, SystemClock};
 use millrace_types::Mono;
 use tokio::{
     sync::watch,
@@ -35,13 +36,18 @@ pub async fn run(config: RegistryConfig, shared: Arc<Shared>) {
     let mut pause = PAUSE;
     // Where to begin is chance, so that a farm spreads over the members.
     let mut turn = usize::from(rand::random::<u16>());
+    // Tries go on for as long as an outage does.
+    let (clock, mut limit) = (SystemClock::new(), LineLimit::default());
     loop {
         let endpoint = &config.endpoints[turn % config.endpoints.len()];
         let began = Instant::now();
         let Err(error) = session(&config, endpoint, &shared, &mut life).await;
         shared.client.send_replace(None);
         shared.set_trouble(error.to_string());
-        tracing::warn!(endpoint, %error, "registry session ended");
+        if let Some(left_out) = limit.admit(clock.mono()) {
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::warn!(endpoint, %error, left_out, "registry session ended");
+        }
         let lived = began.elapsed() > LONGEST_PAUSE;
         pause = if lived { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         turn = turn.wrapping_add(1);
