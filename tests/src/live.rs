@@ -33,7 +33,10 @@ impl Live {
 
     /// Publishes `clip` to a channel, watches it, and waits for the first part.
     pub async fn begin_at(channel: Channel, clip: ClipSpec) -> Self {
-        let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
+        // Making it takes seconds, in which the players of other streams go on.
+        let made = clip.clone();
+        let file = tokio::task::spawn_blocking(move || made.file()).await.unwrap().unwrap();
+        let publisher = Publisher::start(&file, &channel.rtmp_url).unwrap();
         let player = Player::start(&channel.playback_url, PlayerOptions::default());
         let live = Self { clip, publisher, player, channel };
         live.play(0.3).await;

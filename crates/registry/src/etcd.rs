@@ -22,7 +22,7 @@ use tokio::{sync::watch, task::AbortHandle, time::Instant};
 use self::keeper::{Wanted, Wishes};
 use crate::{RegistryConfig, SettingsError, view::View};
 
-pub use self::write::Outcome;
+pub use self::{refresh::Which, write::Outcome};
 
 /// Everything that handles and the session share.
 pub struct Shared {
@@ -118,9 +118,9 @@ impl EtcdStore {
         write::bounded(&self.shared, &write::Order { key, revision, text, lease: 0 }).await
     }
 
-    /// Whether the view knows within `patience` what the cluster knew of a folder when it was asked.
-    pub async fn refresh(&self, folder: &str, patience: Duration) -> bool {
-        refresh::refresh(&self.shared, folder, patience).await
+    /// Whether the view knows within `patience` what the cluster knew of these when it was asked.
+    pub async fn refresh(&self, what: &Which<'_>, patience: Duration) -> bool {
+        refresh::refresh(&self.shared, what, patience).await
     }
 
     /// From now on this handle keeps the key.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     Kept, Record, RegistryConfig, SettingsError,
-    etcd::{EtcdStore, Outcome},
+    etcd::{EtcdStore, Outcome, Which},
     memory::MemoryStore,
     rewrite::rewritten,
     store::Store,
@@ -94,7 +94,12 @@ impl Registry {
     /// Reads every record of a type from the store itself, so that the view knows what the store knew when it was asked,
     /// but for records that are gone by now; whether that was done within `patience`. For a process that has slept.
     pub async fn refresh<T: Record>(&self, patience: Duration) -> bool {
-        self.store.refresh(&path::<T>(&self.store, ""), patience).await
+        self.store.refresh(&Which::Folder(&path::<T>(&self.store, "")), patience).await
+    }
+
+    /// The same of one record: for who is asked for what may be too new for the view.
+    pub async fn refresh_record<T: Record>(&self, key: &str, patience: Duration) -> bool {
+        self.store.refresh(&Which::Record(&path::<T>(&self.store, key)), patience).await
     }
 
     /// The record of that key, as last known.

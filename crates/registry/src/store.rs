@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    etcd::{EtcdStore, Outcome, keeper::Wanted},
+    etcd::{EtcdStore, Outcome, Which, keeper::Wanted},
     memory::MemoryStore,
     view::View,
 };
@@ -63,10 +63,10 @@ impl Store {
         }
     }
 
-    pub async fn refresh(&self, folder: &str, patience: Duration) -> bool {
+    pub async fn refresh(&self, what: &Which<'_>, patience: Duration) -> bool {
         match self {
             Self::Memory(_) => true,
-            Self::Etcd(etcd) => etcd.refresh(folder, patience).await,
+            Self::Etcd(etcd) => etcd.refresh(what, patience).await,
         }
     }
 

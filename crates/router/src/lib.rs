@@ -11,6 +11,7 @@ mod doorstep;
 mod feed;
 mod hot;
 pub mod ingest;
+mod key_lookup;
 mod metrics;
 mod moves;
 mod origin_fence;

@@ -24,6 +24,7 @@ use tracing::{Instrument, error, info_span, warn};
 use crate::{
     doorstep::{Doorstep, Verdict},
     ingest::{Gate, Granted, Publication, PublishRequest, Refusal},
+    key_lookup::KeyLookup,
     report::StreamReport,
     session::{Command, Session, SessionContext, Waiting},
 };
@@ -75,6 +76,7 @@ struct Entrance {
 #[derive(Clone, Debug)]
 pub struct Sessions {
     questions: mpsc::Sender<Question>,
+    key_lookup: KeyLookup,
     context: SessionContext,
 }
 
@@ -85,7 +87,8 @@ impl Sessions {
         let (sessions, running) = (BTreeMap::new(), JoinSet::new());
         let task = Task { context: context.clone(), sessions, running, is_stopping: false };
         tokio::spawn(task.run(inbox));
-        Self { questions, context }
+        let key_lookup = KeyLookup::start(context.registry.clone());
+        Self { questions, key_lookup, context }
     }
 
     /// Every stream's report.
@@ -141,7 +144,7 @@ impl Sessions {
     }
 
     /// Looks at what the newcomer sends, and lets it in or sends it away.
-    async fn try_out(self, newcomer: Newcomer, mut publication: Publication, hurry: Hurry) {
+    async fn try_out(self, newcomer: Newcomer, mut publication: Publication, _hurry: Hurry) {
         let clock = self.context.clock;
         let mut doorstep = Doorstep::new(newcomer.channel.low_latency);
         let verdict = loop {
@@ -161,7 +164,6 @@ impl Sessions {
                 let join = Question::Join(newcomer, Waiting { publication, since });
                 // Without the task the publication is dropped, which refuses it.
                 let _ = self.questions.send(join).await;
-                drop(hurry);
             }
             Verdict::Refuse(error) => {
                 let (stream, reason) = (&newcomer.stream, error.refusal());
@@ -195,7 +197,13 @@ impl SessionContext {
 
 impl Gate for Sessions {
     async fn authorize(&self, request: PublishRequest) -> Result<Granted, Refusal> {
-        let asked = match self.newcomer(&request) {
+        let mut known = self.newcomer(&request);
+        if known.as_ref().is_err_and(|refusal| refusal.reason == RefusalReason::BadKey) {
+            // The channel or its key may have been made a moment ago.
+            self.key_lookup.ask(request.key.channel()).await;
+            known = self.newcomer(&request);
+        }
+        let asked = match known {
             Ok(newcomer) => {
                 let may = self.ask(|reply| Question::MayJoin(newcomer.clone(), reply)).await;
                 may.unwrap_or_else(|| Err(RefusalReason::ShuttingDown.into())).map(|()| newcomer)

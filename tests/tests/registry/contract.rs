@@ -13,6 +13,7 @@ const NEWS: Duration = Duration::from_secs(5);
 async fn whole_contract(first: &Registry, second: &Registry) -> anyhow::Result<()> {
     records_are_read_as_they_were_written_and_listed_in_order(first, second).await?;
     concurrent_updates_are_all_seen(first, second).await?;
+    what_the_news_have_not_brought_yet_can_be_asked_for(first, second).await?;
     what_is_kept_stands_until_it_is_withdrawn(first, second).await?;
     a_later_keeper_of_a_name_is_not_undone_by_the_earlier_one(first, second).await
 }
@@ -66,6 +67,22 @@ async fn concurrent_updates_are_all_seen(
         record.map_or(0, |record| record.key_hashes.len())
     };
     until("every update", NEWS, || count() == 3 * EACH).await?;
+    Ok(())
+}
+
+async fn what_the_news_have_not_brought_yet_can_be_asked_for(
+    first: &Registry,
+    second: &Registry,
+) -> anyhow::Result<()> {
+    for round in 0..100 {
+        let mut record = channel("c");
+        record.key_hashes = vec![round.to_string()];
+        first.put(&record).await?;
+        assert!(second.refresh_record::<ChannelRecord>("c", NEWS).await);
+        assert_eq!(second.get::<ChannelRecord>("c")?, Some(record));
+    }
+    assert!(second.refresh_record::<ChannelRecord>("never-was", NEWS).await);
+    assert_eq!(second.get::<ChannelRecord>("never-was")?, None);
     Ok(())
 }
 

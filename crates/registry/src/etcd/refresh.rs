@@ -1,5 +1,6 @@
-//! Reads a folder's records from the cluster itself, past the view, and folds them in: for a process that has slept, whose
-//! view is what the farm was like before. Says nothing of records that are gone; the watch tells of those.
+//! Reads records from the cluster itself, past the view, and folds them in: for a process that has slept, whose view is what the
+//! farm was like before, or that is asked for what may be too new for it. Says nothing of records that are gone; the watch tells
+//! of those.
 
 use std::time::Duration;
 
@@ -13,15 +14,24 @@ const PAGE: i64 = 1000;
 /// Between attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether the view knows within `patience` what the cluster knew when it was asked.
-pub async fn refresh(shared: &Shared, folder: &str, patience: Duration) -> bool {
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// Every record whose key begins with this path and `/`, which it ends with.
+    Folder(&'a str),
+    /// One, by its key.
+    Record(&'a str),
+}
+
+/// Whether the view knows within `patience` what the cluster knew of these when it was asked.
+pub async fn refresh(shared: &Shared, what: &Which<'_>, patience: Duration) -> bool {
     let mut clients = shared.client.subscribe();
     let reading = async {
         loop {
             let client = clients.wait_for(Option::is_some).await;
             let client = client.ok().and_then(|client| client.clone());
             let Some(client) = client else { return std::future::pending().await };
-            if read(shared, &client, folder).await.is_ok() {
+            if read(shared, &client, what).await.is_ok() {
                 return;
             }
             sleep(PAUSE).await;
@@ -30,10 +40,13 @@ pub async fn refresh(shared: &Shared, folder: &str, patience: Duration) -> bool 
     timeout(patience, reading).await.is_ok()
 }
 
-async fn read(shared: &Shared, client: &Client, folder: &str) -> Result<(), Error> {
-    let mut from = folder.as_bytes().to_vec();
-    // The first key behind the folder: '0' follows '/'.
-    let end = format!("{}0", folder.trim_end_matches('/'));
+async fn read(shared: &Shared, client: &Client, what: &Which<'_>) -> Result<(), Error> {
+    let (from, end) = match what {
+        // The first key behind the folder: '0' follows '/'.
+        Which::Folder(folder) => (folder.as_bytes(), format!("{}0", folder.trim_end_matches('/'))),
+        Which::Record(key) => (key.as_bytes(), format!("{key}\0")),
+    };
+    let mut from = from.to_vec();
     let mut reader = client.kv_client();
     loop {
         let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
