@@ -166,6 +166,13 @@ impl Timeline {
         [held, waiting].into_iter().flatten().min()
     }
 
+    /// When the picture is to be here that begins the next part, if all goes on as it did: what comes before it completes none.
+    /// `None` while that cannot be told.
+    pub fn next_part_due(&self) -> Option<Mono> {
+        let is_steady = self.mode == Mode::Video && self.video.held.is_some();
+        self.video.next_part_due().filter(|_| is_steady)
+    }
+
     /// The stream's part target, ticks of 90 kHz; known from the first [`Item::Unit`] on, and never another.
     pub const fn part_target(&self) -> Option<i64> {
         self.part_target

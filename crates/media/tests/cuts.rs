@@ -5,11 +5,12 @@
 mod publisher;
 
 use millrace_media::{
-    AccessUnit, Cut, Item, SourceLimits, Timeline, TimelineStart, Track, is_halved, kept_by_halving,
+    AccessUnit, Cut, Input, Item, SourceLimits, Timeline, TimelineStart, Track, is_halved,
+    kept_by_halving,
 };
 use millrace_types::{FrameRate, MediaTime};
 use proptest::prelude::*;
-use publisher::{START, Source, feed, publish, units};
+use publisher::{START, Source, feed, publish, timeline, units};
 
 const RATES: [(u32, u32); 8] = [
     (24, 1),
@@ -240,5 +241,31 @@ fn forced_cuts_fall_where_b_frames_let_every_rung_begin_with_the_same_picture() 
             assert!(latest + 3_000 - start < 90_000 * 5 / 2, "longer than its target rounds to");
         }
         assert!(forced > 6, "{forced}");
+    }
+}
+
+#[test]
+fn it_is_known_to_a_few_milliseconds_when_the_picture_comes_that_begins_the_next_part() {
+    for (num, den) in RATES {
+        let source = Source { jitter_ms: 1, ..Source::new(num, den, 2.0, 12.0) };
+        let mut timeline = timeline();
+        feed(&mut timeline, [(0, source.hints())]);
+        let (mut parts, mut end_ms) = (0, 0);
+        for (at_ms, input) in source.messages() {
+            let due = timeline.next_part_due();
+            let items = feed(&mut timeline, [(at_ms, input)]);
+            // Until then the distance of keyframes is not known.
+            let has_begun =
+                units(&items, Track::Video).iter().any(|unit| unit.stamp.ends.is_some());
+            if has_begun && at_ms > 5_000 {
+                let early_ms = i128::from(at_ms) - due.unwrap().0.as_millis() as i128;
+                assert!((-5..=5).contains(&early_ms), "{num}/{den}: {early_ms} ms off at {at_ms}");
+                parts += 1;
+            }
+            end_ms = at_ms;
+        }
+        assert!(parts >= 18, "{num}/{den}: {parts} parts in 7 s");
+        feed(&mut timeline, [(end_ms, Input::PublisherLeft)]);
+        assert_eq!(timeline.next_part_due(), None, "nobody sends");
     }
 }

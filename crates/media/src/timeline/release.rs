@@ -69,6 +69,7 @@ impl Timeline {
         }
         self.mode = Mode::Video;
         let RawPicture { idr, bytes, arrived, .. } = raw;
+        self.video.foresee(self.stamper.next_cut(rule), boundary, arrived);
         let until = arrived + HOLD_MARGIN + Duration::from_millis((distance / TICKS_PER_MS) as u64);
         self.video.held = Some(HeldPicture { dts, pts, idr, stamp, boundary, bytes, until });
         self.release_audio(boundary);

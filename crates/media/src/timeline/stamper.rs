@@ -231,6 +231,14 @@ impl Stamper {
         segment
     }
 
+    /// Where the next segment or part is to be expected, if pictures come as evenly as until now.
+    pub(super) fn next_cut(&self, rule: CutRule) -> MediaTime {
+        let steps = (rule.part_target / rule.step()).max(1);
+        let full = self.part_start + steps * rule.step();
+        let idr = self.keyframes.next_after(self.part_start, rule.step() / 2);
+        idr.map_or(full, |idr| idr.min(full))
+    }
+
     fn cut(&self, rule: CutRule, at: MediaTime, idr: bool) -> Cut {
         let Some(segment) = self.segment else { return Cut::Segment };
         if idr && self.break_before == Break::NextIdr {

@@ -1,6 +1,8 @@
 //! The pictures of a stream: headers, real IDRs, the frame grid, and the one picture that is held back until its
 //! successor tells how long it lasts.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Mono};
 
@@ -81,6 +83,8 @@ pub(super) struct VideoTrack {
     pub(super) held: Option<HeldPicture>,
     /// Where the last picture was said to end, if it was let go without a successor.
     pub(super) let_go_until: Option<MediaTime>,
+    /// Where the next part is to begin, and when the picture that it begins with is to be here.
+    next_part: Option<(MediaTime, Mono)>,
     /// No picture may be decoded before this.
     pub(super) floor: MediaTime,
     pub(super) dropped_frames: u64,
@@ -112,7 +116,7 @@ impl VideoTrack {
         self.synced = false;
         self.grid = None;
         self.waiting.clear();
-        self.let_go_until = None;
+        (self.let_go_until, self.next_part) = (None, None);
         self.floor = floor;
     }
 
@@ -197,6 +201,20 @@ impl VideoTrack {
             self.rate =
                 Some(SourceRate { nominal: found.or(before).unwrap_or(IRREGULAR), regular });
         }
+    }
+
+    /// The next part begins at `cut`, as far as can be told from the picture at `boundary`: of all that tell, the one that was the
+    /// least delayed is right.
+    pub(super) fn foresee(&mut self, cut: MediaTime, boundary: MediaTime, arrived: Mono) {
+        let ms = u64::try_from((cut - boundary) / TICKS_PER_MS).unwrap_or(0);
+        let due = arrived + Duration::from_millis(ms);
+        let known = self.next_part.filter(|(at, _)| *at == cut).map(|(_, due)| due);
+        self.next_part = Some((cut, known.map_or(due, |known| known.min(due))));
+    }
+
+    /// When the picture is to be here that begins the next part; `None` where pictures come unevenly.
+    pub(super) fn next_part_due(&self) -> Option<Mono> {
+        self.measured_rate().and(self.next_part).map(|(_, due)| due)
     }
 
     /// The rate at which frames really come, as far as it is regular.

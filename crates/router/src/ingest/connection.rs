@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Gate, Granted, IngestEnd, IngestEvent, IngestStats, Input, Limits, Output, PublishRequest,
-    PublisherMessage, Refusal, Session, stats::count,
+    PublisherMessage, Refusal, Session, pace::Pace, stats::count,
 };
 
 /// The most that is read at once: any picture of a stream within its limits, but for a few. Each thread has room for it once.
@@ -48,6 +48,11 @@ pub struct Connection<S, G> {
     /// Set for the session's deadline, or for an earlier one that has moved on since.
     timer: Option<Pin<Box<Sleep>>>,
     granted: Option<Granted>,
+    pace: Pace,
+    /// Bytes that the last look at the socket has brought, if no pause has followed it.
+    last_read: Option<usize>,
+    /// The socket is left alone until it is over.
+    pause: Option<Pin<Box<Sleep>>>,
     /// Until it is granted or refused.
     hurry: Option<Hurry>,
 }
@@ -78,6 +83,9 @@ where
             session,
             timer: None,
             granted: None,
+            pace: Pace::default(),
+            last_read: None,
+            pause: None,
             hurry: None,
         }
     }
@@ -108,8 +116,19 @@ where
     async fn wait(&mut self) {
         let at_most = if self.granted.is_some() { READ_BYTES } else { STRANGER_READ_BYTES };
         self.set_timer();
-        let Self { socket, session, granted, stats, started, timer, .. } = self;
+        let Self {
+            socket, session, granted, stats, started, timer, pace, last_read, pause, ..
+        } = self;
         let receive = |context: &mut Context<'_>| {
+            if pause.is_none()
+                && let Some(until) = last_read.and_then(|bytes| pace.next_look(bytes))
+            {
+                (*last_read, *pause) = (None, Some(Box::pin(sleep_until(until))));
+            }
+            if let Some(over) = pause {
+                ready!(over.as_mut().poll(context));
+                *pause = None;
+            }
             RECEIVED.with_borrow_mut(|buffer| {
                 let mut space = ReadBuf::new(&mut buffer[..at_most]);
                 let read = ready!(Pin::new(&mut *socket).poll_read(context, &mut space));
@@ -117,6 +136,7 @@ where
                     (Err(_), _) | (Ok(()), []) => Input::Disconnected,
                     (Ok(()), bytes) => {
                         count(&stats.received_bytes, bytes.len() as u64);
+                        *last_read = Some(bytes.len());
                         Input::Received(bytes)
                     }
                 };
@@ -172,6 +192,7 @@ where
         };
         match answer {
             Ok(granted) => {
+                self.pace = granted.pace.clone();
                 (self.granted, self.hurry) = (Some(granted), None);
                 count(&self.stats.published, 1);
                 self.tell(Input::Accepted);
@@ -183,7 +204,7 @@ where
     /// Puts media into the publication's queue and, while that is full, leaves the socket alone.
     async fn deliver(&mut self, message: PublisherMessage) {
         let Some(granted) = &mut self.granted else { return };
-        let Granted { events, refusal } = granted;
+        let Granted { events, refusal, .. } = granted;
         let event = match events.try_reserve() {
             Ok(place) => return place.send(IngestEvent::Media(message)),
             Err(_) => IngestEvent::Media(message),

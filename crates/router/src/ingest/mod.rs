@@ -21,6 +21,7 @@ mod handshake;
 mod limits;
 mod message;
 mod network;
+mod pace;
 mod proxy_protocol;
 mod publication;
 mod rate_limit;

@@ -5,9 +5,12 @@
 use std::{collections::VecDeque, future::Future, net::SocketAddr};
 
 use millrace_types::{RefusalReason, StreamKey};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::{IngestEnd, PublisherMessage, Refusal};
+use super::{IngestEnd, PublisherMessage, Refusal, pace::Pace};
 
 /// Someone who shows a key and wants to publish.
 #[derive(Clone, Debug)]
@@ -41,6 +44,7 @@ pub enum IngestEvent {
 pub struct Granted {
     pub(super) events: mpsc::Sender<IngestEvent>,
     pub(super) refusal: oneshot::Receiver<Refusal>,
+    pub(super) pace: Pace,
 }
 
 /// The owner's end of a publication. Dropped, it refuses the publisher with `internal`.
@@ -50,6 +54,7 @@ pub struct Publication {
     heard: VecDeque<IngestEvent>,
     events: mpsc::Receiver<IngestEvent>,
     refusal: Option<oneshot::Sender<Refusal>>,
+    pace: Pace,
 }
 
 impl Publication {
@@ -57,8 +62,10 @@ impl Publication {
     pub fn new(messages: usize) -> (Granted, Self) {
         let (event_sender, events) = mpsc::channel(messages);
         let (refusal_sender, refusal) = oneshot::channel();
-        let granted = Granted { events: event_sender, refusal };
-        (granted, Self { heard: VecDeque::new(), events, refusal: Some(refusal_sender) })
+        let pace = Pace::default();
+        let granted = Granted { events: event_sender, refusal, pace: pace.clone() };
+        let heard = VecDeque::new();
+        (granted, Self { heard, events, refusal: Some(refusal_sender), pace })
     }
 
     /// The next event; `None` after [`IngestEvent::Ended`], or when the connection's task was lost.
@@ -77,6 +84,11 @@ impl Publication {
     /// Puts events back, to be heard again before all others.
     pub fn put_back(&mut self, heard: Vec<IngestEvent>) {
         self.heard = heard.into();
+    }
+
+    /// What the publisher sends before `due` can wait a little; nothing can while it is `None`.
+    pub fn expect(&self, due: Option<Instant>) {
+        self.pace.expect(due);
     }
 
     /// Tells the publisher why and closes its connection. `Ended` follows; media it sent meanwhile is dropped.

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use millrace_lifecycle::{
     HandoverInput, LadderChoice, PairingInput, Stream, StreamInput, StreamOutput,
 };
-use millrace_media::Input;
+use millrace_media::{Input, Timeline};
 use millrace_registry::StreamRecord;
 use millrace_sched::{Constraints, following_ladder, passthrough_ladder, unencoded_ladder};
 use millrace_telemetry::{Clock, Hurry};
@@ -111,11 +111,17 @@ impl Session {
         }
     }
 
-    /// Nothing waits for a beat while a node is looked for.
+    /// Nothing waits for a beat while a node is looked for, nor in a channel that asks for low latency for more than one.
     fn set_pace(&mut self) {
         let hurries = self.placing.is_some() || self.moving.is_some();
         if hurries != self.hurry.is_some() {
             self.hurry = hurries.then(Hurry::here);
+        }
+        let may_wait = self.link.is_some() && !hurries && !self.low_latency;
+        let due = self.timeline.as_ref().and_then(Timeline::next_part_due);
+        if let Some(publisher) = &self.publisher {
+            let due = due.filter(|_| may_wait);
+            publisher.expect(due.map(|due| self.context.clock.instant(due)));
         }
     }
 
