@@ -12,8 +12,8 @@ use tokio::time::{Duration, Instant};
 
 /// The longest pause, and with it what a router's death can cost that had come already.
 const LONGEST: Duration = Duration::from_millis(85);
-/// A part may begin so much before it is due.
-const EARLY: Duration = Duration::from_millis(10);
+/// So long before a part is due every beat counts: the pictures that complete the one before it are to be encoded as they come.
+const EARLY: Duration = Duration::from_millis(50);
 /// No pause is worth it that is shorter.
 const SHORTEST: Duration = Duration::from_millis(15);
 /// Who sends so much between two looks is behind, and not to be slowed down by a full socket.
@@ -63,7 +63,7 @@ mod tests {
             looks.push(next - begin);
         }
         let ms: Vec<_> = looks.iter().map(Duration::as_millis).collect();
-        assert_eq!(ms, [0, 81, 162, 243, 324]);
+        assert_eq!(ms, [0, 71, 142, 213, 284]);
         assert_eq!(pace.next_look_at(begin + due * 2, 1_000), None, "it is late");
     }
 
