@@ -147,3 +147,57 @@ async fn either(records: &mut watch::Receiver<u64>, streams: &mut watch::Receive
         changed = streams.changed() => changed.is_ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_hls::StreamOpen;
+    use millrace_types::{Epoch, Mono, Versions, Wall};
+
+    use super::*;
+
+    fn open(placement: u64) -> StreamOpen {
+        StreamOpen {
+            epoch: Epoch { generation: 1, placement },
+            beside: None,
+            rungs: vec!["source".parse().unwrap()],
+            part_target_ms: 334,
+            hold_back_ms: 1_500,
+            speaks: Versions::OURS,
+            restores: Vec::new(),
+        }
+    }
+
+    /// The waiter runs on another thread, at any moment of the reopening.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_waits_for_a_stream_that_comes_back_is_told_however_it_falls() {
+        let registry = Registry::in_memory();
+        let (id, here): (StreamId, NodeId) = ("live".parse().unwrap(), "origin-1".parse().unwrap());
+        let record = StreamRecord {
+            stream: id.clone(),
+            router: "router-1".parse().unwrap(),
+            epoch: Epoch { generation: 1, placement: 1 },
+            node: Some("node-1".parse().unwrap()),
+            origin: Some(here.clone()),
+            ladder: Default::default(),
+            since: Wall(0),
+            takeovers: Default::default(),
+            source_pixels_per_second: 0,
+            hot: false,
+        };
+        registry.put(&record).await.unwrap();
+        let streams = Arc::new(Streams::default());
+        let owners = Owners::new(here, registry, streams.clone());
+        for placement in 1..2_000 {
+            streams.open(Mono::default(), &id, open(placement)).unwrap();
+            streams.get(&id).unwrap().release();
+            let owner = owners.of(&id);
+            assert!(matches!(owner, Owner::Coming));
+            let (waiting, waited) = (owners.clone(), id.clone());
+            let waiter = tokio::spawn(async move { waiting.changed(&waited, &owner).await });
+            tokio::task::yield_now().await;
+            streams.open(Mono::default(), &id, open(placement + 1)).unwrap();
+            let told = tokio::time::timeout(Duration::from_secs(5), waiter).await;
+            told.expect("it is never told").unwrap();
+        }
+    }
+}

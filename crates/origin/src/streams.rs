@@ -60,7 +60,11 @@ impl Streams {
                 streams.insert(id.clone(), Arc::new(stream));
             }
         });
-        known.map_or(Ok(Vec::new()), |stream| stream.reopen(now, open))
+        let Some(known) = known else { return Ok(Vec::new()) };
+        let marks = known.reopen(now, open);
+        // Who waited for it while it was released finds it only now.
+        self.by_id.send_modify(|_| {});
+        marks
     }
 
     /// Ends idle streams, releases those that ended long enough ago, forgets those whose fence no longer matters.

@@ -101,11 +101,16 @@ impl Bench {
         let clip = ClipSpec { seconds: 100, ..ClipSpec::default() };
         let newcomers = self.newcomers_to_come(faults).await;
         let live = Live::begin_at(self.channel(name).await, clip).await;
-        let mut struck = Vec::new();
+        let mut struck: Vec<Struck> = Vec::new();
         for fault in faults {
             if fault.needs_network() && self.farm.network().is_none() {
                 println!("not enforceable here: {}", fault.as_str());
                 continue;
+            }
+            let is_again = struck.last().is_some_and(|last| last.fault.costs_an_origin());
+            if is_again && fault.costs_an_origin() {
+                // A node that loses two so soon after each other is the one that is cut off.
+                self.play(&live, 5.0).await;
             }
             self.play(&live, 0.5).await;
             let moment = self.random.random_range(0.0..2.0);

@@ -141,6 +141,11 @@ impl Fault {
         }
     }
 
+    /// Whether the node stays and another origin owns the stream afterwards.
+    pub const fn costs_an_origin(self) -> bool {
+        matches!(self, Self::CutFromOrigin(_) | Self::OriginKilled)
+    }
+
     /// Whether it takes hosts that can be cut off.
     pub const fn needs_network(self) -> bool {
         matches!(
