@@ -118,7 +118,7 @@ enum Event {
 }
 
 struct Loop {
-    it: Assignment,
+    it: Box<Assignment>,
     machine: Worker,
     /// Parts and init sections that wait for room in the output's queue: one, or, before the gate, as many as the worker makes
     /// without an acknowledgement.
@@ -144,7 +144,7 @@ struct Loop {
 
 impl Assignment {
     /// Runs until the worker is gone and everything it made is with the output.
-    pub async fn run(self) {
+    pub async fn run(self: Box<Self>) {
         let now = self.clock.mono();
         let mut machine = Worker::new(now);
         machine.handle(now, WorkerInput::Ready);
@@ -170,7 +170,7 @@ impl Assignment {
             this.stop(end);
         }
         let outcome = this.drive().await;
-        this.finish(outcome).await;
+        Box::pin(this.finish(outcome)).await;
     }
 }
 
@@ -193,7 +193,7 @@ impl Loop {
                 Event::Superseded => return Outcome::Superseded,
                 Event::NodeStops => return Outcome::NodeStops,
                 Event::Died(reason) => {
-                    self.take_remains().await;
+                    Box::pin(self.take_remains()).await;
                     let told = self.last_word.filter(|_| self.it.worker.is_adopted);
                     self.input(WorkerInput::Exited(told.unwrap_or(reason)));
                 }
@@ -460,5 +460,22 @@ async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a task takes that runs it.
+    fn bytes_of<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_assignments_task_has_no_room_for_what_it_does_once() {
+        let (assignment, task) = (size_of::<Assignment>(), bytes_of(Assignment::run));
+        assert!(assignment <= 4 << 10, "assignment: {assignment} bytes");
+        assert!(task <= 4 << 10, "its task: {task} bytes");
     }
 }

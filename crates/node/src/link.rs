@@ -12,7 +12,7 @@ use millrace_types::{
 use millrace_wire::{Admitted, End, Hello, Message, MessageReader, MessageWriter, Refused, Start};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
 
 use crate::{
     adoption::{Orphan, Unfit},
@@ -76,27 +76,41 @@ pub async fn serve(mut listener: FarmListener, desk: Desk) {
             () = desk.stopping.said() => return,
         };
         let (runtime, hurry) = desk.threads.next();
-        let connection = connection(stream, peer, desk.clone(), hurry);
+        // What runs once holds no memory for as long as the stream lives.
+        let taken = Box::pin(taken(stream, peer, desk.clone(), hurry));
+        let connection = async move {
+            if let Some((assignment, span)) = taken.await {
+                assignment.run().instrument(span).await;
+            }
+        };
         desk.connections.spawn_on(connection, &runtime);
     }
 }
 
-async fn connection(mut stream: FarmStream, peer: Peer, desk: Desk, hurry: Hurry) {
+/// The stream that a router has asked for, and the span of what is said about it; `None`: not taken, or not asked for.
+async fn taken(
+    mut stream: FarmStream,
+    peer: Peer,
+    desk: Desk,
+    hurry: Hurry,
+) -> Option<(Box<Assignment>, Span)> {
     let peer = peer.address;
     if let Err(error) = stream.move_here() {
-        return warn!(%peer, %error, "connection not taken");
+        warn!(%peer, %error, "connection not taken");
+        return None;
     }
     let (reader, writer) = stream.into_split();
     let (mut reader, mut writer) = (MessageReader::new(reader), MessageWriter::new(writer));
     let first = tokio::select! {
         first = timeout(HELLO_TIMEOUT, reader.next()) => first,
-        () = desk.stopping.said() => return,
+        () = desk.stopping.said() => return None,
     };
     match first {
         Ok(Ok(Some(Message::Hello(hello)))) => {
             let span = info_span!("stream", stream = %hello.stream, epoch = %hello.epoch);
             let link = Link { reader: reader.into_relay(), writer };
-            take(hello, link, desk, hurry).instrument(span).await;
+            let assignment = take(hello, link, desk, hurry).instrument(span.clone()).await?;
+            return Some((assignment, span));
         }
         Ok(Ok(None)) => {}
         Ok(Ok(Some(_))) => warn!(%peer, "router did not begin with hello"),
@@ -107,9 +121,10 @@ async fn connection(mut stream: FarmStream, peer: Peer, desk: Desk, hurry: Hurry
         }
         Err(_) => warn!(%peer, "router said nothing"),
     }
+    None
 }
 
-async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
+async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) -> Option<Box<Assignment>> {
     let start = desk.clock.mono();
     let decision = |kind| Decision::of(kind).stream(&hello.stream).epoch(hello.epoch);
     match prepare(&hello, &desk).await {
@@ -133,7 +148,7 @@ async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
             let admitted = Admitted { resume, worker_pid, next_seq, standby, beside, version };
             link.writer.push(&Message::Admitted(admitted));
             drop(hurry);
-            prepared.assignment(Some(link), None).run().await;
+            Some(prepared.assignment(Some(link), None))
         }
         Err(No { reason, text }) => {
             debug!(reason = reason.as_str(), text, "stream refused");
@@ -143,6 +158,7 @@ async fn take(hello: Hello, mut link: Link, desk: Desk, hurry: Hurry) {
             if let Err(error) = refuse(&mut link.writer, reason, text).await {
                 debug!(%error, "refusal not delivered");
             }
+            None
         }
     }
 }
@@ -168,9 +184,10 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn assignment(self, link: Option<Link>, end: Option<End>) -> Assignment {
+    /// Boxed: a future that takes it by value has room for it at each step.
+    fn assignment(self, link: Option<Link>, end: Option<End>) -> Box<Assignment> {
         let Staff { worker, gate, heard, next_seq: _ } = self.staff;
-        Assignment {
+        Box::new(Assignment {
             stream: self.hello.stream.clone(),
             epoch: self.hello.epoch,
             hello: self.hello,
@@ -185,7 +202,7 @@ impl Prepared {
             host: self.desk.host,
             decisions: self.desk.decisions,
             clock: self.desk.clock,
-        }
+        })
     }
 }
 

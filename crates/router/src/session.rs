@@ -55,7 +55,7 @@ pub enum Command {
     /// A publisher was let in; it replaces the one there is.
     Join {
         /// What it sends.
-        waiting: Waiting,
+        waiting: Box<Waiting>,
         /// Where it comes from.
         peer: SocketAddr,
         /// Who has sent with the stream's keys, itself the last.
@@ -186,13 +186,14 @@ impl Tracks {
 }
 
 impl Session {
-    /// A session that is not claimed yet; it waits for its first publisher, the last of `takeovers`.
+    /// A session that is not claimed yet; it waits for its first publisher, the last of `takeovers`. Boxed: a future that
+    /// takes it by value has room for it at each step.
     pub fn new(
         stream: StreamId,
         low_latency: bool,
         takeovers: Takeovers,
         context: SessionContext,
-    ) -> (Self, watch::Receiver<StreamReport>) {
+    ) -> (Box<Self>, watch::Receiver<StreamReport>) {
         let (now, since) = (context.clock.mono(), context.clock.wall());
         let report = watch::Sender::new(StreamReport::new(stream.clone(), since));
         let shown = report.subscribe();
@@ -235,7 +236,7 @@ impl Session {
             counted_bytes: 0,
             report,
         };
-        (session, shown)
+        (Box::new(session), shown)
     }
 
     fn input(&mut self, input: StreamInput) {

@@ -390,6 +390,7 @@ impl Task {
     async fn join(&mut self, newcomer: Newcomer, entrance: Entrance, waiting: Waiting) {
         let Entrance { key_until, takeovers, is_open } = entrance;
         let (stream, peer) = (newcomer.stream.clone(), newcomer.peer);
+        let waiting = Box::new(waiting);
         let join = Command::Join { waiting, peer, takeovers: takeovers.clone() };
         let open = self.sessions.get_mut(&stream).filter(|_| is_open);
         let join = match open {

@@ -8,10 +8,13 @@ use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::BytesMut;
 
-/// Large enough that blocks cost little to come by, small beside what a stream is allowed apart from its media.
-pub(super) const BLOCK_BYTES: usize = 16 << 10;
+/// Large enough that blocks cost little to come by, small beside what a stream is allowed apart from its media. Not quite
+/// 16 KiB: so many of them and what the allocator writes before them fill whole pages, and no page more.
+pub(super) const BLOCK_BYTES: usize = (16 << 10) - 16;
 /// Blocks that are come by together: one piece of memory of 1 MiB, which none of the allocator's small pieces come between.
 const SLAB_BLOCKS: usize = 64;
+/// A log's list of its blocks grows by so many: twice as long each time, half of it would hold nothing.
+const MORE_BLOCKS: usize = 32;
 /// Blocks that may wait on a thread, whatever is in use.
 const MIN_SPARE: usize = SLAB_BLOCKS;
 /// Beyond that, one waits for so many in use: what all streams have lost together with a GOP that they began together.
@@ -88,7 +91,12 @@ impl ByteLog {
                     block.extend_from_slice(fits);
                     bytes = rest;
                 }
-                None => self.blocks.push_back(SPARES.with_borrow_mut(Spares::take)),
+                None => {
+                    if self.blocks.len() == self.blocks.capacity() {
+                        self.blocks.reserve_exact(MORE_BLOCKS);
+                    }
+                    self.blocks.push_back(SPARES.with_borrow_mut(Spares::take));
+                }
             }
         }
     }

@@ -62,7 +62,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     G: Gate,
 {
-    /// A connection that was accepted at `started`.
+    /// A connection that was accepted at `started`. Boxed: a future that takes it by value has room for it at each step.
     pub fn new(
         socket: S,
         peer: SocketAddr,
@@ -70,10 +70,10 @@ where
         started: Instant,
         gate: Arc<G>,
         stats: Arc<IngestStats>,
-    ) -> Self {
+    ) -> Box<Self> {
         let write_limit = limits.write;
         let session = Session::new(Mono::default(), limits);
-        Self {
+        Box::new(Self {
             socket,
             peer,
             gate,
@@ -87,23 +87,26 @@ where
             last_read: None,
             pause: None,
             hurry: None,
-        }
+        })
     }
 
     /// Runs until the session is over and the socket closed. `hurry` is for the dialogue before the media.
-    pub async fn run(mut self, hurry: Hurry) -> IngestEnd {
+    pub async fn run(mut self: Box<Self>, hurry: Hurry) -> IngestEnd {
         self.hurry = Some(hurry);
         let mut end = IngestEnd::Disconnected;
         loop {
             while let Some(output) = self.session.poll() {
                 match output {
                     Output::Send(bytes) => self.send(bytes).await,
-                    Output::PublishRequested { key_text } => self.decide(&key_text).await,
+                    // What runs once holds no memory for as long as the publisher sends.
+                    Output::PublishRequested { key_text } => {
+                        Box::pin(self.decide(&key_text)).await;
+                    }
                     Output::Media(message) => self.deliver(message).await,
                     Output::Ended(why) => end = why,
                     Output::Close => {
-                        self.report(end.clone()).await;
-                        self.close(end == IngestEnd::Unpublished).await;
+                        Box::pin(self.report(end.clone())).await;
+                        Box::pin(self.close(end == IngestEnd::Unpublished)).await;
                         return end;
                     }
                 }

@@ -163,7 +163,8 @@ impl<G: Gate> IngestServer<G> {
         let limits = self.limits();
         let deadline = started + limits.handshake;
         if self.proxies.iter().any(|network| network.contains(peer.ip())) {
-            let read = timeout_at(deadline, proxy_protocol::read_header(&mut socket)).await;
+            let header = Box::pin(proxy_protocol::read_header(&mut socket));
+            let read = timeout_at(deadline, header).await;
             let header = read.map_err(|_| late("proxy header"))?;
             let source = header.map_err(protocol)?;
             peer = source.unwrap_or(peer);
@@ -180,7 +181,7 @@ impl<G: Gate> IngestServer<G> {
                 connection.run(hurry).await
             }
             Some(tls) => {
-                let accepted = timeout_at(deadline, tls.accept(socket)).await;
+                let accepted = timeout_at(deadline, Box::pin(tls.accept(socket))).await;
                 let socket = accepted.map_err(|_| late("tls handshake"))?.map_err(protocol)?;
                 let connection =
                     Connection::new(socket, peer, (*limits).clone(), started, gate, stats);
@@ -204,4 +205,23 @@ fn late(what: &str) -> Refusal {
 
 fn protocol(error: impl std::fmt::Display) -> Refusal {
     Refusal::with_detail(RefusalReason::Protocol, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::Sessions;
+
+    /// What a task takes that runs it.
+    fn bytes_of<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connections_task_has_no_room_for_what_it_does_once() {
+        let connection = size_of::<Connection<TcpStream, Sessions>>();
+        let task = bytes_of(IngestServer::<Sessions>::connection);
+        assert!(connection <= 4 << 10, "connection: {connection} bytes");
+        assert!(task <= 4 << 10, "its task: {task} bytes");
+    }
 }

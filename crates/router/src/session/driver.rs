@@ -47,9 +47,13 @@ pub enum Happened {
 impl Session {
     /// Lives until the stream is over. `commands` is its inbox; the session ends when it is closed and no publisher is left. A
     /// publisher that came too late for it is given back.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Option<Waiting> {
+    pub async fn run(
+        mut self: Box<Self>,
+        mut commands: mpsc::Receiver<Command>,
+    ) -> Option<Waiting> {
         self.hurry = Some(Hurry::here());
-        self.own(claim(&self.context, &self.stream, &self.takeovers).await);
+        // What runs once holds no memory for as long as the stream lives.
+        self.own(Box::pin(claim(&self.context, &self.stream, &self.takeovers)).await);
         let mut beat = interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -64,7 +68,7 @@ impl Session {
             match happened {
                 Happened::Told(Some(Command::Join { waiting, peer, takeovers })) => {
                     self.takeovers = takeovers;
-                    self.join(waiting, peer);
+                    self.join(*waiting, peer);
                 }
                 Happened::Told(Some(Command::Refuse(reason))) => {
                     let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
@@ -88,7 +92,7 @@ impl Session {
             }
         }
         let late = last_waiting(&mut commands);
-        self.close().await;
+        Box::pin(self.close()).await;
         late
     }
 
@@ -280,7 +284,7 @@ impl Session {
         }
     }
 
-    async fn close(mut self) {
+    async fn close(mut self: Box<Self>) {
         info!(stream = %self.stream, "session over");
         if let Some(placing) = self.placing.take() {
             placing.abort();
@@ -316,7 +320,7 @@ fn last_waiting(commands: &mut mpsc::Receiver<Command>) -> Option<Waiting> {
     let mut late: Option<Waiting> = None;
     while let Ok(command) = commands.try_recv() {
         if let Command::Join { waiting, .. } = command
-            && let Some(mut older) = late.replace(waiting)
+            && let Some(mut older) = late.replace(*waiting)
         {
             older.publication.refuse(RefusalReason::TakenOver.into());
         }
@@ -346,6 +350,18 @@ mod tests {
     use super::*;
     use crate::ingest::IngestEnd;
 
+    /// What a task takes that runs it.
+    fn bytes_of<A, B, F: Future>(_: impl FnOnce(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_sessions_task_has_no_room_for_what_it_does_once() {
+        let (session, task) = (size_of::<Session>(), bytes_of(Session::run));
+        assert!(session <= 8 << 10, "session: {session} bytes");
+        assert!(task <= 8 << 10, "its task: {task} bytes");
+    }
+
     #[tokio::test]
     async fn of_publishers_who_came_too_late_the_newest_is_kept_and_nobody_comes_after_it() {
         let (commands, mut inbox) = mpsc::channel(4);
@@ -353,7 +369,7 @@ mod tests {
         for end in ends {
             let (_granted, mut publication) = Publication::new(1);
             publication.put_back(vec![IngestEvent::Ended(end)]);
-            let waiting = Waiting { publication, since: Wall(1) };
+            let waiting = Box::new(Waiting { publication, since: Wall(1) });
             let peer = ([127, 0, 0, 1], 1).into();
             commands
                 .try_send(Command::Join { waiting, peer, takeovers: Takeovers::default() })

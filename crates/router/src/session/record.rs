@@ -39,6 +39,8 @@ impl Session {
 
     /// Compares the record, as last seen, with what holds: the registry may have lost it, or another router owns the stream.
     pub(super) fn look_at_record(&mut self) {
+        // A handle holds its task's memory, which is no less once the task has ended.
+        self.recording.take_if(|task| task.is_finished());
         let seen = self.context.registry.get::<StreamRecord>(self.stream.as_str());
         let Ok(seen) = seen else { return };
         let epoch = self.machine.epoch();
@@ -58,8 +60,7 @@ impl Session {
                 && seen.hot == self.is_hot()
                 && seen.origin.as_ref() == self.origin.now.as_ref().map(|origin| &origin.origin)
         });
-        let on_its_way = self.recording.as_ref().is_some_and(|task| !task.is_finished());
-        if !holds && !on_its_way {
+        if !holds && self.recording.is_none() {
             self.record();
         }
     }
