@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -13,6 +14,8 @@ use tracing::error;
 
 use crate::prerequisite::Prerequisite;
 
+/// From one try to write it to the next, while the disk takes nothing.
+const AGAIN: Duration = Duration::from_secs(5);
 /// Its name in the state directory.
 const FILE: &str = "channels.json";
 
@@ -51,11 +54,14 @@ impl ChannelsFile {
     pub async fn keep(mut self, registry: Registry) {
         let mut changes = registry.changes();
         loop {
-            if let Err(error) = self.write_changes(&registry).await {
-                error!(%error, path = %self.path.display(), "channels not written: a restart forgets the last change");
+            let written = self.write_changes(&registry).await;
+            if let Err(error) = &written {
+                let path = self.path.display();
+                error!(%error, %path, "channels not written: a restart forgets the last change; trying on");
             }
-            if changes.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(AGAIN), if written.is_err() => {}
             }
         }
     }

@@ -9,15 +9,17 @@ use crate::arguments::FarmArguments;
 /// Prints an answer: as JSON where that is wanted, else as text.
 ///
 /// # Errors
-/// Those of serde.
+/// When it cannot be written.
 pub fn show(
     farm: &FarmArguments,
     answer: &Value,
     as_text: fn(&Value) -> String,
 ) -> anyhow::Result<ExitCode> {
     match farm.json {
-        true => crate::output::say(format_args!("{}", serde_json::to_string_pretty(answer)?)),
-        false => crate::output::print(format_args!("{}", as_text(answer))),
+        true => {
+            crate::output::deliver(format_args!("{}\n", serde_json::to_string_pretty(answer)?))?;
+        }
+        false => crate::output::deliver(format_args!("{}", as_text(answer)))?,
     }
     Ok(ExitCode::SUCCESS)
 }

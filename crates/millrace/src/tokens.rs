@@ -37,7 +37,7 @@ pub fn run(arguments: &TokensArguments) -> anyhow::Result<ExitCode> {
         "{}: a line for {name}; delete it to end the token. The token, shown this once:",
         file.display()
     ));
-    crate::output::say(format_args!("{token}"));
+    crate::output::deliver(format_args!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -177,6 +177,19 @@ fn who_closes_the_pipe_ends_no_command() {
     }
 }
 
+#[test]
+fn a_token_that_went_nowhere_is_no_success() {
+    let scratch = Scratch::new("standalone-token").unwrap();
+    let file = scratch.path().join("tokens");
+    let mut command = millrace();
+    command.args(["tokens", "add", "--role", "read"]).arg(&file).arg("ann");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is lost: make another"), "{said}");
+}
+
 #[tokio::test]
 async fn every_route_of_the_description_answers_as_it_says() {
     let scratch = Scratch::new("standalone-openapi").unwrap();

@@ -134,7 +134,7 @@ impl Session {
         let app = command.arguments.first().and_then(|object| object.get("app"));
         let app = without_query(app.and_then(Value::as_text).unwrap_or_default());
         if app.trim_matches('/') != self.limits.app {
-            let detail = format!("application {:?}", app.chars().take(64).collect::<String>());
+            let detail = format!("application {:?}", without_secrets(app));
             return self.refuse(Refusal::with_detail(RefusalReason::BadApp, detail));
         }
         self.connect_transaction = None;
@@ -166,6 +166,16 @@ impl Session {
         let rate = RateLimit::new(now, self.limits.bits_per_second, self.limits.burst);
         self.state = State::Publishing { last_media: now, rate };
     }
+}
+
+/// For logs: of an application into which somebody has written a stream key, what stands before its secret.
+fn without_secrets(app: &str) -> String {
+    let app: String = app.chars().take(64).collect();
+    let shown = app.split('/').map(|step| match step.split_once('_') {
+        Some((channel, _)) => format!("{channel}_…"),
+        None => step.to_owned(),
+    });
+    shown.collect::<Vec<_>>().join("/")
 }
 
 /// Encoders append `?token=…` to applications and keys; we have no use for it.

@@ -145,6 +145,18 @@ fn a_wrong_application_is_refused_in_answer_to_connect() {
 }
 
 #[test]
+fn a_key_in_the_place_of_the_application_is_shown_to_nobody() {
+    for (app, shown) in
+        [("live/demo_secret", "live/demo_…"), ("demo_secret/x", "demo_…/x"), ("vod", "vod")]
+    {
+        let (text, outputs) = run(&mut session(), &Encoder::new().connect(app).sent, 1_000);
+        let said = format!("{outputs:?}");
+        assert!(said.contains(&format!("application \\\"{shown}\\\"")), "{said}");
+        assert!(!said.contains("secret") && !text.contains("secret"), "{said} {text}");
+    }
+}
+
+#[test]
 fn a_query_or_a_slash_after_the_application_is_ignored() {
     for app in ["live/", "live?a=b", "/live"] {
         let (text, _) = run(&mut session(), &Encoder::new().connect(app).sent, 1_000);
