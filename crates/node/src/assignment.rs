@@ -399,8 +399,7 @@ impl Loop {
             self.router_heard_at = now;
         }
         self.beat_at = now;
-        let full = self.it.worker.writer.pending_bytes() >= MAX_PENDING_BYTES;
-        if full || !self.unpublished.has_room() {
+        if !self.may_feed() {
             // Nobody reads what the router says.
             self.router_heard_at = now;
         }
