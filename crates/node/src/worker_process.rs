@@ -135,7 +135,7 @@ impl WorkerProcess {
             // It serves this daemon as well as any; only a later one will not find it.
             warn!(pid = child.pid(), %error, "worker not written down");
         }
-        let stream = UnixStream::connect(&path).await.map_err(socket)?;
+        let stream = UnixStream::connect(&path).await;
         Self::greeted(child, stream, files.clone(), START_TIMEOUT).await
     }
 
@@ -155,15 +155,15 @@ impl WorkerProcess {
                 child
             }
         };
-        let mut adopted = Self::greeted(child, stream, files, ADOPT_TIMEOUT).await?;
+        let mut adopted = Self::greeted(child, Ok(stream), files, ADOPT_TIMEOUT).await?;
         adopted.is_adopted = true;
         Ok(adopted)
     }
 
-    /// Waits for a worker's first word.
+    /// Waits for a worker's first word, if it listens.
     async fn greeted(
         mut child: Child,
-        stream: UnixStream,
+        stream: io::Result<UnixStream>,
         files: WorkerFiles,
         patience: Duration,
     ) -> Result<Self, StartError> {
@@ -177,14 +177,19 @@ impl WorkerProcess {
         }
         #[expect(deprecated, reason = "sound here: a Child owns its pidfd for life")]
         let mut child = AsyncFd::new(child).map_err(socket)?;
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                bury(&mut child, &out_of_memory).await;
+                return Err(socket(error));
+            }
+        };
         let (reader, writer) = stream.into_split();
         let mut reader = MessageReader::new(reader);
         let (ready, version) = match first_word(&mut reader, patience).await {
             Ok(greeting) => greeting,
             Err(text) => {
-                let _ = child.get_ref().kill();
-                // Reaped here, or it would stay a zombie: nobody else knows of it.
-                let _ = timeout(START_TIMEOUT, death_of(&mut child, &out_of_memory)).await;
+                bury(&mut child, &out_of_memory).await;
                 return Err(StartError::NotReady { pid, text });
             }
         };
@@ -261,6 +266,12 @@ async fn first_word(
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("within {patience:?}")),
     }
+}
+
+/// Ends a process that nobody else knows of, which would stay a zombie.
+async fn bury(child: &mut AsyncFd<Child>, out_of_memory: &watch::Receiver<bool>) {
+    let _ = child.get_ref().kill();
+    let _ = timeout(START_TIMEOUT, death_of(child, out_of_memory)).await;
 }
 
 /// Waits until the process is gone; why. Cancel-safe.
