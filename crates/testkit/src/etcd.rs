@@ -106,13 +106,13 @@ impl Etcd {
         tls: Option<EtcdTls>,
     ) -> anyhow::Result<Self> {
         let members = hosts.len();
-        let ports = (0..members).map(|_| Ok((lasting_port()?, lasting_port()?)));
+        let ports = lasting_ports(2 * members)?;
         let mut etcd = Self {
             program: version.program()?,
             hosts,
             tls,
             scratch: Scratch::new("etcd")?,
-            ports: ports.collect::<anyhow::Result<_>>()?,
+            ports: ports.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect(),
             members: (0..members).map(|_| None).collect(),
         };
         for member in 0..members {
@@ -234,11 +234,15 @@ impl Drop for Etcd {
     }
 }
 
-/// A port that nobody listens on, and that no outgoing connection takes meanwhile.
-fn lasting_port() -> anyhow::Result<u16> {
+/// Ports that nobody listens on, each another, and that no outgoing connection takes meanwhile.
+fn lasting_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let seed = std::hash::RandomState::new().build_hasher().finish();
-    let count = u64::from(PORTS.end - PORTS.start);
-    let mut ports =
-        (0..count).map(|n| PORTS.start + u16::try_from(seed.wrapping_add(n) % count).unwrap_or(0));
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port")
+    let all = u64::from(PORTS.end - PORTS.start);
+    let ports =
+        (0..all).map(|n| PORTS.start + u16::try_from(seed.wrapping_add(n) % all).unwrap_or(0));
+    // Held until all are found, so that none is found twice.
+    let free = ports.filter_map(|port| Some((port, TcpListener::bind(("127.0.0.1", port)).ok()?)));
+    let found: Vec<_> = free.take(count).collect();
+    ensure!(found.len() == count, "no {count} free ports");
+    Ok(found.into_iter().map(|(port, _)| port).collect())
 }
