@@ -14,7 +14,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A viewer who watches.
 #[derive(Debug)]
 pub struct Viewer {
-    url: String,
     browser: Browser,
     watch: FrameWatch,
     seen: Seen,
@@ -45,18 +44,7 @@ impl Viewer {
         browser.open(&url).await?;
         let watch = browser.watch_frames("video").await?;
         let seen = watch.take(&mut browser).await?;
-        Ok(Self { url, browser, watch, seen, _page: page })
-    }
-
-    /// Loads the page anew, and forgets what it has shown: what a browser does for its first page only is behind it.
-    ///
-    /// # Errors
-    /// As [`Self::play`].
-    pub async fn reload(&mut self) -> anyhow::Result<()> {
-        self.browser.open(&self.url).await?;
-        self.watch = self.browser.watch_frames("video").await?;
-        self.seen = self.watch.take(&mut self.browser).await?;
-        Ok(())
+        Ok(Self { browser, watch, seen, _page: page })
     }
 
     /// The browser, for scripts and screenshots.
