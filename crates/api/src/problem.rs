@@ -53,6 +53,10 @@ impl From<RegistryError> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "see whether etcd has a leader; look at what is there now before you try again",
             ),
+            RegistryError::NotStored { .. } => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "make room or mend the disk on the API's host, then try again",
+            ),
         };
         tracing::error!(%error, "registry not usable");
         Self::new(status, error.to_string(), what_to_do)

@@ -9,10 +9,11 @@ use anyhow::Context as _;
 use millrace_api::{Api, reachable};
 use millrace_node::{Node, NodeError, end_left_behind, end_workers};
 use millrace_origin::Running as Origin;
-use millrace_registry::{OriginRecord, Registry};
+use millrace_registry::OriginRecord;
 use millrace_router::Router;
 use millrace_telemetry::{
-    LogFormat, Metrics, RelayThreads, Signals, Supervisor, Told, init_logs, why_not,
+    LogFormat, Metrics, RelayThreads, Signals, Supervisor, Told, init_logs, raise_open_files,
+    why_not,
 };
 use millrace_types::StreamKey;
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     arguments::StandaloneArguments,
-    channels_file::ChannelsFile,
+    channels_file::stored_registry,
     demo,
     prerequisite::Prerequisite,
     ready_file::{self, MetricsUrls, Ready},
@@ -39,6 +40,7 @@ const STOP: Duration = Duration::from_secs(4);
 /// A [`Prerequisite`], or a program that could not start.
 pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
+    raise_open_files();
     let (settings, dirs) = prepare(arguments)?;
     let run_dir = settings.sections.node.run_dir.clone();
     let left = end_left_behind(&run_dir);
@@ -117,10 +119,8 @@ pub struct Farm {
 impl Farm {
     async fn start(settings: Settings, state_dir: &Path) -> anyhow::Result<Self> {
         let mut sections = settings.sections;
-        let registry = Registry::in_memory();
-        let channels = ChannelsFile::restore(state_dir, &registry).await?;
-        let key = demo::open_channel(&registry, state_dir, channels.is_new).await?;
-        tokio::spawn(channels.keep(registry.clone()));
+        let (registry, is_first) = stored_registry(state_dir)?;
+        let key = demo::open_channel(&registry, state_dir, is_first).await?;
 
         let name = sections.origin.name.clone();
         let speaks = sections.origin.newest_version.versions();

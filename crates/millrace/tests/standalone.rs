@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use tokio::process::Child;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, process::Child};
 
 const START: Duration = Duration::from_secs(30);
 const WITHIN: Duration = Duration::from_secs(5);
@@ -72,9 +72,14 @@ struct Farm {
 
 impl Farm {
     async fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
-        let log = fs::File::create(scratch.path().join("farm.log")).unwrap();
         let mut command = standalone(scratch);
-        command.args(arguments).stdout(Stdio::null()).stderr(log);
+        command.args(arguments);
+        Self::start_by(scratch, command).await
+    }
+
+    async fn start_by(scratch: &Scratch, mut command: Command) -> Self {
+        let log = fs::File::create(scratch.path().join("farm.log")).unwrap();
+        command.stdout(Stdio::null()).stderr(log);
         let process = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
         let ready = until_some("the ready file", START, async || {
             serde_json::from_str(&fs::read_to_string(ready_file(scratch)).ok()?).ok()
@@ -108,6 +113,13 @@ impl Farm {
             (report["state"] == "live" && report["worker"]["pid"].is_u64()).then_some(report)
         });
         live.await.unwrap()
+    }
+
+    /// Kills it, with nothing left to do first, and starts it again.
+    async fn killed_and_started(mut self, scratch: &Scratch) -> Self {
+        self.process.kill().await.unwrap();
+        fs::remove_file(ready_file(scratch)).unwrap();
+        Self::start(scratch, &[]).await
     }
 
     async fn stop(mut self) -> Option<i32> {
@@ -310,6 +322,43 @@ async fn a_publisher_that_is_gone_is_said_to_be_away_and_the_farms_own_ports_are
 }
 
 #[tokio::test]
+async fn half_open_connections_up_to_the_limit_of_open_files_stop_neither_streams_nor_the_api() {
+    let scratch = Scratch::new("standalone-files").unwrap();
+    let all = standalone(&scratch);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 600 && exec \"$0\" \"$@\""]);
+    limited.arg(all.get_program()).args(all.get_args()).stdin(Stdio::null());
+    let farm = Farm::start_by(&scratch, limited).await;
+    let players: SocketAddr =
+        farm.ready["playback"].as_str().unwrap().split('/').nth(2).unwrap().parse().unwrap();
+    let mut half_open = Vec::new();
+    for _ in 0..691 {
+        let mut socket = TcpStream::connect(players).await.unwrap();
+        socket.write_all(b"GET / HT").await.unwrap();
+        half_open.push(socket);
+    }
+    let (_, made) = farm.api("POST", "/v1/channels", json!({ "channel": "news" })).await;
+    let mut publisher = farm.publish(&made["stream_key"]).await.unwrap();
+    let play = tokio::spawn(async move { publisher.play(Playout::endless(&Clip::demo())).await });
+    farm.live("news").await;
+    let metrics = farm.ready["metrics"]["origin"].as_str().unwrap();
+    let metrics = farm.http.get(metrics, WITHIN).await.unwrap().text();
+    for wanted in ["connections 296\n", "connections_turned_away_total 395\n"] {
+        assert!(metrics.contains(&format!("\nmillrace_origin_{wanted}")), "{wanted}: {metrics}");
+    }
+    drop(half_open);
+    let watch = farm.ready["watch"].as_str().unwrap();
+    until_some("a player's turn", WITHIN, async || farm.http.get(watch, WITHIN).await.ok())
+        .await
+        .unwrap();
+    play.abort();
+    assert_eq!(farm.stop().await, Some(0));
+    let log = fs::read_to_string(scratch.path().join("farm.log")).unwrap();
+    let lines = log.lines().filter(|line| line.contains("all connections are taken")).count();
+    assert!((1..=20).contains(&lines) && !log.contains("Too many open files"), "{log}");
+}
+
+#[tokio::test]
 async fn a_farm_that_stops_at_once_leaves_no_socket_and_no_warning() {
     let scratch = Scratch::new("standalone-stop").unwrap();
     let farm = Farm::start(&scratch, &[]).await;
@@ -323,22 +372,39 @@ async fn a_farm_that_stops_at_once_leaves_no_socket_and_no_warning() {
 }
 
 #[tokio::test]
-async fn keys_outlive_a_restart() {
+async fn keys_outlive_a_kill() {
     let scratch = Scratch::new("standalone-restart").unwrap();
     let farm = Farm::start(&scratch, &[]).await;
     let first = farm.ready["stream_key"].clone();
     let (_, made) = farm.api("POST", "/v1/channels", json!({ "channel": "news" })).await;
-    until("the channel is kept", WITHIN, || {
-        let kept = fs::read_to_string(scratch.path().join("state/channels.json"));
-        kept.is_ok_and(|text| text.contains("news"))
-    })
-    .await
-    .unwrap();
-    assert_eq!(farm.stop().await, Some(0));
-    fs::remove_file(ready_file(&scratch)).unwrap();
-    let farm = Farm::start(&scratch, &[]).await;
+    let farm = farm.killed_and_started(&scratch).await;
     assert_eq!(farm.ready["stream_key"], first);
     assert!(farm.publish(&made["stream_key"]).await.is_ok());
+    assert_eq!(farm.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_revocation_that_the_disk_does_not_take_is_refused_and_one_that_it_takes_outlives_a_kill()
+{
+    let scratch = Scratch::new("standalone-unstored").unwrap();
+    let farm = Farm::start(&scratch, &[]).await;
+    let (_, made) = farm.api("POST", "/v1/channels", json!({ "channel": "news" })).await;
+    let key = &made["stream_key"];
+    // Where the file is drafted nothing can be written, even by root.
+    let draft = scratch.path().join(format!("state/channels.json.{}", farm.pid()));
+    fs::create_dir(&draft).unwrap();
+    let (status, said) = farm.api("POST", "/v1/channels/news/revoke", Value::Null).await;
+    assert_eq!(status, 507, "{said}");
+    let error = said["error"].as_str().unwrap();
+    let wanted = ["could not be stored, and is as it was: ", "state/channels.json: "];
+    assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
+    assert!(farm.publish(key).await.is_ok(), "what was refused does not hold");
+
+    fs::remove_dir(&draft).unwrap();
+    let (status, said) = farm.api("POST", "/v1/channels/news/revoke", Value::Null).await;
+    assert_eq!(status, 200, "{said}");
+    let farm = farm.killed_and_started(&scratch).await;
+    assert!(farm.publish(key).await.is_err(), "what was done holds");
     assert_eq!(farm.stop().await, Some(0));
 }
 

@@ -26,7 +26,7 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// By what the farm knows this origin, `origin/NAME`. Without it the farm's own connections are not encrypted.
     pub farm_tls: Option<FarmTlsConfig>,
-    /// Player connections at a time; more are closed at once.
+    /// Player connections at a time, and at most half of the process's open files; more are closed at once.
     pub max_connections: usize,
     /// How long an ended stream can still be watched, in seconds.
     pub keep_ended_s: u64,

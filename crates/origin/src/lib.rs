@@ -15,6 +15,7 @@ mod metrics;
 mod owners;
 mod pages;
 mod peer;
+mod places;
 mod player;
 mod relay;
 mod rendition_text;

@@ -1,13 +1,6 @@
 //! Accepts players' connections, plain (our own HTTP/1.1) or TLS (hyper), and drives them until they end or the origin stops.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use hyper::{Request, Response, body::Incoming, header::ACCEPT_ENCODING, service::service_fn};
 use hyper_util::{
@@ -25,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     body::Body,
     http1::{self, HEAD_TIMEOUT},
+    places::{Place, Places},
     player::{Asked, Player},
 };
 
@@ -38,7 +32,7 @@ pub(crate) struct PlayerListener {
     pub(crate) tcp: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) player: Arc<Player>,
-    pub(crate) max_connections: Arc<AtomicUsize>,
+    pub(crate) places: Arc<Places>,
 }
 
 impl PlayerListener {
@@ -50,10 +44,11 @@ impl PlayerListener {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.tcp.accept() => match accepted {
-                    Ok((tcp, _)) if connections.len() < self.max_connections.load(Ordering::Relaxed) => {
-                        self.start(&mut connections, tcp, &stop);
+                    Ok((tcp, peer)) => {
+                        if let Some(place) = self.places.enter(peer) {
+                            self.start(&mut connections, tcp, place, &stop);
+                        }
                     }
-                    Ok(_) => tracing::debug!("connection closed: too many"),
                     Err(error) => {
                         // Out of descriptors, most likely: others must end first.
                         tracing::warn!(%error, "connection not accepted");
@@ -66,41 +61,35 @@ impl PlayerListener {
             timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await;
     }
 
-    fn start(&self, connections: &mut JoinSet<()>, tcp: TcpStream, stop: &CancellationToken) {
+    fn start(
+        &self,
+        connections: &mut JoinSet<()>,
+        tcp: TcpStream,
+        place: Place,
+        stop: &CancellationToken,
+    ) {
         let _ = tcp.set_nodelay(true);
-        let (player, stop) = (self.player.clone(), stop.clone());
+        let open = Open { player: self.player.clone(), _place: place };
         match self.tls.clone() {
-            None => connections.spawn(serve_plain(tcp, player, stop)),
-            Some(tls) => connections.spawn(serve_tls(tcp, tls, player, stop)),
+            None => connections.spawn(serve_plain(tcp, open, stop.clone())),
+            Some(tls) => connections.spawn(serve_tls(tcp, tls, open, stop.clone())),
         };
     }
 }
 
-/// Counts a connection while it lives.
-struct Open(Arc<Player>);
-
-impl Open {
-    fn new(player: Arc<Player>) -> Self {
-        player.metrics.connections.inc();
-        Self(player)
-    }
+/// What a connection has while it lives.
+struct Open {
+    player: Arc<Player>,
+    _place: Place,
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.metrics.connections.dec();
-    }
+async fn serve_plain(tcp: TcpStream, open: Open, stop: CancellationToken) {
+    http1::serve(tcp, &open.player, &stop).await;
 }
 
-async fn serve_plain(tcp: TcpStream, player: Arc<Player>, stop: CancellationToken) {
-    let open = Open::new(player);
-    http1::serve(tcp, &open.0, &stop).await;
-}
-
-async fn serve_tls(tcp: TcpStream, tls: TlsAcceptor, player: Arc<Player>, stop: CancellationToken) {
-    let open = Open::new(player);
+async fn serve_tls(tcp: TcpStream, tls: TlsAcceptor, open: Open, stop: CancellationToken) {
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, tls.accept(tcp)).await else { return };
-    let service = service_fn(|request| answer(open.0.clone(), request));
+    let service = service_fn(|request| answer(open.player.clone(), request));
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT);

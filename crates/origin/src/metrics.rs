@@ -14,6 +14,7 @@ pub(crate) struct OriginMetrics {
     pub(crate) streams: IntGauge,
     pub(crate) viewers: IntGauge,
     pub(crate) connections: IntGauge,
+    pub(crate) turned_away: IntCounter,
     pub(crate) parked: IntGauge,
     requests: IntCounterVec,
     /// The one of `requests` that nearly all are: found once.
@@ -44,6 +45,10 @@ impl OriginMetrics {
                 "Players of the streams that this origin owns, at whichever origin: an estimate.",
             ),
             connections: gauge("millrace_origin_connections", "Open connections of players."),
+            turned_away: counter(
+                "millrace_origin_connections_turned_away_total",
+                "Connections of players closed at once, since all places were taken.",
+            ),
             parked: gauge(
                 "millrace_origin_parked_requests",
                 "Requests that wait for a playlist or a part to come.",

@@ -1,15 +1,6 @@
 //! Binds an origin's listeners and runs it in the background until it is told to stop.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use millrace_registry::{OwnSettings, Registry};
@@ -34,6 +25,7 @@ use crate::{
     metrics::OriginMetrics,
     owners::Owners,
     peer::Peers,
+    places::Places,
     player::Player,
     relay::Relay,
     streams::{Retention, Streams},
@@ -94,7 +86,7 @@ pub struct Running {
     pub addresses: Addresses,
     certificate: Option<Arc<Certificate>>,
     farm_tls: Option<Arc<FarmTls>>,
-    max_connections: Arc<AtomicUsize>,
+    places: Arc<Places>,
     stop: CancellationToken,
     readiness: Readiness,
     tasks: JoinSet<()>,
@@ -120,7 +112,7 @@ impl Running {
     /// # Errors
     /// A certificate that cannot be used: the old one stays, the limit holds.
     pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        self.max_connections.store(config.max_connections, Ordering::Relaxed);
+        self.places.set(config.max_connections);
         self.farm_tls.as_ref().map_or(Ok(()), |farm| farm.reload())?;
         match (&self.certificate, &config.tls) {
             (Some(certificate), Some(files)) => certificate.reload(files),
@@ -220,12 +212,12 @@ async fn begin(
     let player = Arc::new(player(&config, farm_tls.clone(), registry.clone(), &metrics));
     readiness.ask_for_fault("registry", registry.silence());
     follow_owners(&player, registry, &stop, &mut tasks);
-    let max_connections = Arc::new(AtomicUsize::new(config.max_connections));
+    let places = Arc::new(Places::new(config.max_connections, player.metrics.clone()));
     let secure = secure.map(|(tcp, _, tls)| (tcp, Some(tls)));
     let listeners = [(playback, None)].into_iter().chain(secure);
     for (tcp, tls) in listeners {
-        let max_connections = max_connections.clone();
-        let listener = PlayerListener { tcp, tls, player: player.clone(), max_connections };
+        let (player, places) = (player.clone(), places.clone());
+        let listener = PlayerListener { tcp, tls, player, places };
         tasks.spawn(listener.run(stop.clone()));
     }
     let intake = intake::listener(intake, farm_tls.clone());
@@ -238,16 +230,7 @@ async fn begin(
     let viewers = tell.subscribe();
     tasks.spawn(sweep(player, config, tell, stop.clone()));
     readiness.started();
-    Ok(Running {
-        addresses,
-        certificate,
-        farm_tls,
-        max_connections,
-        stop,
-        readiness,
-        tasks,
-        viewers,
-    })
+    Ok(Running { addresses, certificate, farm_tls, places, stop, readiness, tasks, viewers })
 }
 
 /// Sees which streams have gone to other origins, also while this one was not awake.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,9 +14,9 @@ use tokio::sync::watch;
 use crate::{
     Kept, Record, RegistryConfig, SettingsError,
     etcd::{EtcdStore, Outcome, Which},
-    memory::MemoryStore,
+    memory::{Disk, MemoryStore},
     rewrite::rewritten,
-    store::Store,
+    store::{ROOT, Store, Unwritten},
     view::{Changed, Entry},
 };
 
@@ -38,6 +39,14 @@ pub enum RegistryError {
         /// What was last seen of the store.
         reason: String,
     },
+    /// The disk does not take the change. Nothing has changed.
+    #[error("record {key}: could not be stored, and is as it was: {reason}")]
+    NotStored {
+        /// Whose.
+        key: String,
+        /// What the disk said, with the path.
+        reason: io::Error,
+    },
 }
 
 /// The farm's memory. Clones share it.
@@ -54,6 +63,26 @@ impl Registry {
     /// An empty registry that dies with the process.
     pub fn in_memory() -> Self {
         Self::of(Store::Memory(Arc::new(MemoryStore::new())))
+    }
+
+    /// An in-memory registry that begins with `records`, and whose records of their type outlive it: `store` has all of them on
+    /// the disk before a change of one takes place. It may block; when it fails, the change is refused.
+    pub fn in_memory_stored<T: Record>(
+        records: &[T],
+        store: impl Fn(&[T]) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let memory = MemoryStore::new();
+        let folder = format!("{ROOT}/{}/", T::PREFIX);
+        for record in records {
+            let key = format!("{folder}{}", record.key());
+            memory.swap(&key, Some((text(record), 0)), |_| true);
+        }
+        let store_all = move |texts: &[String]| {
+            let records = texts.iter().map(|text| serde_json::from_str(text));
+            store(&records.collect::<Result<Vec<T>, _>>()?)
+        };
+        let disk = Disk::new(folder, Box::new(store_all));
+        Self::of(Store::Memory(Arc::new(memory.with_disk(disk))))
     }
 
     /// A registry in etcd. Does not wait for it: connects, and connects again, in the background for as long as a clone
@@ -144,7 +173,7 @@ impl Registry {
     /// Writes a record without a lease, whatever was there.
     ///
     /// # Errors
-    /// [`RegistryError::Unavailable`].
+    /// [`RegistryError::Unavailable`], [`RegistryError::NotStored`].
     pub async fn put<T: Record>(&self, record: &T) -> Result<(), RegistryError> {
         let key = path::<T>(&self.store, &record.key());
         self.write(&key, None, Some(&text(record))).await.map(drop)
@@ -153,7 +182,7 @@ impl Registry {
     /// Forgets a record; one that is not there is forgotten already.
     ///
     /// # Errors
-    /// [`RegistryError::Unavailable`].
+    /// [`RegistryError::Unavailable`], [`RegistryError::NotStored`].
     pub async fn delete<T: Record>(&self, key: &str) -> Result<(), RegistryError> {
         self.write(&path::<T>(&self.store, key), None, None).await.map(drop)
     }
@@ -163,7 +192,7 @@ impl Registry {
     /// has no word for, stays there.
     ///
     /// # Errors
-    /// [`RegistryError::Json`] for a value that cannot be read, [`RegistryError::Unavailable`].
+    /// [`RegistryError::Json`] for a value that cannot be read, [`RegistryError::Unavailable`], [`RegistryError::NotStored`].
     pub async fn update<T: Record>(
         &self,
         key: &str,
@@ -211,9 +240,13 @@ impl Registry {
         revision: Option<i64>,
         text: Option<&str>,
     ) -> Result<Outcome, RegistryError> {
-        self.store.write(key, revision, text).await.map_err(|reason| {
+        self.store.write(key, revision, text).await.map_err(|unwritten| {
             self.failed_writes.inc();
-            RegistryError::Unavailable { key: key.to_owned(), reason }
+            let key = key.to_owned();
+            match unwritten {
+                Unwritten::NoAnswer(reason) => RegistryError::Unavailable { key, reason },
+                Unwritten::NotStored(reason) => RegistryError::NotStored { key, reason },
+            }
         })
     }
 }
@@ -282,6 +315,8 @@ fn read<T: Record>(key: &str, text: &str) -> Result<T, RegistryError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
     use super::*;
     use crate::ChannelRecord;
 
@@ -326,6 +361,35 @@ mod tests {
         registry.delete::<ChannelRecord>("before").await.unwrap();
         let keys = ["a", "before"].map(str::to_owned).into();
         assert_eq!(follower.changed().await, Changes::Keys(keys));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_change_that_the_disk_does_not_take_does_not_take_place() {
+        let (disk, is_full) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let store = {
+            let (disk, is_full) = (disk.clone(), is_full.clone());
+            move |records: &[ChannelRecord]| match is_full.load(Relaxed) {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => {
+                    *disk.lock().unwrap() = records.to_vec();
+                    Ok(())
+                }
+            }
+        };
+        let registry = Registry::in_memory_stored(&[channel("b")], store);
+        let on_disk = || disk.lock().unwrap().clone();
+        assert!(on_disk().is_empty(), "what was stored before is not stored again");
+        registry.put(&channel("a")).await.unwrap();
+        assert_eq!(on_disk(), [channel("a"), channel("b")]);
+        is_full.store(true, Relaxed);
+        let refused = registry.delete::<ChannelRecord>("a").await.unwrap_err();
+        assert!(matches!(refused, RegistryError::NotStored { .. }), "{refused}");
+        assert!(refused.to_string().contains("is as it was: no storage space"), "{refused}");
+        assert_eq!(registry.list::<ChannelRecord>(), on_disk());
+        registry.put(&channel("b")).await.expect("nothing to store");
+        is_full.store(false, Relaxed);
+        registry.delete::<ChannelRecord>("a").await.unwrap();
+        assert_eq!(on_disk(), [channel("b")]);
     }
 
     /// A channel as a newer build writes it.

@@ -1,6 +1,7 @@
 //! The two stores behind one handle: in etcd, or in memory.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +18,16 @@ use crate::{
 };
 
 /// Before every key of the in-memory store.
-const ROOT: &str = "/millrace/v1";
+pub const ROOT: &str = "/millrace/v1";
+
+/// Why a write has no outcome.
+#[derive(Debug)]
+pub enum Unwritten {
+    /// What was last seen of the store.
+    NoAnswer(String),
+    /// Why the disk did not take it: nothing has changed.
+    NotStored(io::Error),
+}
 
 /// Where records are. Clones share it.
 #[derive(Clone, Debug)]
@@ -79,22 +89,18 @@ impl Store {
     }
 
     /// Replaces what was written at `revision` (0: nothing; `None`: whatever is there) by `text` (`None`: deletes it).
-    /// An error says what was last seen of the store.
     pub async fn write(
         &self,
         key: &str,
         revision: Option<i64>,
         text: Option<&str>,
-    ) -> Result<Outcome, String> {
+    ) -> Result<Outcome, Unwritten> {
         match self {
             Self::Memory(memory) => {
-                let done = memory.swap(key, text.map(|text| (text.to_owned(), 0)), |found| {
-                    let found = found.map_or(0, |found| found.revision);
-                    revision.is_none_or(|revision| revision == found)
-                });
+                let done = memory.write(key, revision, text).await.map_err(Unwritten::NotStored)?;
                 Ok(if done { Outcome::Done } else { Outcome::Conflict })
             }
-            Self::Etcd(etcd) => etcd.write(key, revision, text).await,
+            Self::Etcd(etcd) => etcd.write(key, revision, text).await.map_err(Unwritten::NoAnswer),
         }
     }
 

@@ -33,7 +33,7 @@ pub struct Config {
     pub max_bitrate_kbps: u64,
     /// Connections from one address; encoders behind one NAT share it.
     pub max_connections_per_address: usize,
-    /// Connections in all.
+    /// Connections in all, and at most an eighth of the process's open files.
     pub max_connections: usize,
     /// The newest version of the farm's protocol that it speaks: an older one keeps the way back to the build before open.
     pub newest_version: NewestVersion,

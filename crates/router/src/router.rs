@@ -7,7 +7,7 @@ use millrace_registry::{
 };
 use millrace_telemetry::{
     DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SettingsError, SystemClock, apart,
-    listen, reachable, reached_at, within,
+    files_for_publishers, listen, reachable, reached_at, within,
 };
 use millrace_tls::{
     Certificate, Expected, FarmTls, FarmTlsConfig, Role, TlsConfig, TlsError, admin_listener,
@@ -282,7 +282,7 @@ fn limits(config: &Config) -> Limits {
     Limits {
         bits_per_second: config.max_bitrate_kbps * 1000,
         connections_per_address: config.max_connections_per_address,
-        connections: config.max_connections,
+        connections: config.max_connections.min(files_for_publishers()),
         ..Limits::default()
     }
 }

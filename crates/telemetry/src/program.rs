@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
-    LogFilter, LogFormat, SettingsError, Signals, Supervisor, Told, init_logs, set_log_filter,
-    try_whole, write_whole,
+    LogFilter, LogFormat, SettingsError, Signals, Supervisor, Told, init_logs, raise_open_files,
+    set_log_filter, try_whole, write_whole,
 };
 
 /// What every program can be told.
@@ -59,7 +59,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts the logs by the flag or else by `log` of the settings, listens for signals, removes the ready file of an earlier run
+    /// Starts the logs by the flag or else by `log` of the settings, raises the limit of open files, listens for signals, removes the ready file of an earlier run
     /// and finds out whether a new one can be written, and tells whoever watches over the program that its runtime runs. Needs a
     /// tokio runtime.
     ///
@@ -67,6 +67,7 @@ impl Program {
     /// [`SettingsError`]: a person must give something else.
     pub fn begin(arguments: &ProgramArguments, log: &LogFilter) -> Result<Self, SettingsError> {
         init_logs(arguments.filter(log), LogFormat::Auto).map_err(SettingsError::of)?;
+        raise_open_files();
         let signals = Signals::new().map_err(SettingsError::of)?;
         let ready_json = arguments.ready_json.clone();
         if let Some(path) = &ready_json {

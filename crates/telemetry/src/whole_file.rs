@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-/// Writes a value under another name and renames it once it is on the disk.
+/// Writes a value under another name and renames it once it is on the disk; the new name is on the disk too when this returns.
 ///
 /// # Errors
 /// The folder cannot be written to; nothing is left of the try.
@@ -19,7 +19,8 @@ pub fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer_pretty(&mut file, value)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
-        fs::rename(&draft, path)
+        fs::rename(&draft, path)?;
+        folder_of(path).and_then(File::open)?.sync_all()
     });
     if written.is_err() {
         // The draft of a full disk is of no use to anybody.
@@ -37,8 +38,21 @@ pub fn try_whole(path: &Path) -> io::Result<()> {
     create(&draft).and_then(|_| fs::remove_file(&draft))
 }
 
+/// A draft that is there is of a process with the same id that was killed.
 fn create(draft: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)
+    let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(draft)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+fn folder_of(path: &Path) -> io::Result<&Path> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidFilename)?;
+    Ok(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
 }
 
 fn draft_of(path: &Path) -> io::Result<PathBuf> {
@@ -48,4 +62,22 @@ fn draft_of(path: &Path) -> io::Result<PathBuf> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     Ok(path.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_also_after_a_draft_that_a_killed_process_left() {
+        let dir = std::env::temp_dir().join(format!("millrace-whole-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("it.json");
+        fs::write(draft_of(&path).unwrap(), "half of").unwrap();
+        write_whole(&path, &["whole"]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let left = fs::read_dir(&dir).unwrap().count();
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!((text.as_str(), left), ("[\n  \"whole\"\n]\n", 1));
+    }
 }
