@@ -21,7 +21,7 @@ use crate::{farm::Farm, new_stream_key, problem::Problem};
 type Answer = Result<Json<Value>, Problem>;
 
 /// The longest that an old key may go on by itself.
-pub(crate) const MAX_OVERLAP: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const MAX_OVERLAP: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Leading characters of a key's hash by which people tell keys apart.
 const KEY_ID_CHARS: usize = 12;
 

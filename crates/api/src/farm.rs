@@ -16,6 +16,9 @@ use serde_json::Value;
 
 use crate::{FetchError, HttpClient};
 
+/// What every program answers at once.
+pub(crate) const REMEMBERS: &str = "/v1/decisions?limit=1";
+
 /// The programs of the farm, as the registry knows them.
 #[derive(Clone, Debug)]
 pub(crate) struct Farm {
@@ -107,7 +110,7 @@ impl Farm {
 
     /// Why each origin does not answer, of those that do not.
     pub(crate) async fn silent_origins(&self, origins: &[OriginRecord]) -> Vec<Option<String>> {
-        let asked = origins.iter().map(|it| ask(&self.origins, it.admin, "/v1/decisions?limit=1"));
+        let asked = origins.iter().map(|it| ask(&self.origins, it.admin, REMEMBERS));
         let answers = join_all(asked).await.into_iter();
         answers.map(|answer| answer.err().map(|error| error.to_string())).collect()
     }

@@ -1,15 +1,16 @@
 //! What of the farm is down or missing, as far as this API sees it: said beside whatever is asked about streams and nodes.
 
-use millrace_registry::OriginRecord;
+use millrace_registry::{OriginRecord, Registry, RouterRecord, StreamRecord};
+use millrace_types::NodeId;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::farm::Farm;
+use crate::farm::{Farm, Missing};
 
 /// Something that a person should look at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
-    /// `registry` or `origin`.
+    /// `registry`, `origin`, `router` or `stream`.
     what: &'static str,
     /// For people.
     text: String,
@@ -18,12 +19,35 @@ pub(crate) struct Fault {
 /// An origin, and why it does not answer, if it does not.
 type Seen = (String, Option<String>);
 
-/// Looks at the registry and at every origin. `streams`: the routers' reports of what is live.
-pub(crate) async fn faults(farm: &Farm, streams: &[Value]) -> Vec<Fault> {
+/// Looks at the registry and at every origin. `streams`: the routers' reports of what is live; `silent`: the routers that gave
+/// none.
+pub(crate) async fn faults(farm: &Farm, streams: &[Value], silent: &[Missing]) -> Vec<Fault> {
     let origins = farm.registry.list::<OriginRecord>();
     let errors = farm.silent_origins(&origins).await;
     let names = origins.iter().map(|origin| origin.origin.to_string());
-    judged(farm.registry.is_reachable(), &names.zip(errors).collect::<Vec<_>>(), streams)
+    let origins: Vec<_> = names.zip(errors).collect();
+    let mut faults = judged(farm.registry.is_reachable(), &origins, streams);
+    faults.extend(silent.iter().map(|Missing { name, error, .. }| Fault {
+        what: "router",
+        text: format!("router {name} does not answer, its streams are not shown: {error}"),
+    }));
+    faults.extend(deserted(&farm.registry));
+    faults
+}
+
+/// Streams that are recorded as live by a router that is not registered any more.
+fn deserted(registry: &Registry) -> Vec<Fault> {
+    let routers = registry.list::<RouterRecord>();
+    let is_there = |name: &NodeId| routers.iter().any(|router| router.router == *name);
+    let live = registry.list::<StreamRecord>().into_iter().filter(|record| record.node.is_some());
+    let fault = |StreamRecord { stream, router, .. }: StreamRecord| {
+        let why = "dead, frozen, or cut off from the registry";
+        let then = "it is over unless its publisher comes to another within 30 s";
+        let text =
+            format!("stream {stream} was live at router {router}, which is gone ({why}): {then}");
+        Fault { what: "stream", text }
+    };
+    live.filter(|record| !is_there(&record.router)).map(fault).collect()
 }
 
 fn judged(registry_answers: bool, origins: &[Seen], streams: &[Value]) -> Vec<Fault> {

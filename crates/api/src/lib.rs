@@ -22,6 +22,7 @@ mod stream_keys;
 mod tokens;
 
 pub use access::{Token, TokenError};
+pub use channels::MAX_OVERLAP;
 pub use config::Config;
 pub use farm::reachable;
 pub use http_client::{Ask, FetchError, HttpClient};

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    farm::{Answers, Farm, Missing},
+    farm::{Answers, Farm, Missing, REMEMBERS},
     faults::faults,
     problem::Problem,
 };
@@ -24,9 +24,10 @@ const EVENTS: usize = 1_000;
 /// All live streams, by name, and what of the farm is down.
 pub(crate) async fn streams(State(farm): State<Farm>) -> Answer {
     let answers = farm.ask_routers("/v1/streams").await;
+    let silent = answers.missing.clone();
     let (mut streams, missing) = concatenated(answers);
     streams.sort_by(|a, b| a["stream"].as_str().cmp(&b["stream"].as_str()));
-    let faults = faults(&farm, &streams).await;
+    let faults = faults(&farm, &streams, &silent).await;
     Ok(Json(json!({ "streams": streams, "missing": missing, "faults": faults })))
 }
 
@@ -138,7 +139,9 @@ pub(crate) async fn events(
 /// Every node, with what it works on, the orders to nodes that are not there, and what of the farm is down.
 pub(crate) async fn nodes(State(farm): State<Farm>) -> Answer {
     let records = farm.registry.list::<NodeRecord>();
-    let (works, faults) = tokio::join!(farm.all_node_streams(&records), faults(&farm, &[]));
+    let silent = async { farm.ask_routers(REMEMBERS).await.missing };
+    let (works, silent) = tokio::join!(farm.all_node_streams(&records), silent);
+    let faults = faults(&farm, &[], &silent).await;
     let nodes = records.iter().zip(works).map(|(record, works)| {
         let mut node = json!(record);
         match works {

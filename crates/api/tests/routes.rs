@@ -8,6 +8,7 @@ use axum::{Json, Router, routing::get};
 use millrace_api::{Addresses, Api, Config, Role, TokenFile, start};
 use millrace_registry::{
     ChannelRecord, NodeRecord, NodeState, OrderRecord, OriginRecord, Registry, RouterRecord,
+    StreamRecord,
 };
 use millrace_telemetry::Metrics;
 use millrace_testkit::{HttpClient, free_port};
@@ -393,4 +394,42 @@ async fn health_pages_answer_until_the_api_stops() {
     let Bench { api, .. } = bench;
     api.stop().await;
     assert!(HttpClient::default().get(&format!("http://{admin}/readyz"), WITHIN).await.is_err());
+}
+
+#[tokio::test]
+async fn a_router_that_is_silent_and_a_stream_whose_router_is_gone_are_faults() {
+    let bench = Bench::new().await;
+    let live = scripted(&[
+        ("/v1/streams", json!([{ "stream": "here", "epoch": "1.1" }])),
+        ("/v1/decisions", json!({ "decisions": [] })),
+    ])
+    .await;
+    bench.add_router("router-1", live).await;
+    // Its kernel takes connections, as that of a process that is stopped does.
+    let frozen = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    bench.add_router("router-2", frozen.local_addr().unwrap()).await;
+    for (stream, router, node) in [
+        ("here", "router-1", Some("node-1")),
+        ("left", "router-3", Some("node-1")),
+        ("over", "router-3", None),
+    ] {
+        let record = json!({
+            "stream": stream, "router": router, "node": node, "ladder": { "rungs": [] },
+            "epoch": { "generation": 1, "placement": 1 }, "since": 1,
+        });
+        let record: StreamRecord = serde_json::from_value(record).unwrap();
+        bench.registry.put(&record).await.unwrap();
+    }
+    for path in ["/v1/streams", "/v1/nodes"] {
+        let (_, said) = bench.ask("GET", path, "").await;
+        let faults = said["faults"].as_array().unwrap();
+        let of = |what: &str| -> Vec<&str> {
+            let those = faults.iter().filter(|fault| fault["what"] == what);
+            those.map(|fault| fault["text"].as_str().unwrap()).collect()
+        };
+        let [silent] = of("router")[..] else { panic!("{said}") };
+        assert!(silent.starts_with("router router-2 does not answer"), "{silent}");
+        let [gone] = of("stream")[..] else { panic!("{said}") };
+        assert!(gone.starts_with("stream left was live at router router-3"), "{gone}");
+    }
 }

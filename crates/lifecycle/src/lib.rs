@@ -4,6 +4,7 @@
 //! Inputs are facts in the past tense, outputs are orders.
 
 mod breaker;
+mod deserted;
 mod handover;
 mod moves;
 mod pairing;
@@ -12,6 +13,7 @@ mod takeover;
 mod worker;
 
 pub use breaker::Breakers;
+pub use deserted::{Deserted, Session};
 pub use handover::{Handover, HandoverInput, HandoverOutput};
 pub use moves::{Leaver, MOST_AT_ONCE, Moves};
 pub use pairing::{Pairing, PairingInput, PairingOutput};

@@ -18,6 +18,7 @@ mod outbox;
 mod rate;
 mod release;
 mod stamper;
+mod standstill;
 mod stats;
 mod video;
 
@@ -31,6 +32,7 @@ use self::{
     clock::SourceClock,
     outbox::Outbox,
     stamper::{Numbering, Stamper},
+    standstill::Standstill,
     stats::Meter,
     video::{RawPicture, VideoTrack},
 };
@@ -86,6 +88,8 @@ pub struct Timeline {
     newest_video: Option<MediaTime>,
     newest_audio: Option<MediaTime>,
     broken_units: u32,
+    /// Of the pictures, and of the sound.
+    standstill: [Standstill; 2],
     shifts_before: u64,
 }
 
@@ -124,6 +128,7 @@ impl Timeline {
             newest_video: None,
             newest_audio: None,
             broken_units: 0,
+            standstill: Default::default(),
             shifts_before: 0,
         }
     }
@@ -137,13 +142,17 @@ impl Timeline {
             Input::Video { timestamp_ms, body } => match parse_video(body)? {
                 VideoTag::Header(record) => self.video_header(&record)?,
                 VideoTag::Frame { composition_ms, data } => {
+                    self.look_for_standstill(now, Track::Video, timestamp_ms)?;
                     self.video_frame(now, timestamp_ms, composition_ms, &data)?;
                 }
                 VideoTag::Nothing => {}
             },
             Input::Audio { timestamp_ms, body } => match parse_audio(body)? {
                 AudioTag::Header(asc) => self.audio_header(AacHeader::parse(asc)?),
-                AudioTag::Frame(bytes) => self.audio_frame(timestamp_ms, bytes),
+                AudioTag::Frame(bytes) => {
+                    self.look_for_standstill(now, Track::Audio, timestamp_ms)?;
+                    self.audio_frame(timestamp_ms, bytes);
+                }
                 AudioTag::Nothing => {}
             },
             Input::Metadata(hints) => self.hints = hints,
@@ -227,6 +236,22 @@ impl Timeline {
         }
         self.video.describe(record);
         Ok(())
+    }
+
+    fn look_for_standstill(
+        &mut self,
+        now: Mono,
+        track: Track,
+        timestamp_ms: u32,
+    ) -> Result<(), SourceError> {
+        let (track, seen) = match track {
+            Track::Video => ("pictures", &mut self.standstill[0]),
+            Track::Audio => ("sound", &mut self.standstill[1]),
+        };
+        match seen.came(now, timestamp_ms) {
+            true => Err(SourceError::Standstill { track, seconds: standstill::PATIENCE.as_secs() }),
+            false => Ok(()),
+        }
     }
 
     fn video_frame(
@@ -339,7 +364,7 @@ impl Timeline {
         }
         self.hints = SourceHints { frame_rate: self.hints.frame_rate, ..SourceHints::default() };
         (self.first_audio, self.newest_audio, self.newest_video) = (None, None, None);
-        self.broken_units = 0;
+        (self.broken_units, self.standstill) = (0, Default::default());
         self.mode = Mode::Waiting;
     }
 }

@@ -4,14 +4,14 @@ use std::{path::Path, process::ExitCode};
 
 use clap::ValueEnum as _;
 use millrace_registry::{OwnSettings, ProgramSettings};
-use millrace_telemetry::{LogFormat, SettingsFile, init_logs};
+use millrace_telemetry::{LogFormat, SettingsError, SettingsFile, init_logs};
 use serde_json::{Value, json};
 
 use crate::{
     arguments::{CheckArguments, ConfigArguments, ConfigCommand, Program},
     config_host,
     prerequisite::Prerequisite,
-    settings::{Settings, of_section},
+    settings::Settings,
     state_dir::StateDir,
 };
 
@@ -56,15 +56,19 @@ fn check(wanted: &CheckArguments) -> Result<Checked, Prerequisite> {
         let mut settings = Settings::load(file).map_err(|error| whose(error, asked))?;
         settings.place(&StateDir::of_user(None));
         let path = settings.file().map(Path::to_path_buf);
-        let named = |error: Prerequisite| match &path {
-            Some(path) => Prerequisite(format!("{}: {error}", path.display())),
-            None => error,
+        let named = |error: SettingsError| match &path {
+            Some(path) => Prerequisite(error.after(&format!("{}: ", path.display())).to_string()),
+            None => Prerequisite(error.to_string()),
         };
-        settings.check().map_err(named)?;
         let listeners = settings.listeners();
         let mut notes = config_host::foreign(listeners.iter().map(|it| (it.key, it.address)));
         let sockets = config_host::sockets_in(&settings.sections.node.run_dir);
-        let sockets = sockets.map_err(|error| named(of_section("node", error)))?;
+        let sockets = sockets.map_err(|error| SettingsError::of(error).after("node."));
+        let (sockets, found) = match sockets {
+            Ok(sockets) => (sockets, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        SettingsError::all([settings.check(), found]).map_err(named)?;
         notes.extend(sockets.map(|note| format!("node.{note}")));
         let said = path.as_ref().map(|path| format!("{}: ok", path.display()));
         let said = said.unwrap_or_else(|| "no file: the defaults hold".to_owned());
@@ -104,8 +108,8 @@ fn checked<C: OwnSettings>(path: &Path) -> Result<(C, Vec<String>), Prerequisite
     let read = |file| ProgramSettings::<C>::read(file);
     let settings = SettingsFile::read(Some(path), "").and_then(read);
     let settings = settings.map_err(|error| Prerequisite(error.to_string()))?;
-    let named = |error| Prerequisite(format!("{}: {error}", path.display()));
-    settings.check().map_err(named)?;
+    let named = |error: SettingsError| error.after(&format!("{}: ", path.display()));
+    settings.check().map_err(|error| Prerequisite(named(error).to_string()))?;
     let notes = config_host::foreign(settings.own.listeners());
     Ok((settings.own, notes))
 }
@@ -212,6 +216,44 @@ mod tests {
         let registry = registry.replace("http", "https") + of_registry;
         let error = checked("router.toml", &registry).unwrap_err().to_string();
         assert!(error.contains("registry: /nowhere/ca.pem: "), "{error}");
+    }
+
+    #[test]
+    fn all_mistakes_of_a_file_are_told_at_once() {
+        let told = |name: &str, text: &str| {
+            let error = checked(name, text).unwrap_err().to_string();
+            // The workers' programs lie beside a program, not beside its tests.
+            let lines = error.lines().filter(|line| !line.contains("worker_dir"));
+            lines.map(|line| line.split_once(".toml: ").unwrap().1.to_owned()).collect()
+        };
+        let has = |told: Vec<String>, wanted: &[&str]| {
+            assert!(told.len() == wanted.len(), "{told:?}");
+            for (told, wanted) in told.iter().zip(wanted) {
+                assert!(told.starts_with(wanted), "{told}, not {wanted}");
+            }
+        };
+        let text =
+            "[origin]\nlisten_playback = '8081'\nmax_conections = 3\n[ruoter]\n[router]\nname = 1";
+        let wanted = [
+            "[origin]: listen_playback: ",
+            "[origin]: max_conections: ",
+            "[router]: name: ",
+            "ruoter: ",
+        ];
+        has(told("standalone.toml", text), &wanted);
+        let text = "[origin]\nmax_connections = 0\nidle_end_s = 1\n[api]\nrotation_overlap_s = 9223372036854775807";
+        let wanted =
+            ["origin.max_connections = 0", "origin.idle_end_s = 1", "api.rotation_overlap_s"];
+        has(told("standalone.toml", text), &wanted);
+        let text = "nmae = 'a'\nmax_bitrate_kbps = 'x'\n[registry]\nendpoint = 1\nlease = 'x'";
+        let wanted =
+            ["[registry]: endpoint: ", "[registry]: lease: ", "max_bitrate_kbps: ", "nmae: "];
+        has(told("router.toml", text), &wanted);
+        let tls = "tls = { certificate = '/nowhere/a.pem', key = '/nowhere/a.key' }";
+        has(
+            told("standalone.toml", &format!("[origin]\n{tls}\n[api]\n{tls}")),
+            &["origin.tls: ", "api.tls: "],
+        );
     }
 
     #[test]

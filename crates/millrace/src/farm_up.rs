@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     arguments::FarmUpArguments,
+    doctor::{Holder, holder},
     farm_plan::{FarmSize, Planned, plan},
     prerequisite::Prerequisite,
     ready_file,
@@ -414,13 +415,21 @@ fn beside(name: &str) -> anyhow::Result<PathBuf> {
 
 fn check_free(planned: &Planned) -> Result<(), Prerequisite> {
     for (listener, address) in &planned.listeners {
-        TcpListener::bind(address).map_err(|error| {
-            let what_to_do = "stop what listens there, or take other addresses with --subnet N";
-            Prerequisite(format!(
-                "{} cannot have {address} ({listener}): {error}; {what_to_do}",
-                planned.name
-            ))
-        })?;
+        let Err(error) = TcpListener::bind(address) else { continue };
+        let why = match holder(*address) {
+            Some(Holder { pid, name, everywhere: true }) => format!(
+                "{name} ({pid}) listens on that port of all addresses, and no --subnet helps: stop it, or start it with addresses of \
+                 its own (millrace standalone --listen-rtmp 127.0.0.1:1935 --listen-playback 127.0.0.1:8080)"
+            ),
+            Some(Holder { pid, name, .. }) => format!(
+                "{name} ({pid}) listens there; stop it, or take other addresses with --subnet N"
+            ),
+            None => {
+                format!("{error}; stop what listens there, or take other addresses with --subnet N")
+            }
+        };
+        let name = &planned.name;
+        return Err(Prerequisite(format!("{name} cannot have {address} ({listener}): {why}")));
     }
     Ok(())
 }
@@ -437,8 +446,20 @@ mod tests {
         let all = plan(&size, Path::new("/tmp"));
         let taken = TcpListener::bind("127.251.3.1:7001").unwrap();
         let error = all.iter().find_map(|planned| check_free(planned).err()).unwrap().to_string();
-        assert!(error.contains("node-1") && error.contains("--subnet"), "{error}");
+        let holder = format!("({}) listens there", std::process::id());
+        let wanted = ["node-1", "--subnet N", &holder];
+        assert!(wanted.iter().all(|wanted| error.contains(wanted)), "{error}");
         drop(taken);
+        // As standalone has the ports of publishers and players.
+        let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = everywhere.local_addr().unwrap().port();
+        let mut origin = all.into_iter().find(|it| it.name == "origin-1").unwrap();
+        origin.listeners[0].1.set_port(port);
+        let error = check_free(&origin).unwrap_err().to_string();
+        assert!(
+            error.contains("no --subnet helps") && error.contains("--listen-playback"),
+            "{error}"
+        );
     }
 
     #[test]

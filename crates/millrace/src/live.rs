@@ -62,18 +62,10 @@ fn all_streams(answer: &Value) -> String {
         .collect();
     let head =
         ["STREAM", "STATE", "NODE", "WORKER", "RESTARTS", "RUNGS", "KBIT/S", "FPS", "PUBLISHER"];
-    let mut shown = match rows.is_empty() {
+    match rows.is_empty() {
         true => "no stream is live\n".to_owned(),
         false => table(head, &rows),
-    };
-    for router in items(&answer["missing"]) {
-        shown.push_str(&format!(
-            "no answer from {}: {}\n",
-            text(&router["name"]),
-            text(&router["error"])
-        ));
     }
-    shown
 }
 
 fn one_stream(stream: &Value) -> String {

@@ -8,7 +8,7 @@ use std::{
 
 use millrace_registry::OwnSettings as _;
 use millrace_sched::LadderConfig;
-use millrace_telemetry::{LogFilter, apart};
+use millrace_telemetry::{LogFilter, SettingsError, apart, said, sifted};
 use serde::{Deserialize, Serialize};
 
 use crate::{arguments::ListenArguments, prerequisite::Prerequisite, state_dir::StateDir};
@@ -85,19 +85,24 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> Result<Self, Prerequisite> {
         let default = Some(Path::new(DEFAULT_FILE)).filter(|path| path.exists());
         let Some(path) = file.or(default) else { return Ok(Self::default()) };
-        let named = |error: &dyn fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
-        let settings = Self::parse(&text).map_err(|error| named(&error.to_string().trim_end()))?;
-        settings.values().map_err(|error| named(&error))?;
+        let named = |error: SettingsError| {
+            Prerequisite(error.after(&format!("{}: ", path.display())).to_string())
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|error| named(SettingsError::of(error)))?;
+        let settings = Self::parse(&text).map_err(named)?;
+        settings.values().map_err(named)?;
         Ok(Self { file: Some(path.to_path_buf()), ..settings })
     }
 
-    fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        let mut sections: Sections = toml::from_str(text)?;
+    /// One mistake is told with its line; more than one, each with its section and key.
+    fn parse(text: &str) -> Result<Self, SettingsError> {
+        let mut sections: Sections =
+            toml::from_str(text).map_err(|error| mistakes(text, &error))?;
         if let Some(ladder) = sections.ladder.take() {
             sections.router.ladder = ladder;
         }
-        let mut in_file: toml::Table = toml::from_str(text)?;
+        let mut in_file: toml::Table = toml::from_str(text).map_err(SettingsError::of)?;
         if let Some(ladder) = in_file.remove("ladder") {
             let router = in_file.entry("router").or_insert_with(|| toml::Table::new().into());
             if let Some(router) = router.as_table_mut() {
@@ -111,20 +116,22 @@ impl Settings {
     /// first.
     ///
     /// # Errors
-    /// [`Prerequisite`] that names the key.
-    pub fn check(&self) -> Result<(), Prerequisite> {
+    /// [`SettingsError`] that names each key.
+    pub fn check(&self) -> Result<(), SettingsError> {
         let Sections { router, node, origin, api, .. } = &self.sections;
         let farm = [router.farm_tls(), node.farm_tls(), origin.farm_tls(), api.farm_tls()];
         if farm.iter().any(Option::is_some) {
             let why = "farm_tls is for programs of their own: standalone speaks to itself on loopback; remove it";
-            return Err(Prerequisite(why.to_owned()));
+            return Err(SettingsError::of(why));
         }
         let listeners = self.listeners().into_iter().map(|it| (it.key, it.address));
-        apart(&listeners.collect::<Vec<_>>()).map_err(|error| Prerequisite(error.to_string()))?;
-        router.files().map_err(|error| of_section("router", error))?;
-        origin.files().map_err(|error| of_section("origin", error))?;
-        api.files().map_err(|error| of_section("api", error))?;
-        node.files().map_err(|error| of_section("node", error))
+        SettingsError::all([
+            apart(&listeners.collect::<Vec<_>>()),
+            router.files().map_err(|error| SettingsError::of(error).after("router.")),
+            origin.files().map_err(|error| SettingsError::of(error).after("origin.")),
+            api.files().map_err(|error| SettingsError::of(error).after("api.")),
+            node.files().map_err(|error| SettingsError::of(error).after("node.")),
+        ])
     }
 
     /// The file that was read.
@@ -132,12 +139,14 @@ impl Settings {
         self.file.as_deref()
     }
 
-    fn values(&self) -> Result<(), Prerequisite> {
+    fn values(&self) -> Result<(), SettingsError> {
         let Sections { router, node, origin, api, .. } = &self.sections;
-        router.values().map_err(|error| of_section("router", error))?;
-        node.values().map_err(|error| of_section("node", error))?;
-        origin.values().map_err(|error| of_section("origin", error))?;
-        api.values().map_err(|error| of_section("api", error))
+        SettingsError::all([
+            router.values().map_err(|error| error.after("router.")),
+            node.values().map_err(|error| error.after("node.")),
+            origin.values().map_err(|error| error.after("origin.")),
+            api.values().map_err(|error| error.after("api.")),
+        ])
     }
 
     /// Puts the addresses given as flags in.
@@ -189,6 +198,36 @@ impl Settings {
             value = value.and_then(|table| table.get(name));
         }
         if value.is_some() { Source::File } else { Source::Default }
+    }
+}
+
+/// All that is wrong with a text that cannot be read for `first`.
+fn mistakes(text: &str, first: &toml::de::Error) -> SettingsError {
+    let first = SettingsError::of(said(first));
+    let Ok(table) = toml::from_str::<toml::Table>(text) else { return first };
+    let of = |(name, value): (String, toml::Value)| {
+        let wrong = |error: SettingsError| error.after(&format!("[{name}]: "));
+        match (name.as_str(), value) {
+            ("router", toml::Value::Table(own)) => {
+                sifted::<millrace_router::Config>(own).map(drop).map_err(wrong)
+            }
+            ("node", toml::Value::Table(own)) => {
+                sifted::<millrace_node::Config>(own).map(drop).map_err(wrong)
+            }
+            ("origin", toml::Value::Table(own)) => {
+                sifted::<millrace_origin::Config>(own).map(drop).map_err(wrong)
+            }
+            ("api", toml::Value::Table(own)) => {
+                sifted::<millrace_api::Config>(own).map(drop).map_err(wrong)
+            }
+            (_, value) => {
+                sifted::<Sections>([(name.clone(), value)].into_iter().collect()).map(drop)
+            }
+        }
+    };
+    match SettingsError::all(table.into_iter().map(of)) {
+        Err(all) if all.count() > 1 => all,
+        _ => first,
     }
 }
 

@@ -99,7 +99,7 @@ fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDi
     if let Some(dir) = &arguments.worker_dir {
         settings.sections.node.worker_dir = Some(dir.clone());
     }
-    settings.check()?;
+    settings.check().map_err(|error| Prerequisite(error.to_string()))?;
     settings.listeners().iter().try_for_each(check_free)?;
     if let Some(path) = &arguments.ready_json {
         ready_file::prepare(path)?;

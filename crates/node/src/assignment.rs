@@ -13,6 +13,7 @@
 //! left in its socket are still taken: they are parts its successor need not make again.
 
 mod ending;
+mod silence;
 mod worker_side;
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
@@ -34,7 +35,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::ending::{Ending, Outcome};
+use self::{
+    ending::{Ending, Outcome},
+    silence::{BEAT_EVERY, RouterSilence},
+};
 use crate::{
     gate::Gate,
     host::Host,
@@ -44,17 +48,11 @@ use crate::{
     worker_process::{WorkerProcess, death_of},
 };
 
-/// From one heartbeat to the next, on every connection.
-const BEAT_EVERY: Duration = Duration::from_millis(200);
-/// Silence of the router after which the Link is lost.
-const LINK_SILENCE: Duration = Duration::from_secs(1);
 /// How long a silent router has to place the stream again before what it sent is closed short: it may live, cut off from this
 /// node only. As long as an adopted worker waits for its router.
 const ROUTER_PATIENCE: Duration = Duration::from_secs(5);
 /// Why a Link is lost that says nothing any more.
 const SILENT: &str = "silent";
-/// A beat that comes later than this says that this node is slow; the silence starts anew.
-const LATE: Duration = Duration::from_millis(300);
 /// Input for the worker that may wait in the node, bytes; beyond it the Link is not read.
 const MAX_PENDING_BYTES: usize = 4 << 20;
 
@@ -128,11 +126,9 @@ struct Loop {
     is_dropped: bool,
     worker_hears: bool,
     worker_speaks: bool,
-    router_heard_at: Mono,
+    silence: RouterSilence,
     /// When a router that fell silent is given up.
     router_awaited_until: Option<Mono>,
-    /// When this side last had its turn: silence counts only while that is on time.
-    beat_at: Mono,
     worker_seq: u64,
     reported_at: Option<Mono>,
     ending: Ending,
@@ -157,9 +153,8 @@ impl Assignment {
             is_dropped: false,
             worker_hears: true,
             worker_speaks: true,
-            router_heard_at: now,
+            silence: RouterSilence::new(now),
             router_awaited_until: None,
-            beat_at: now,
             worker_seq: 0,
             reported_at: None,
             ending: Ending::No,
@@ -363,7 +358,7 @@ impl Loop {
     }
 
     async fn router_said(&mut self, said: io::Result<Option<Relayed>>) {
-        self.router_heard_at = self.it.clock.mono();
+        self.silence.heard(self.it.clock.mono());
         let message = match said {
             Ok(Some(Relayed::Items(frames))) => return self.it.worker.writer.pass_on(frames),
             Ok(Some(Relayed::Message(message))) => message,
@@ -395,19 +390,13 @@ impl Loop {
 
     fn beat(&mut self) {
         let now = self.it.clock.mono();
-        if now.since(self.beat_at) > BEAT_EVERY + LATE {
-            self.router_heard_at = now;
-        }
-        self.beat_at = now;
-        if !self.may_feed() {
-            // Nobody reads what the router says.
-            self.router_heard_at = now;
-        }
+        // Who may not be fed is not listened to.
+        let is_silent = self.silence.beat(now, self.may_feed());
         if !self.pending.is_empty() {
             // Nobody reads what the worker says, which waits for that.
             self.input(WorkerInput::Beat);
         }
-        if self.it.link.is_some() && now.since(self.router_heard_at) > LINK_SILENCE {
+        if self.it.link.is_some() && is_silent {
             self.link_lost(SILENT);
         }
         if self.router_awaited_until.is_some_and(|until| now >= until) {

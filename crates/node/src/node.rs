@@ -96,12 +96,12 @@ impl OwnSettings for Config {
     }
 
     fn values(&self) -> Result<(), SettingsError> {
-        reachable(self.advertise)?;
-        within("worker_memory_bytes", self.worker_memory_bytes, LEAST_WORKER_BYTES..=1 << 40)?;
-        match &self.capacity {
-            Some(capacity) => within("capacity.workers", capacity.workers, 1..=u64::MAX),
-            None => Ok(()),
-        }
+        let workers = self.capacity.as_ref().map_or(1, |capacity| capacity.workers);
+        SettingsError::all([
+            reachable(self.advertise),
+            within("worker_memory_bytes", self.worker_memory_bytes, LEAST_WORKER_BYTES..=1 << 40),
+            within("capacity.workers", workers, 1..=u64::MAX),
+        ])
     }
 
     fn files(&self) -> Result<(), NodeError> {

@@ -171,7 +171,12 @@ impl WorkerFiles {
         let identity = Identity { pid: child.pid(), started_at: child.started_at()? };
         let draft = self.path("new");
         fs::write(&draft, serde_json::to_vec(&identity)?)?;
-        fs::rename(draft, self.path("json"))
+        fs::rename(draft, self.identity())
+    }
+
+    /// Where it is written down who the worker is.
+    pub fn identity(&self) -> PathBuf {
+        self.path("json")
     }
 
     /// Forgets the worker, which is dead.

@@ -133,7 +133,8 @@ impl WorkerProcess {
         drop(listener);
         if let Err(error) = files.identify(&child) {
             // It serves this daemon as well as any; only a later one will not find it.
-            warn!(pid = child.pid(), %error, "worker not written down");
+            let path = files.identity().display().to_string();
+            warn!(pid = child.pid(), path, %error, "worker not written down: the next daemon will not adopt it");
         }
         let stream = UnixStream::connect(&path).await;
         Self::greeted(child, stream, files.clone(), START_TIMEOUT).await

@@ -157,10 +157,12 @@ impl OwnSettings for Config {
     }
 
     fn values(&self) -> Result<(), SettingsError> {
-        reachable(self.advertise)?;
-        within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
-        within("keep_ended_s", self.keep_ended_s, 0..=LONGEST_S)?;
-        within("idle_end_s", self.idle_end_s, SHORTEST_IDLE_S..=LONGEST_S)
+        SettingsError::all([
+            reachable(self.advertise),
+            within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS),
+            within("keep_ended_s", self.keep_ended_s, 0..=LONGEST_S),
+            within("idle_end_s", self.idle_end_s, SHORTEST_IDLE_S..=LONGEST_S),
+        ])
     }
 
     fn files(&self) -> Result<(), StartError> {

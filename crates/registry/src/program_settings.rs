@@ -50,10 +50,18 @@ impl<C: OwnSettings> ProgramSettings<C> {
     /// # Errors
     /// [`SettingsError`] for an unknown key or a value that cannot be.
     pub fn read(mut file: SettingsFile) -> Result<Self, SettingsError> {
-        let log = file.section("log")?;
-        let mut registry: RegistryConfig = file.section("registry")?;
-        let own: C = file.rest()?;
-        own.values().map_err(|error| file.named(error))?;
+        let (log, registry) = (file.section("log"), file.section::<RegistryConfig>("registry"));
+        let own = file.rest::<C>().and_then(|own| match own.values() {
+            Ok(()) => Ok(own),
+            Err(error) => Err(file.named(error)),
+        });
+        let (log, mut registry, own) = match (log, registry, own) {
+            (Ok(log), Ok(registry), Ok(own)) => (log, registry, own),
+            (log, registry, own) => {
+                SettingsError::all([log.map(drop), registry.map(drop), own.map(drop)])?;
+                unreachable!("invariant: one of them is wrong")
+            }
+        };
         if let Some(farm) = own.farm_tls() {
             registry.identify(farm);
         }
@@ -65,10 +73,12 @@ impl<C: OwnSettings> ProgramSettings<C> {
     /// # Errors
     /// [`SettingsError`], each saying which setting is wrong.
     pub fn check(&self) -> Result<(), SettingsError> {
-        self.registry.check().map_err(SettingsError::of)?;
-        apart(&self.own.listeners())?;
-        self.own.files().map_err(SettingsError::of)?;
-        self.check_files_of_registry()
+        SettingsError::all([
+            self.registry.check().map_err(SettingsError::of),
+            apart(&self.own.listeners()),
+            self.own.files().map_err(SettingsError::of),
+            self.check_files_of_registry(),
+        ])
     }
 
     fn check_files_of_registry(&self) -> Result<(), SettingsError> {

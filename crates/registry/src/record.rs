@@ -214,6 +214,13 @@ fn known_rungs<'de, D: Deserializer<'de>>(from: D) -> Result<Ladder, D::Error> {
 }
 
 impl StreamRecord {
+    /// As it is once the stream's session has ended. It stays: the next session's epoch must be higher than any the origin has seen.
+    #[must_use]
+    pub fn over(mut self) -> Self {
+        self.takeovers.left();
+        Self { node: None, hot: false, ..self }
+    }
+
     /// Whether the stream, which the origin `here` took media of under `fence`, belongs to another one by now. A change of
     /// origin raises the epoch, so a record that is not above the fence is news from before.
     pub fn has_left(&self, here: &NodeId, fence: Epoch) -> bool {

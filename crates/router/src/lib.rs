@@ -7,6 +7,7 @@
 mod admin;
 mod claim;
 mod config;
+mod deserted;
 mod doorstep;
 mod feed;
 mod hot;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    Config, admin, hot,
+    Config, admin, deserted, hot,
     ingest::{IngestConfig, IngestServer, Limits},
     metrics::RouterMetrics,
     moves,
@@ -98,13 +98,15 @@ impl OwnSettings for Config {
     }
 
     fn values(&self) -> Result<(), SettingsError> {
-        reachable(self.advertise)?;
-        within("max_bitrate_kbps", self.max_bitrate_kbps, 1..=MAX_KBPS)?;
-        within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS)?;
         let per_address = self.max_connections_per_address;
-        within("max_connections_per_address", per_address, 1..=MAX_CONNECTIONS)?;
-        within("hot.viewers", self.hot.viewers, 1..=u64::MAX)?;
-        within("hot.share_percent", self.hot.share_percent, 0..=100)
+        SettingsError::all([
+            reachable(self.advertise),
+            within("max_bitrate_kbps", self.max_bitrate_kbps, 1..=MAX_KBPS),
+            within("max_connections", self.max_connections, 1..=MAX_CONNECTIONS),
+            within("max_connections_per_address", per_address, 1..=MAX_CONNECTIONS),
+            within("hot.viewers", self.hot.viewers, 1..=u64::MAX),
+            within("hot.share_percent", self.hot.share_percent, 0..=100),
+        ])
     }
 
     fn files(&self) -> Result<(), RouterError> {
@@ -204,6 +206,13 @@ async fn begin(
     let sessions =
         sessions(&config, &registry, router_metrics, &decisions, tls.farm.clone(), heated);
     tokio::spawn(looking.run(heats, stop.clone()));
+    let looking = deserted::Looking {
+        registry: registry.clone(),
+        router: config.name.clone(),
+        decisions: decisions.clone(),
+        clock: SystemClock::new(),
+    };
+    tokio::spawn(looking.run(sessions.clone(), stop.clone()));
     tokio::spawn(moves::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
     let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new(), threads };
     let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
@@ -245,7 +254,7 @@ fn farm_lacks(registry: Registry) -> impl Fn() -> Option<String> {
 }
 
 /// The sessions, with all that each of them works with.
-fn sessions(
+pub(crate) fn sessions(
     config: &Config,
     registry: &Registry,
     metrics: RouterMetrics,

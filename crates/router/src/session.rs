@@ -16,6 +16,8 @@ mod origin_side;
 mod publisher_side;
 mod record;
 mod reshape;
+#[cfg(test)]
+mod scripted_nodes;
 mod second;
 mod standby;
 mod status;

@@ -33,7 +33,7 @@ pub use program::{Program, ProgramArguments, ReadyFileError, reloaded};
 pub use prometheus;
 pub use readiness::Readiness;
 pub use relay_threads::{Hurry, RelayThreads};
-pub use settings_file::{SettingsError, SettingsFile, within};
+pub use settings_file::{SettingsError, SettingsFile, said, sifted, within};
 pub use signals::{Signals, Told};
 pub use supervisor::Supervisor;
 pub use whole_file::{try_whole, write_whole};

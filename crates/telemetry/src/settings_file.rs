@@ -9,15 +9,36 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-/// The settings cannot be used: a person must change them first.
+/// The settings cannot be used: a person must change them first. Says each mistake, one below the other.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingsError(String);
+#[error("{}", .0.join("\n"))]
+pub struct SettingsError(Vec<String>);
 
 impl SettingsError {
     /// Settings that a part of the program refused, in its words.
     pub fn of(why: impl fmt::Display) -> Self {
-        Self(why.to_string())
+        Self(vec![why.to_string()])
+    }
+
+    /// Everything that is wrong, if anything is.
+    ///
+    /// # Errors
+    /// All the mistakes.
+    pub fn all(found: impl IntoIterator<Item = Result<(), Self>>) -> Result<(), Self> {
+        let mistakes: Vec<_> =
+            found.into_iter().filter_map(Result::err).flat_map(|error| error.0).collect();
+        if mistakes.is_empty() { Ok(()) } else { Err(Self(mistakes)) }
+    }
+
+    /// How many mistakes there are, one at least.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Each mistake with these words before it.
+    #[must_use]
+    pub fn after(self, words: &str) -> Self {
+        Self(self.0.into_iter().map(|mistake| format!("{words}{mistake}")).collect())
     }
 }
 
@@ -34,7 +55,7 @@ pub fn within<N: PartialOrd + fmt::Display>(
         true => Ok(()),
         false => {
             let (least, most) = may_be.into_inner();
-            Err(SettingsError(format!("{setting} = {value}: give {least} to {most}")))
+            Err(SettingsError::of(format_args!("{setting} = {value}: give {least} to {most}")))
         }
     }
 }
@@ -64,7 +85,7 @@ impl SettingsFile {
     pub fn named(&self, error: SettingsError) -> SettingsError {
         match self.path.as_os_str().is_empty() {
             true => error,
-            false => wrong(&self.path, &error),
+            false => error.after(&format!("{}: ", self.path.display())),
         }
     }
 
@@ -79,9 +100,11 @@ impl SettingsFile {
         match self.table.remove(name) {
             Some(value) => {
                 let shown = if value.is_table() { format!("[{name}]") } else { name.to_owned() };
-                value.try_into().map_err(|error: toml::de::Error| {
-                    wrong(&self.path, &format_args!("{shown}: {}", error.to_string().trim_end()))
-                })
+                let table = match value {
+                    toml::Value::Table(table) => sifted(table),
+                    value => value.try_into().map_err(|error| SettingsError::of(said(&error))),
+                };
+                table.map_err(|error| self.named(error.after(&format!("{shown}: "))))
             }
             None => Ok(T::default()),
         }
@@ -92,13 +115,41 @@ impl SettingsFile {
     /// # Errors
     /// As [`Self::section`].
     pub fn rest<T: DeserializeOwned>(&mut self) -> Result<T, SettingsError> {
-        let wrong = |error: toml::de::Error| wrong(&self.path, &error.to_string().trim_end());
-        std::mem::take(&mut self.table).try_into().map_err(wrong)
+        sifted(std::mem::take(&mut self.table)).map_err(|error| self.named(error))
+    }
+}
+
+/// Reads a table of which each key may be missing.
+///
+/// # Errors
+/// What is wrong with each key that cannot be read.
+pub fn sifted<T: DeserializeOwned>(table: toml::Table) -> Result<T, SettingsError> {
+    let whole = match table.clone().try_into() {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    let alone = |(key, value): (String, toml::Value)| {
+        let error = toml::Table::from_iter([(key.clone(), value)]).try_into::<T>().err()?;
+        Some(format!("{key}: {}", with_example(error.message())))
+    };
+    let mistakes: Vec<String> = table.into_iter().filter_map(alone).collect();
+    Err(if mistakes.is_empty() { SettingsError::of(said(&whole)) } else { SettingsError(mistakes) })
+}
+
+/// What is wrong with a file's text, and an example where the words of the standard library give none.
+pub fn said(error: &toml::de::Error) -> String {
+    with_example(error.to_string().trim_end())
+}
+
+fn with_example(text: &str) -> String {
+    match text.contains("invalid socket address syntax") {
+        true => format!("{text}: give ADDRESS:PORT, such as \"0.0.0.0:8080\" or \"[::]:8080\""),
+        false => text.to_owned(),
     }
 }
 
 fn wrong(path: &Path, why: &dyn fmt::Display) -> SettingsError {
-    SettingsError(format!("{}: {why}", path.display()))
+    SettingsError::of(format_args!("{}: {why}", path.display()))
 }
 
 #[cfg(test)]
@@ -107,10 +158,17 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[derive(Debug, PartialEq, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     struct Own {
         name: String,
+        listen: std::net::SocketAddr,
+    }
+
+    impl Default for Own {
+        fn default() -> Self {
+            Self { name: String::new(), listen: ([127, 0, 0, 1], 1).into() }
+        }
     }
 
     fn file(text: &str) -> SettingsFile {
@@ -126,5 +184,22 @@ mod tests {
         assert!(error.contains("nmae") && error.contains("node.toml"), "{error}");
         assert!(file("[registry]\nx = 1").section::<Own>("registry").is_err());
         assert_eq!(file("").section::<Own>("registry").unwrap(), Own::default());
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_and_of_an_address_how_one_looks() {
+        let said = |error: SettingsError| error.to_string();
+        let own = said(file("nmae = 'a'\nlisten = '8081'\nport = 2").rest::<Own>().unwrap_err());
+        for (line, wanted) in own.lines().zip(["listen: ", "nmae: ", "port: "]) {
+            assert!(line.starts_with(&format!("node.toml: {wanted}")), "{own}");
+        }
+        assert!(own.contains("such as \"0.0.0.0:8080\""), "{own}");
+        assert_eq!(own.lines().filter(|line| line.starts_with("node.toml: ")).count(), 3, "{own}");
+        let section = file("[registry]\nx = 1\ny = 2").section::<Own>("registry").unwrap_err();
+        assert_eq!(said(section).matches("node.toml: [registry]: ").count(), 2);
+        let both = SettingsError::all([within("a", 0, 1..=2), Ok(()), within("b", 3, 1..=2)]);
+        let both = said(both.unwrap_err().after("origin."));
+        assert_eq!(both, "origin.a = 0: give 1 to 2\norigin.b = 3: give 1 to 2");
+        assert!(SettingsError::all([Ok(())]).is_ok());
     }
 }

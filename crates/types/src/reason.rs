@@ -57,6 +57,8 @@ reasons!(
         AudioCodec = "audio_codec",
         /// Codec headers or frames that cannot be read.
         Undecodable = "undecodable",
+        /// Timestamps that do not advance while frames come.
+        Timestamps = "timestamps",
         /// Width, height or frame rate above the limit.
         SourceLimit = "source_limit",
         /// Sustained bitrate above the limit.
@@ -189,6 +191,7 @@ impl RefusalReason {
             Self::VideoCodec => "video must be H.264: choose an H.264 (x264, NVENC) encoder",
             Self::AudioCodec => "audio must be AAC: choose AAC in the encoder's audio settings",
             Self::Undecodable => "the stream's codec headers cannot be read: restart the encoder",
+            Self::Timestamps => "the stream's timestamps stand still: restart the encoder",
             Self::SourceLimit => "resolution or frame rate is above this farm's limit",
             Self::BitrateLimit => "bitrate is above this channel's limit: lower it in the encoder",
             Self::Protocol => "the connection broke the rules of RTMP: restart the encoder",

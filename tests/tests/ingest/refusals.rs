@@ -133,6 +133,17 @@ async fn a_picture_above_the_limit_is_refused() {
     is_refused(&farm, publisher, "source_limit", "resolution or frame rate is above").await;
 }
 
+#[tokio::test]
+async fn timestamps_that_stand_still_are_refused() {
+    let farm = farm().await;
+    let clip = tags(&ClipSpec { seconds: 12, ..small() }, &["-c", "copy"]).expect("tags");
+    let still = |due: Due| Due { tag: Tag { timestamp_ms: 0, ..due.tag }, ..due };
+    let text = refusal(&farm.channel(), Playout::rounds(&clip, 1).map(still)).await;
+    assert!(text.contains("timestamps: the stream's timestamps stand still"), "{text}");
+    operator_reads(&farm, "timestamps").await;
+    nothing_is_live(&farm).await;
+}
+
 /// Sends messages until we are refused; what we are told.
 async fn refusal(channel: &Channel, messages: impl IntoIterator<Item = Due>) -> String {
     let (url, key) = channel.rtmp_url.rsplit_once('/').expect("a key");

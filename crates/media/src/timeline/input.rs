@@ -112,6 +112,14 @@ pub enum SourceError {
         /// Frames per second, rounded; 0 when not known.
         fps: u32,
     },
+    /// The timestamps of a track do not advance.
+    #[error("timestamps of the {track} have stood still for {seconds} s while it went on")]
+    Standstill {
+        /// `pictures` or `sound`.
+        track: &'static str,
+        /// For so long at least.
+        seconds: u64,
+    },
 }
 
 impl SourceError {
@@ -122,6 +130,7 @@ impl SourceError {
             Self::Avc(error) => error.refusal(),
             Self::Aac(error) => error.refusal(),
             Self::Limit { .. } => RefusalReason::SourceLimit,
+            Self::Standstill { .. } => RefusalReason::Timestamps,
         }
     }
 }

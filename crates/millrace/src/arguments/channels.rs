@@ -51,7 +51,7 @@ pub enum ChannelsCommand {
         #[arg(long, conflicts_with = "overlap")]
         keep_old: bool,
         /// The old keys go on for so many seconds; 0: not at all.
-        #[arg(long, value_name = "SECONDS")]
+        #[arg(long, value_name = "SECONDS", value_parser = overlap)]
         overlap: Option<u64>,
     },
     /// End all keys of a channel, or one; whoever publishes by it is turned away.
@@ -90,6 +90,17 @@ impl ChannelPriority {
             Self::Partner => "partner",
         }
     }
+}
+
+/// For how long old keys may go on.
+fn overlap(text: &str) -> Result<u64, String> {
+    let most = millrace_api::MAX_OVERLAP.as_secs();
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= most);
+    seconds.ok_or_else(|| {
+        format!(
+            "give 0 to {most} seconds, a year; --keep-old keeps the old keys until they are revoked"
+        )
+    })
 }
 
 /// The beginning of a key's hash.

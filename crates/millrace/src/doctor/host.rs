@@ -4,7 +4,10 @@ use std::{fs, net::TcpListener, path::Path};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{finding::Finding, holder::holder};
+use super::{
+    finding::Finding,
+    holder::{Holder, holder},
+};
 use crate::settings::Listener;
 
 /// Descriptors a farm of one needs for a thousand players.
@@ -23,9 +26,9 @@ pub fn ports(listeners: &[Listener]) -> Vec<Finding> {
             free.push(port);
             continue;
         };
-        match holder(address.port()) {
-            Some((pid, program)) if program.starts_with("millrace") => {
-                ours.push(format!("{port} by {program} ({pid})"));
+        match holder(*address) {
+            Some(Holder { pid, name, .. }) if name.starts_with("millrace") => {
+                ours.push(format!("{port} by {name} ({pid})"));
             }
             _ => {
                 let what_to_do = format!("stop what listens there, or give {flag} ADDR:PORT");
@@ -69,12 +72,14 @@ fn memory() -> Finding {
 
 fn descriptors() -> Finding {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
-    let found = format!("{soft} open files, at most {hard}");
-    match soft >= DESCRIPTORS {
+    let found = format!("{soft} open files; programs take {hard}");
+    match hard >= DESCRIPTORS {
         true => Finding::ok("ulimit -n", found),
-        false => {
-            Finding::warn("ulimit -n", found, "ulimit -n 16384 before the start: one per player")
-        }
+        false => Finding::warn(
+            "ulimit -n",
+            found,
+            "ulimit -H -n 32768 as root before the start: one per player, who have half",
+        ),
     }
 }
 

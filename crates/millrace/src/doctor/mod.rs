@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub use finding::Verdict;
+pub use holder::{Holder, holder};
 
 /// Prints every finding. Exit code 2 when something is missing without which nothing runs.
 ///

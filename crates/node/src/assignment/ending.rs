@@ -8,7 +8,7 @@ use millrace_wire::{End, Ended, Message, Published, Restarting};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::{LINK_SILENCE, Loop};
+use super::{Loop, silence::LINK_SILENCE};
 use crate::output::{Command, Heard};
 
 /// How long a router should wait for the next daemon before it asks other nodes: a program's restart, with room.

@@ -101,6 +101,12 @@ impl Publication {
 }
 
 impl Granted {
+    /// What the owner has refused it with, if it has.
+    #[cfg(test)]
+    pub fn refusal_now(&mut self) -> Option<Refusal> {
+        self.refusal.try_recv().ok()
+    }
+
     /// Completes when the owner refuses the publisher or has let go of it.
     pub(super) async fn refused(&mut self) -> Refusal {
         (&mut self.refusal).await.unwrap_or_else(|_| RefusalReason::Internal.into())

@@ -292,15 +292,10 @@ impl Session {
         self.moving = None;
         self.count_replay(0);
         drop(self.publisher.take());
-        // The record stays: the next session's epoch must be higher than any the origin has seen.
-        let ours = self.machine.epoch().generation;
-        self.takeovers.left();
-        let takeovers = self.takeovers;
+        let (ours, takeovers) = (self.machine.epoch().generation, self.takeovers);
         let unplaced = |record: Option<StreamRecord>| {
             record.map(|old| match old.epoch.generation == ours {
-                true => {
-                    StreamRecord { node: None, takeovers: takeovers.clone(), hot: false, ..old }
-                }
+                true => StreamRecord { takeovers: takeovers.clone(), ..old }.over(),
                 false => old,
             })
         };
