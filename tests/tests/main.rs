@@ -9,6 +9,7 @@ mod dual;
 mod farm_faults;
 mod farm_tls;
 mod farm_up;
+mod flushing;
 mod frame_stamps;
 mod hostile_worker;
 mod ingest;

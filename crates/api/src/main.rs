@@ -23,10 +23,10 @@ struct Arguments {
     #[command(flatten)]
     program: ProgramArguments,
     /// Where the API and the console are.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_api: Option<SocketAddr>,
     /// Where metrics and health are.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_admin: Option<SocketAddr>,
 }
 

@@ -95,37 +95,37 @@ pub struct StandaloneArguments {
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct ListenArguments {
     /// Publishers, RTMP [default: 0.0.0.0:1935].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_rtmp: Option<SocketAddr>,
     /// Publishers, RTMPS; with a certificate only [default: 0.0.0.0:1936].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_rtmps: Option<SocketAddr>,
     /// Players, HTTP [default: 0.0.0.0:8080].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_playback: Option<SocketAddr>,
     /// Players, HTTPS; with a certificate only [default: 0.0.0.0:8443].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_playback_tls: Option<SocketAddr>,
     /// API and console [default: 127.0.0.1:8090].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_api: Option<SocketAddr>,
     /// The node, for the router; loopback only [default: 127.0.0.1:7001].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_link: Option<SocketAddr>,
     /// The origin, for the node [default: 127.0.0.1:7002].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_intake: Option<SocketAddr>,
     /// Metrics and health of the router [default: 127.0.0.1:9101].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_router_admin: Option<SocketAddr>,
     /// Metrics and health of the node [default: 127.0.0.1:9102].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_node_admin: Option<SocketAddr>,
     /// Metrics and health of the origin [default: 127.0.0.1:9103].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_origin_admin: Option<SocketAddr>,
     /// Metrics and health of the API [default: 127.0.0.1:9104].
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     pub listen_api_admin: Option<SocketAddr>,
 }
 

@@ -232,9 +232,10 @@ mod tests {
                 assert!(told.starts_with(wanted), "{told}, not {wanted}");
             }
         };
-        let text =
-            "[origin]\nlisten_playback = '8081'\nmax_conections = 3\n[ruoter]\n[router]\nname = 1";
+        let text = "[api]\nrotation_overlap_s = 9223372036854775807\n[origin]\nlisten_playback = '8081'\n\
+            max_conections = 3\n[ruoter]\n[router]\nname = 1";
         let wanted = [
+            "[api]: rotation_overlap_s = ",
             "[origin]: listen_playback: ",
             "[origin]: max_conections: ",
             "[router]: name: ",

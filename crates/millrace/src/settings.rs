@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use millrace_registry::OwnSettings as _;
+use millrace_registry::OwnSettings;
 use millrace_sched::LadderConfig;
 use millrace_telemetry::{LogFilter, SettingsError, apart, said, sifted};
 use serde::{Deserialize, Serialize};
@@ -209,17 +209,15 @@ fn mistakes(text: &str, first: &toml::de::Error) -> SettingsError {
         let wrong = |error: SettingsError| error.after(&format!("[{name}]: "));
         match (name.as_str(), value) {
             ("router", toml::Value::Table(own)) => {
-                sifted::<millrace_router::Config>(own).map(drop).map_err(wrong)
+                section::<millrace_router::Config>(own).map_err(wrong)
             }
             ("node", toml::Value::Table(own)) => {
-                sifted::<millrace_node::Config>(own).map(drop).map_err(wrong)
+                section::<millrace_node::Config>(own).map_err(wrong)
             }
             ("origin", toml::Value::Table(own)) => {
-                sifted::<millrace_origin::Config>(own).map(drop).map_err(wrong)
+                section::<millrace_origin::Config>(own).map_err(wrong)
             }
-            ("api", toml::Value::Table(own)) => {
-                sifted::<millrace_api::Config>(own).map(drop).map_err(wrong)
-            }
+            ("api", toml::Value::Table(own)) => section::<millrace_api::Config>(own).map_err(wrong),
             (_, value) => {
                 sifted::<Sections>([(name.clone(), value)].into_iter().collect()).map(drop)
             }
@@ -229,6 +227,10 @@ fn mistakes(text: &str, first: &toml::de::Error) -> SettingsError {
         Err(all) if all.count() > 1 => all,
         _ => first,
     }
+}
+
+fn section<C: OwnSettings>(own: toml::Table) -> Result<(), SettingsError> {
+    sifted::<C>(own)?.values()
 }
 
 /// What a program says of its settings, with the section before it: `origin.tls: …`.

@@ -488,6 +488,8 @@ fn a_farm_that_does_not_run_is_a_failure_and_a_wrong_command_is_usage() {
         ("certs issue king a", "router, node, origin"),
         ("tokens add /nowhere/tokens ci --role read", "/nowhere/tokens"),
         ("standalone --state-dir /proc/nowhere", "--state-dir"),
+        ("standalone --listen-playback 8081", "such as 0.0.0.0:8080"),
+        ("channels rotate news --overlap 99999999999", "give 0 to 31622400 seconds"),
         ("farm up --subnet 250 --etcd /bin/true", "127.250.3.2:7001"),
     ] {
         let mut command = millrace();

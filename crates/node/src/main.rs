@@ -27,10 +27,10 @@ struct Arguments {
     #[command(flatten)]
     program: ProgramArguments,
     /// Where routers connect.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_link: Option<SocketAddr>,
     /// Where metrics and health are.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_admin: Option<SocketAddr>,
 }
 

@@ -23,16 +23,16 @@ struct Arguments {
     #[command(flatten)]
     program: ProgramArguments,
     /// Where players connect.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_playback: Option<SocketAddr>,
     /// Where players connect with HTTPS.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_playback_tls: Option<SocketAddr>,
     /// Where nodes push media.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_intake: Option<SocketAddr>,
     /// Where metrics and health are.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_admin: Option<SocketAddr>,
 }
 

@@ -26,13 +26,13 @@ struct Arguments {
     #[command(flatten)]
     program: ProgramArguments,
     /// Where publishers connect.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_rtmp: Option<SocketAddr>,
     /// Where publishers connect with TLS.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_rtmps: Option<SocketAddr>,
     /// Where metrics, health and reports on streams are.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_admin: Option<SocketAddr>,
 }
 

@@ -25,7 +25,7 @@ pub use build::{COMMIT, VERSION, version_line};
 pub use clock::{Clock, SystemClock};
 pub use decisions::{DecisionLog, DecisionPage, DecisionQuery, Moment, Recorded, decision_routes};
 pub use line_limit::LineLimit;
-pub use listen::{ListenError, apart, listen, why_not};
+pub use listen::{ListenError, apart, listen, listen_address, why_not};
 pub use logs::{LogFilter, LogFormat, LogsError, init_logs, set_log_filter};
 pub use metrics::Metrics;
 pub use open_files::{files_for_players, files_for_publishers, raise_open_files};

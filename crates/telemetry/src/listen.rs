@@ -51,6 +51,17 @@ pub fn apart(listeners: &[(&str, SocketAddr)]) -> Result<(), SettingsError> {
     Ok(())
 }
 
+/// How an address to listen on looks.
+pub(crate) const EXAMPLE: &str = "give ADDRESS:PORT, such as 0.0.0.0:8080 or [::]:8080";
+
+/// An address to listen on, as a command line gives it.
+///
+/// # Errors
+/// What such an address looks like.
+pub fn listen_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| EXAMPLE)
+}
+
 /// Why an address cannot be listened on, for people.
 pub fn why_not(error: &io::Error) -> String {
     match error.kind() {

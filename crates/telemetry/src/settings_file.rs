@@ -9,6 +9,8 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
+use crate::listen::EXAMPLE;
+
 /// The settings cannot be used: a person must change them first. Says each mistake, one below the other.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -143,7 +145,7 @@ pub fn said(error: &toml::de::Error) -> String {
 
 fn with_example(text: &str) -> String {
     match text.contains("invalid socket address syntax") {
-        true => format!("{text}: give ADDRESS:PORT, such as \"0.0.0.0:8080\" or \"[::]:8080\""),
+        true => format!("{text}: {EXAMPLE}"),
         false => text.to_owned(),
     }
 }
@@ -193,7 +195,7 @@ mod tests {
         for (line, wanted) in own.lines().zip(["listen: ", "nmae: ", "port: "]) {
             assert!(line.starts_with(&format!("node.toml: {wanted}")), "{own}");
         }
-        assert!(own.contains("such as \"0.0.0.0:8080\""), "{own}");
+        assert!(own.contains("such as 0.0.0.0:8080"), "{own}");
         assert_eq!(own.lines().filter(|line| line.starts_with("node.toml: ")).count(), 3, "{own}");
         let section = file("[registry]\nx = 1\ny = 2").section::<Own>("registry").unwrap_err();
         assert_eq!(said(section).matches("node.toml: [registry]: ").count(), 2);
