@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     gate::Gate,
-    host::Host,
+    host::{Host, Lag},
     output::{Command, Heard, Output},
     stopping::Stopping,
     unpublished::Unpublished,
@@ -130,7 +130,8 @@ struct Loop {
     /// When a router that fell silent is given up.
     router_awaited_until: Option<Mono>,
     worker_seq: u64,
-    reported_at: Option<Mono>,
+    /// As it stands in the node's books, once it does.
+    lag: Option<Lag>,
     ending: Ending,
     /// Another node makes the stream too.
     is_beside: bool,
@@ -156,7 +157,7 @@ impl Assignment {
             silence: RouterSilence::new(now),
             router_awaited_until: None,
             worker_seq: 0,
-            reported_at: None,
+            lag: None,
             ending: Ending::No,
             is_beside,
             last_word: None,

@@ -1,6 +1,14 @@
 //! The node's books: capacity promised, streams held. One task owns them; everybody else asks through [`Host`].
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use millrace_registry::{NodeState, Registry, StreamRecord};
 use millrace_sched::{Capacity, Demand, Ledger, NoRoom, Reservation, Resource, cost};
@@ -43,6 +51,23 @@ pub struct Granted {
     pub orphan: Option<Orphan>,
 }
 
+/// Milliseconds of media that a worker lags behind its input; clones share them: who writes them wakes nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Lag(Arc<AtomicU32>);
+
+impl Lag {
+    /// As it is now.
+    pub fn set(&self, ms: u32) {
+        self.0.store(ms, Ordering::Relaxed);
+    }
+}
+
+impl Serialize for Lag {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.load(Ordering::Relaxed).serialize(serializer)
+    }
+}
+
 /// What one assignment looks like to an operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct StreamStatus {
@@ -53,7 +78,7 @@ pub struct StreamStatus {
     /// Process id of its worker.
     pub worker_pid: u32,
     /// What the worker lags behind its input, milliseconds of media.
-    pub lag_ms: u32,
+    pub lag_ms: Lag,
     /// The sandbox of its worker: measure, and `applied` or `unavailable: why`.
     pub sandbox: Vec<(String, String)>,
 }
@@ -189,7 +214,7 @@ impl Host {
         answer.await.ok()?
     }
 
-    /// Says how an assignment does.
+    /// Says what an assignment looks like, once.
     pub async fn report(&self, status: StreamStatus) {
         let _ = self.questions.send(Question::Report(status)).await;
     }

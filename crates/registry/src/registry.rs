@@ -141,6 +141,13 @@ impl Registry {
         text.map(|text| read(&key, &text)).transpose()
     }
 
+    /// Of the write that made the record what it is, as last known; `None` while it is not there. Costs less than to read it. After
+    /// the store was set back the number may be one that was used before.
+    pub fn revision<T: Record>(&self, key: &str) -> Option<i64> {
+        let key = path::<T>(&self.store, key);
+        self.store.read(|view| view.get(&key).map(|entry| entry.revision))
+    }
+
     /// Whether the record was known and has vanished with what the store remembers (an emptied or restored etcd), and not
     /// because somebody deleted it.
     pub fn is_lost<T: Record>(&self, key: &str) -> bool {

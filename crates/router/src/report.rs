@@ -104,6 +104,13 @@ impl HealthReport {
         health
     }
 
+    /// Whether more is other than what is measured anew all the time.
+    pub fn is_news_after(&self, before: &Self) -> bool {
+        let judged =
+            |it: &Self| (it.width, it.height, it.lossless, it.advice.len(), it.bitrate_kbps > 0);
+        judged(self) != judged(before)
+    }
+
     fn advise(&self, stats: &Stats) -> Vec<String> {
         // Nothing is measured in the first second.
         let measured = stats.bitrate_bps > 0 && stats.video.is_some();
@@ -246,5 +253,19 @@ mod tests {
         let advice = HealthReport::of(&weak, true).advice;
         assert_eq!(advice.len(), 4);
         assert!(advice[3].contains("8.3 s apart"), "{advice:?}");
+    }
+
+    #[test]
+    fn another_bitrate_is_no_news_but_what_is_said_about_the_source_is() {
+        let health = |bitrate_bps, lossless| {
+            HealthReport::of(&Stats { bitrate_bps, ..Stats::default() }, lossless)
+        };
+        let told = health(4_000_000, true);
+        assert!(!health(3_900_000, true).is_news_after(&told));
+        assert!(health(4_000_000, false).is_news_after(&told));
+        assert!(told.is_news_after(&health(0, true)), "it was not measured yet");
+        let slow =
+            Stats { keyframe_longest_ms: Some(8_300), bitrate_bps: 4_000_000, ..Stats::default() };
+        assert!(HealthReport::of(&slow, true).is_news_after(&told), "there is advice");
     }
 }

@@ -128,6 +128,8 @@ pub struct Session {
     placing: Option<JoinHandle<Result<Link, Unplaced>>>,
     /// The stream's record on its way to the registry.
     recording: Option<JoinHandle<()>>,
+    /// Of the record that was looked at last.
+    record_revision: Option<i64>,
     link: Option<LinkState>,
     last: Option<Last>,
     moving: Option<Moving>,
@@ -217,6 +219,7 @@ impl Session {
             resume: None,
             placing: None,
             recording: None,
+            record_revision: None,
             link: None,
             last: None,
             moving: None,

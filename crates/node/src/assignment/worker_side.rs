@@ -1,17 +1,16 @@
 //! What the worker says: parts on their way to the output, beats, its last word. How it does goes into the node's books.
 
-use std::{io, time::Duration};
+use std::io;
 
 use millrace_lifecycle::WorkerInput;
-use millrace_telemetry::Clock;
 use millrace_wire::Message;
 use tracing::warn;
 
 use super::{Loop, ending::Ending};
-use crate::{host::StreamStatus, output::Command};
-
-/// From one report on a worker to the next.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+use crate::{
+    host::{Lag, StreamStatus},
+    output::Command,
+};
 
 impl Loop {
     pub(super) fn worker_said(&mut self, message: io::Result<Option<Message>>) {
@@ -58,18 +57,18 @@ impl Loop {
         }
     }
 
-    /// Puts into the node's books how the worker does, once a second.
+    /// Notes how the worker does; the first time, in the node's books.
     fn report(&mut self, lag_ms: u32) {
-        let now = self.it.clock.mono();
-        if self.reported_at.is_some_and(|at| now.since(at) < REPORT_EVERY) {
-            return;
+        if let Some(lag) = &self.lag {
+            return lag.set(lag_ms);
         }
-        self.reported_at = Some(now);
+        let lag = self.lag.insert(Lag::default());
+        lag.set(lag_ms);
         let status = StreamStatus {
             stream: self.it.stream.clone(),
             epoch: self.it.epoch,
             worker_pid: self.it.worker.pid(),
-            lag_ms,
+            lag_ms: lag.clone(),
             sandbox: self.it.worker.ready.sandbox.clone(),
         };
         let host = self.it.host.clone();

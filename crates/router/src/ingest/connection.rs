@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Gate, Granted, IngestEnd, IngestEvent, IngestStats, Input, Limits, Output, PublishRequest,
-    PublisherMessage, Refusal, Session, pace::Pace, stats::count,
+    PublisherMessage, Refusal, Session, pace::Pace, stats::count, turn::Turn,
 };
 
 /// The most that is read at once: any picture of a stream within its limits, but for a few. Each thread has room for it once.
@@ -49,6 +49,7 @@ pub struct Connection<S, G> {
     timer: Option<Pin<Box<Sleep>>>,
     granted: Option<Granted>,
     pace: Pace,
+    turn: Turn,
     /// Bytes that the last look at the socket has brought, if no pause has followed it.
     last_read: Option<usize>,
     /// The socket is left alone until it is over.
@@ -84,6 +85,7 @@ where
             timer: None,
             granted: None,
             pace: Pace::default(),
+            turn: Turn::default(),
             last_read: None,
             pause: None,
             hurry: None,
@@ -120,8 +122,19 @@ where
         let at_most = if self.granted.is_some() { READ_BYTES } else { STRANGER_READ_BYTES };
         self.set_timer();
         let Self {
-            socket, session, granted, stats, started, timer, pace, last_read, pause, ..
+            socket,
+            session,
+            granted,
+            stats,
+            started,
+            timer,
+            pace,
+            turn,
+            last_read,
+            pause,
+            ..
         } = self;
+        let is_media = granted.is_some();
         let receive = |context: &mut Context<'_>| {
             if pause.is_none()
                 && let Some(until) = last_read.and_then(|bytes| pace.next_look(bytes))
@@ -132,6 +145,9 @@ where
                 ready!(over.as_mut().poll(context));
                 *pause = None;
             }
+            if is_media && !turn.has_come(context) {
+                return Poll::Pending;
+            }
             RECEIVED.with_borrow_mut(|buffer| {
                 let mut space = ReadBuf::new(&mut buffer[..at_most]);
                 let read = ready!(Pin::new(&mut *socket).poll_read(context, &mut space));
@@ -139,6 +155,9 @@ where
                     (Err(_), _) | (Ok(()), []) => Input::Disconnected,
                     (Ok(()), bytes) => {
                         count(&stats.received_bytes, bytes.len() as u64);
+                        if is_media {
+                            Turn::has_read(bytes.len());
+                        }
                         *last_read = Some(bytes.len());
                         Input::Received(bytes)
                     }

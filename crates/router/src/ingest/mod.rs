@@ -30,6 +30,7 @@ mod server;
 mod session;
 mod stats;
 mod stream_metadata;
+mod turn;
 
 pub use limits::Limits;
 pub use message::{MessageKind, PublisherMessage};

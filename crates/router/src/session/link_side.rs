@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use millrace_lifecycle::{HandoverInput, Lost, PairingInput, StreamInput};
 use millrace_types::{Because, DecisionKind, EndReason, Mark, Reason};
-use millrace_wire::{End, Health, Message, Restarting};
+use millrace_wire::{End, Message, Restarting};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -16,8 +16,8 @@ use crate::placement::{Last, Link, SAME_NODE_PATIENCE};
 const SILENT: &str = "silent";
 /// A beat that comes later than this says that this router is slow; the silence starts anew.
 const LATE: Duration = Duration::from_millis(300);
-/// Heartbeats from one health report to the next: a second.
-const BEATS_PER_HEALTH: u64 = 5;
+/// Heartbeats from one look at what seldom changes to the next: a second.
+const BEATS_PER_LOOK: u64 = 5;
 /// The longest that a node's word is taken for: players do not wait longer.
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
 
@@ -191,21 +191,14 @@ impl Session {
         }
         self.look_at_second();
         self.look_for_origin();
-        self.look_at_record();
+        let is_look = self.beats.is_multiple_of(BEATS_PER_LOOK);
+        self.look_at_record(is_look);
         self.look_at_reshape();
         self.count_replay(self.replay.bytes());
         self.show();
         self.beats += 1;
-        if self.beats.is_multiple_of(BEATS_PER_HEALTH) {
-            self.tell_health();
-        }
-    }
-
-    /// Sends the health report along, for those who only know the watch page.
-    fn tell_health(&mut self) {
-        let Ok(json) = serde_json::to_string(&self.report.borrow().health) else { return };
-        if let Some(state) = &mut self.link {
-            state.link.writer.push(&Message::Health(Health { json }));
+        if let Some(state) = self.link.as_mut().filter(|_| is_look) {
+            state.tell_health(&self.report.borrow().health, now);
         }
     }
 }

@@ -4,15 +4,18 @@ use std::{io, time::Duration};
 
 use millrace_media::Item;
 use millrace_types::{Epoch, Mono};
-use millrace_wire::{ChangeOrigin, End, Heartbeat, Message};
+use millrace_wire::{ChangeOrigin, End, Health, Heartbeat, Message};
 
 use crate::{
     feed::{Feed, TooFarBehind},
     placement::Link,
+    report::HealthReport,
 };
 
 /// Silence of the node after which the Link is lost.
 const LINK_SILENCE: Duration = Duration::from_secs(1);
+/// From one health report to the next that says nothing new: each costs the node a request to the origin.
+const HEALTH_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that may wait in the Link's writer; the rest waits in the feed.
 const WRITER_BYTES: usize = 1 << 20;
 
@@ -30,6 +33,8 @@ pub(super) struct LinkState {
     pub(super) progressed: bool,
     /// An item was sent since the last beat.
     has_spoken: bool,
+    /// What those on the watch page know of the source, and since when.
+    health: Option<(HealthReport, Mono)>,
 }
 
 impl LinkState {
@@ -43,11 +48,13 @@ impl LinkState {
             end: None,
             progressed: false,
             has_spoken: false,
+            health: None,
         }
     }
 
-    /// Its media goes elsewhere.
+    /// Its media goes elsewhere, where nothing is known of it.
     pub(super) fn change_origin(&mut self, change: ChangeOrigin) {
+        self.health = None;
         self.writes_as = change.epoch;
         self.link.writer.push(&Message::ChangeOrigin(change));
     }
@@ -109,5 +116,18 @@ impl LinkState {
             self.link.writer.push(&Message::Heartbeat(beat));
         }
         true
+    }
+
+    /// Sends the health report along, for those who only know the watch page, if it is news to them or old.
+    pub(super) fn tell_health(&mut self, health: &HealthReport, now: Mono) {
+        let is_known = |(told, at): &(HealthReport, Mono)| {
+            now.since(*at) < HEALTH_EVERY && !health.is_news_after(told)
+        };
+        if self.health.as_ref().is_some_and(is_known) {
+            return;
+        }
+        let Ok(json) = serde_json::to_string(health) else { return };
+        self.health = Some((health.clone(), now));
+        self.link.writer.push(&Message::Health(Health { json }));
     }
 }

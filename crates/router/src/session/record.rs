@@ -37,10 +37,15 @@ impl Session {
         }));
     }
 
-    /// Compares the record, as last seen, with what holds: the registry may have lost it, or another router owns the stream.
-    pub(super) fn look_at_record(&mut self) {
+    /// Compares the record, as last seen, with what holds: the registry may have lost it, or another router owns the stream. One
+    /// that nobody has written since the last look is left for an `anyway`.
+    pub(super) fn look_at_record(&mut self, anyway: bool) {
         // A handle holds its task's memory, which is no less once the task has ended.
         self.recording.take_if(|task| task.is_finished());
+        let revision = self.context.registry.revision::<StreamRecord>(self.stream.as_str());
+        if std::mem::replace(&mut self.record_revision, revision) == revision && !anyway {
+            return;
+        }
         let seen = self.context.registry.get::<StreamRecord>(self.stream.as_str());
         let Ok(seen) = seen else { return };
         let epoch = self.machine.epoch();
