@@ -30,6 +30,7 @@ pub use scrape::Scrape;
 pub use series::Series;
 pub use standalone::{Ready, Standalone};
 pub use usage::{
-    Usage, children_cpu_seconds, load_average, own_cpu_seconds, own_program, sibling_program,
+    Usage, children_cpu_seconds, last_core, load_average, own_cpu_seconds, own_program,
+    sibling_program, stay_off,
 };
 pub use worker::{Rungs, Worker, collect, start_order};

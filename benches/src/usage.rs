@@ -6,9 +6,13 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike as _,
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeValLike as _,
+    },
+    unistd::Pid,
 };
 
 /// `sysconf(_SC_CLK_TCK)`: 100 on every Linux that Rust runs on.
@@ -38,6 +42,22 @@ impl Usage {
         Ok((next()? + next()?) as f64 / TICKS_PER_SECOND)
     }
 
+    /// The same of the threads that are still there, exact to a microsecond: for short times of programs whose threads
+    /// stay.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn threads_cpu_seconds(self) -> anyhow::Result<f64> {
+        self.threads()?
+            .iter()
+            .map(|thread| {
+                let text = self.read(&format!("task/{thread}/schedstat"))?;
+                let nanoseconds = text.split_ascii_whitespace().next().context("schedstat")?;
+                Ok(nanoseconds.parse::<u64>()? as f64 / 1e9)
+            })
+            .sum()
+    }
+
     /// Resident memory in KiB, shared pages included.
     ///
     /// # Errors
@@ -62,6 +82,24 @@ impl Usage {
         self.kib("smaps_rollup", "Pss:")
     }
 
+    /// Keeps its threads on one core.
+    ///
+    /// # Errors
+    /// It is gone, or may not run there.
+    pub fn stay_on(self, core: usize) -> anyhow::Result<()> {
+        let mut only = CpuSet::new();
+        only.set(core)?;
+        self.threads()?
+            .into_iter()
+            .try_for_each(|it| Ok(sched_setaffinity(Pid::from_raw(it), &only)?))
+    }
+
+    fn threads(self) -> anyhow::Result<Vec<i32>> {
+        let path = format!("/proc/{}/task", self.pid);
+        let entries = fs::read_dir(&path).context(path)?;
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().parse()?)).collect()
+    }
+
     fn kib(self, file: &str, name: &str) -> anyhow::Result<f64> {
         let text = self.read(file)?;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -81,6 +119,27 @@ impl Usage {
 /// What the system says.
 pub fn children_cpu_seconds() -> anyhow::Result<f64> {
     cpu_seconds_of(UsageWho::RUSAGE_CHILDREN)
+}
+
+/// The last core that this thread may run on; `None` where there is only one.
+///
+/// # Errors
+/// What the system says.
+pub fn last_core() -> anyhow::Result<Option<usize>> {
+    let cores = sched_getaffinity(Pid::from_raw(0))?;
+    let mut all = (0..CpuSet::count()).rev().filter(|core| cores.is_set(*core) == Ok(true));
+    let last = all.next();
+    Ok(all.next().and(last))
+}
+
+/// Keeps this thread, and those it starts, off one core.
+///
+/// # Errors
+/// What the system says, also where there is no other.
+pub fn stay_off(core: usize) -> anyhow::Result<()> {
+    let mut cores = sched_getaffinity(Pid::from_raw(0))?;
+    cores.unset(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
 }
 
 /// User and system time of this process.
@@ -128,7 +187,8 @@ mod tests {
     #[test]
     fn our_own_usage_can_be_read() {
         let usage = Usage::of(std::process::id());
-        assert!(usage.cpu_seconds().unwrap() >= 0.0);
+        let (ticks, exact) = (usage.cpu_seconds().unwrap(), usage.threads_cpu_seconds().unwrap());
+        assert!(ticks >= 0.0 && exact > 0.0);
         assert!(usage.rss_kib().unwrap() > 500.0);
         assert!(usage.pss_kib().unwrap() <= usage.peak_rss_kib().unwrap());
         assert!(Usage::of(u32::MAX).rss_kib().is_err());

@@ -71,7 +71,7 @@ impl Answer {
     pub(crate) fn headers(&self, mut header: impl FnMut(&'static str, &str)) {
         header("content-type", self.content_type);
         if self.status != StatusCode::NO_CONTENT {
-            header("content-length", &self.length.to_string());
+            header("content-length", decimal(self.length, &mut [0; 20]));
         }
         header("cache-control", self.cache);
         header("access-control-allow-origin", "*");
@@ -86,6 +86,19 @@ impl Answer {
             header("access-control-allow-methods", METHODS);
             header("access-control-allow-headers", "*");
             header("access-control-max-age", "86400");
+        }
+    }
+}
+
+/// `number` in digits, in `room`, which is enough for any.
+fn decimal(mut number: u64, room: &mut [u8; 20]) -> &str {
+    let mut from = room.len();
+    loop {
+        from -= 1;
+        room[from] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return std::str::from_utf8(&room[from..]).expect("invariant: digits are text");
         }
     }
 }
@@ -112,5 +125,17 @@ impl From<Answer> for Response<Body> {
         });
         *response.body_mut() = answer.body;
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_said_in_digits() {
+        for number in [0, 7, 10, 100_000, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string());
+        }
     }
 }

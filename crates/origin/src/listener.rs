@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     body::Body,
-    http1::{self, HEAD_TIMEOUT},
+    http1::{self, PATIENCE},
     places::{Place, Places},
     player::{Asked, Player},
 };
@@ -91,8 +91,8 @@ async fn serve_tls(tcp: TcpStream, tls: TlsAcceptor, open: Open, stop: Cancellat
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, tls.accept(tcp)).await else { return };
     let service = service_fn(|request| answer(open.player.clone(), request));
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_TIMEOUT);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),

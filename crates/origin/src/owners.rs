@@ -87,6 +87,11 @@ impl Owners {
         }
     }
 
+    /// Whether a stream that was found here has stayed, for certain.
+    pub(crate) fn has(&self, stream: &Stream) -> bool {
+        stream.is_owned_as_of(*self.changes.borrow())
+    }
+
     /// Waits until another than `owner` has the stream.
     pub(crate) async fn changed(&self, id: &StreamId, owner: &Owner) {
         let (mut records, mut streams) = (self.changes.clone(), self.streams.changes());

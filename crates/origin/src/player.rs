@@ -14,6 +14,7 @@ use millrace_types::{StreamId, Versions};
 use crate::{
     answer::Answer,
     awake::Awake,
+    body::Body,
     metrics::OriginMetrics,
     owners::{Owner, Owners},
     pages,
@@ -80,7 +81,8 @@ impl Asked {
         let target = match (method, Route::parse(path)) {
             ("OPTIONS", _) => Target::Methods(StatusCode::NO_CONTENT),
             ("GET" | "HEAD", None) => Target::Refused(StatusCode::NOT_FOUND, "not here".to_owned()),
-            ("GET" | "HEAD", Some(route)) => match Query::parse(query.unwrap_or_default()) {
+            ("GET" | "HEAD", Some(route)) => match query.map_or(Ok(Query::default()), Query::parse)
+            {
                 Ok(query) => Target::Route(route, query),
                 // Only a media playlist has directives; what else stands there is not ours.
                 Err(error) if matches!(route, Route::Media(..)) => {
@@ -90,7 +92,10 @@ impl Asked {
             },
             _ => Target::Methods(StatusCode::METHOD_NOT_ALLOWED),
         };
-        Self { target, gzip: accepts_gzip(accept_encoding), head_only: method == "HEAD" }
+        // Media is never packed.
+        let is_playlist = matches!(&target, Target::Route(route, _) if route.is_playlist());
+        let gzip = is_playlist && accepts_gzip(accept_encoding);
+        Self { target, gzip, head_only: method == "HEAD" }
     }
 }
 
@@ -105,6 +110,26 @@ impl Player {
             Target::Refused(status, text) => Answer::error(status, text),
             Target::Methods(status) => Answer::methods(status),
         };
+        self.count(answer, head_only)
+    }
+
+    /// The answer to who asks for media that is here, as nearly all do: found without a future that could wait. `None`
+    /// where [`Player::answer`] is needed.
+    pub(crate) fn answer_at_once(&self, asked: &Asked) -> Option<Answer> {
+        let Target::Route(route, query) = &asked.target else { return None };
+        let Owner::Here(stream) = self.owners.of(route.stream()?) else { return None };
+        let body: Body = match route {
+            Route::Init(_, rung, hash) => stream.init(rung, *hash).ok()?.into(),
+            Route::Segment(_, rung, msn) => stream.segment(rung, *msn).ok()?.into(),
+            Route::Part(_, rung, msn, part) => stream.part_at_once(rung, *msn, *part)?.into(),
+            _ => return None,
+        };
+        let counts = stream.is_restored() && !self.awake.is_unsure() && self.owners.has(&stream);
+        let answer = counts.then(|| Answer::ok(MEDIA, cache(route, *query), body))?;
+        Some(self.count(answer, asked.head_only))
+    }
+
+    fn count(&self, answer: Answer, head_only: bool) -> Answer {
         self.metrics.count_answer(answer.status);
         let answer = if head_only { answer.head_only() } else { answer };
         self.metrics.sent_bytes.inc_by(answer.body.len());

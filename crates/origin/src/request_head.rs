@@ -1,6 +1,8 @@
 //! The head of a player's HTTP/1.1 request, from bytes to what was asked. Strangers write it; reading it off a connection is
 //! [`crate::http1`]'s.
 
+use std::mem::MaybeUninit;
+
 use crate::player::Asked;
 
 /// More headers than any player sends.
@@ -54,9 +56,9 @@ pub fn request_head_bytes(received: &[u8]) -> Result<Option<usize>, Malformed> {
 
 /// `None` when bytes are missing.
 pub(crate) fn parse(received: &[u8]) -> Result<Option<Head>, Malformed> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(received) {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(received, &mut headers) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::TooLong),
@@ -88,6 +90,9 @@ pub(crate) fn parse(received: &[u8]) -> Result<Option<Head>, Malformed> {
 
 /// A target in absolute form (RFC 9112 3.2.2), as proxies send it, from its path on; any other as it is.
 fn without_authority(target: &str) -> &str {
+    if target.starts_with('/') {
+        return target;
+    }
     let Some((scheme, rest)) = target.split_once("://") else { return target };
     match rest.find('/') {
         Some(path) if ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) => {

@@ -133,6 +133,11 @@ impl Stream {
         let _ = timeout_at(deadline, changes.wait_for(|state| state.window.is_restored())).await;
     }
 
+    /// Whether everything is here that the writer said it would restore.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.state.borrow().window.is_restored()
+    }
+
     pub(crate) fn is_owned_as_of(&self, change: u64) -> bool {
         self.owned_as_of.load(Relaxed) == change
     }
@@ -299,6 +304,14 @@ impl Stream {
             PartLookup::Absent => Some(Err(Missing::NotFound)),
         })
         .await
+    }
+
+    /// A part that is here.
+    pub(crate) fn part_at_once(&self, rung: &RungId, msn: Msn, part: PartNo) -> Option<Bytes> {
+        match self.state.borrow().window.part(rung, msn, part) {
+            PartLookup::Here(bytes) => Some(bytes),
+            PartLookup::Hinted | PartLookup::Absent => None,
+        }
     }
 
     /// The parts of a full segment.
