@@ -197,6 +197,6 @@ async fn timing_no_part_is_late_when_streams_move() {
     let longest = ended.iter().map(|ended| longest_gap(ended, start, until)).max().unwrap();
     println!("drained in {took:?}; longest time between two parts meanwhile: {longest:?}");
     ended.iter().for_each(assert_whole);
-    // A part lasts 334 ms, and none is more than another one late.
+    // A part lasts a third of a second, and none is more than another one late.
     assert!(longest <= Duration::from_millis(668), "{longest:?}");
 }

@@ -15,6 +15,7 @@ mod audio_cuts;
 mod clock;
 mod input;
 mod outbox;
+mod parts;
 mod rate;
 mod release;
 mod stamper;
@@ -49,8 +50,8 @@ use crate::{
 const SECOND: i64 = MEDIA_TIMESCALE as i64;
 /// 90 kHz ticks in a millisecond.
 const TICKS_PER_MS: i64 = SECOND / 1_000;
-/// Longest part by default: 10 frames at 29.97 and 30 fps.
-const PART_TARGET: i64 = 334 * TICKS_PER_MS;
+/// Longest part by default: a sixth of 2 s and one frame at 23.976 fps, so that any segment can be shared equally.
+const PART_TARGET: i64 = 376 * TICKS_PER_MS;
 /// Sound alone for this long makes a stream without pictures.
 const AUDIO_ONLY_AFTER: i64 = 2 * SECOND;
 /// Pictures that nothing tells the rate of wait no longer than this.

@@ -160,11 +160,43 @@ fn part_target_of(fps: u32, low_latency: bool) -> i64 {
 #[test]
 fn the_part_target_follows_rate_and_channel() {
     for fps in [25, 30, 50, 60] {
-        assert_eq!(part_target_of(fps, true), 18_000, "{fps} fps");
+        assert_eq!(part_target_of(fps, true), 19_260, "{fps} fps");
     }
-    assert_eq!(part_target_of(24, true), 30_060);
+    assert_eq!(part_target_of(24, true), 33_840);
     for fps in [10, 12, 15, 20] {
-        assert_eq!(part_target_of(fps, false), 45_000, "{fps} fps");
+        assert_eq!(part_target_of(fps, false), 48_600, "{fps} fps");
+    }
+}
+
+/// hls.js 1.7 takes a segment whose buffer ends less than 0.2 s before it for whole, and then never asks for its last part.
+#[test]
+fn no_segment_ends_with_a_short_part_once_the_distance_of_keyframes_is_known() {
+    for ((num, den), gop_seconds) in
+        RATES.into_iter().flat_map(|rate| [1.0, 2.0, 2.1, 4.0, 8.0, 10.0].map(|gop| (rate, gop)))
+    {
+        for b_frames in [0, 2] {
+            let source = Source { b_frames, ..Source::new(num, den, gop_seconds, 60.0) };
+            let (_, items) = publish(&source);
+            // A cut without a keyframe comes up to four frames early among B-frames.
+            let bound = if b_frames > 0 && gop_seconds > 2.4 { 0.18 } else { 0.22 };
+            for track in [Track::Video, Track::Audio] {
+                let units = units(&items, track);
+                let known = units[0].stamp.segment.start + 25 * 90_000;
+                let known: Vec<_> = units
+                    .into_iter()
+                    .skip_while(|unit| unit.stamp.segment.start < known)
+                    .collect();
+                let mut last = parts(&known);
+                last.retain(|(_, is_last)| *is_last);
+                last.pop(); // it ends with the publication
+                let shortest = last.iter().map(|(length, _)| length / 90_000.0);
+                let shortest = shortest.fold(f64::INFINITY, f64::min);
+                assert!(
+                    last.len() > 10 && shortest > bound,
+                    "{num}/{den}, keyframes each {gop_seconds} s, {b_frames} B-frames, {track:?}: {shortest} s"
+                );
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use millrace_tests::Cut;
 
-/// A part lasts 334 ms; one that is one part late comes so long after the one before.
+/// A part lasts a third of a second; one that is one part late comes so long after the one before.
 pub const ONE_PART_LATE: Duration = Duration::from_millis(668);
 
 /// One fault, always at the programs that make the stream.

@@ -93,9 +93,9 @@ impl AudioTrack {
         false
     }
 
-    /// Sound begins with the first segment.
-    pub(super) fn open_at(&mut self, segment: SegmentStamp) {
-        self.cuts.open_at(segment);
+    /// Sound begins with the first segment. `expected_end`: where the segment will end, as far as can be told.
+    pub(super) fn open_at(&mut self, segment: SegmentStamp, expected_end: MediaTime) {
+        self.cuts.open_at(segment, expected_end);
         if self.pending.is_some() && self.switch_at.is_none() {
             self.switch_at = Some(segment.start);
             self.take_back(segment.start);

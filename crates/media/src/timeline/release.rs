@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{AacHeader, TrackConfig, VideoConfig};
 
-/// Longest part of a slow or irregular source, ticks.
-const SLOW_PART_TARGET: i64 = 500 * TICKS_PER_MS;
-/// Longest part of a channel that asks for low latency, ticks.
-const LOW_LATENCY_PART_TARGET: i64 = 200 * TICKS_PER_MS;
+/// Longest part of a slow or irregular source, ticks: a quarter of 2 s and most of a frame.
+const SLOW_PART_TARGET: i64 = 540 * TICKS_PER_MS;
+/// Longest part of a channel that asks for low latency, ticks: a tenth of 2 s in whole frames of sound at 48 kHz.
+const LOW_LATENCY_PART_TARGET: i64 = 214 * TICKS_PER_MS;
 /// Segments while there are no pictures, ticks.
 const AUDIO_SEGMENT: i64 = 2 * SECOND;
 /// Sound may be this far ahead of the last picture before time goes on without one, ticks.
@@ -65,7 +65,8 @@ impl Timeline {
             self.announced = Some(config);
         }
         if last_segment != Some(stamp.segment.msn) {
-            self.audio.open_at(stamp.segment);
+            let end = self.stamper.expected_end(rule, stamp.segment.start, boundary);
+            self.audio.open_at(stamp.segment, end);
         }
         self.mode = Mode::Video;
         let RawPicture { idr, bytes, arrived, .. } = raw;
@@ -152,7 +153,7 @@ impl Timeline {
                 break;
             }
             let segment = self.stamper.open_without_picture(start);
-            self.audio.open_at(segment);
+            self.audio.open_at(segment, segment.start + AUDIO_SEGMENT);
         }
     }
 
@@ -160,7 +161,7 @@ impl Timeline {
         self.part_target.get_or_insert(PART_TARGET);
         self.mode = Mode::AudioOnly;
         let segment = self.stamper.open_segment(first);
-        self.audio.open_at(segment);
+        self.audio.open_at(segment, segment.start + AUDIO_SEGMENT);
         self.cut_audio_only();
     }
 
@@ -169,7 +170,7 @@ impl Timeline {
             let next = last_tick(span.pts + span.samples, span.rate);
             if next - segment.start >= AUDIO_SEGMENT {
                 let segment = self.stamper.open_segment(next);
-                self.audio.open_at(segment);
+                self.audio.open_at(segment, segment.start + AUDIO_SEGMENT);
             }
             self.audio.release_one(self.target(), &mut self.out);
             self.last_end = self.last_end.max(next);

@@ -1,16 +1,19 @@
 //! Cuts video into segments and parts: decides once what every encoder then does alike.
 //!
 //! A segment aims at 2 s and starts at an IDR; without one in time it is cut at any frame, spread so that the next
-//! expected IDR falls on a cut, and where B-frames allow it so that all rungs begin with the same picture. Parts close before the next frame that halving keeps would exceed the target.
+//! expected IDR falls on a cut, and where B-frames allow it so that all rungs begin with the same picture. What is left of a
+//! segment is shared equally among its parts, which close before the next frame that halving keeps would exceed the target.
 
 use std::collections::VecDeque;
 
 use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Msn, PartNo};
 
-use super::rate::nearest;
+use super::{parts::steps_of_next, rate::nearest};
 use crate::{Cut, SegmentStamp, Stamp};
 
 const SECOND: i64 = MEDIA_TIMESCALE as i64;
+/// A segment is expected to last so long while the distance of keyframes is not known.
+const AIM: i64 = 2 * SECOND;
 /// An IDR this long after the last cut always starts a segment.
 const PREFERRED: i64 = SECOND * 19 / 10;
 /// An IDR this long after the last cut does when no other comes in time.
@@ -73,6 +76,8 @@ pub(super) struct Stamper {
     is_pictureless: bool,
     part: PartNo,
     part_start: MediaTime,
+    /// Where the open part is to end.
+    part_due: MediaTime,
     /// Presentation minus decoding time of the last IDR.
     reorder_delay: i64,
     /// Where the picture begins that is shown last of those stamped.
@@ -99,6 +104,7 @@ impl Stamper {
             is_pictureless: false,
             part: PartNo(0),
             part_start: MediaTime(0),
+            part_due: MediaTime(0),
             reorder_delay: 0,
             latest_pts: MediaTime(0),
             keyframes: KeyframeForecast::default(),
@@ -174,7 +180,7 @@ impl Stamper {
             self.part.0 += 1;
         }
         if starts != Cut::None {
-            self.part_start = at;
+            self.begin_part(rule, segment.start, at);
         }
         (Stamp { segment, part: self.part, starts, ends: None }, at)
     }
@@ -199,7 +205,7 @@ impl Stamper {
         let may_cut = stamp.starts == Cut::None && cut_may_fall(rule, at, segment.start);
         if may_cut && next_at - self.part_start > rule.part_target && at > self.part_start {
             self.part.0 += 1;
-            self.part_start = at;
+            self.begin_part(rule, segment.start, at);
             stamp.part = self.part;
             stamp.starts = Cut::Part;
         }
@@ -231,12 +237,41 @@ impl Stamper {
         segment
     }
 
+    fn begin_part(&mut self, rule: CutRule, segment_start: MediaTime, at: MediaTime) {
+        let step = rule.step();
+        let left = (self.expected_end(rule, segment_start, at) - at + step / 2) / step;
+        self.part_start = at;
+        self.part_due = at + steps_of_next(left, step, rule.part_target) * step;
+    }
+
     /// Where the next segment or part is to be expected, if pictures come as evenly as until now.
     pub(super) fn next_cut(&self, rule: CutRule) -> MediaTime {
-        let steps = (rule.part_target / rule.step()).max(1);
-        let full = self.part_start + steps * rule.step();
-        let idr = self.keyframes.next_after(self.part_start, rule.step() / 2);
-        idr.map_or(full, |idr| idr.min(full))
+        let Some(segment) = self.segment else { return self.part_due };
+        let end = self.expected_end(rule, segment.start, self.part_start);
+        if end > self.part_start { end.min(self.part_due) } else { self.part_due }
+    }
+
+    /// Where the segment that began at `start` will end, as far as can be told at `at`.
+    pub(super) fn expected_end(
+        &self,
+        rule: CutRule,
+        start: MediaTime,
+        at: MediaTime,
+    ) -> MediaTime {
+        let half_step = rule.step() / 2;
+        let in_time = |idr: MediaTime| idr - start <= LONGEST + half_step;
+        let Some(mut idr) = self.keyframes.next_after(at, half_step) else { return start + AIM };
+        let distance = self.keyframes.longest_distance().unwrap_or(AIM).max(rule.step());
+        while idr - start < PREFERRED && in_time(idr + distance) {
+            idr = idr + distance;
+        }
+        if in_time(idr) && idr - start >= SHORTEST {
+            return idr;
+        }
+        let next = if in_time(idr) { idr + distance } else { idr };
+        // With B-frames it comes up to three more frames early: a last part that is a little shorter does no harm.
+        let early = if self.reorder_delay > 0 { rule.frame() } else { 0 };
+        start + (spread(next - start) - early)
     }
 
     fn cut(&self, rule: CutRule, at: MediaTime, idr: bool) -> Cut {
@@ -262,20 +297,23 @@ impl Stamper {
         if left < 0 || may_be_early && left < REORDERED_FRAMES * rule.frame() {
             return Cut::Segment;
         }
-        if at + rule.step() - self.part_start > rule.part_target { Cut::Part } else { Cut::None }
+        let is_full = at + rule.step() - self.part_start > rule.part_target;
+        if is_full || at + half_step >= self.part_due { Cut::Part } else { Cut::None }
     }
 
     /// How long a segment may become without an IDR: the time to the next expected one, in equal segments.
     fn forced_length(&self, at: MediaTime, start: MediaTime, half_step: i64) -> i64 {
         match self.keyframes.next_after(at, half_step) {
-            Some(next) if next - start > LONGEST + half_step => {
-                let distance = next - start;
-                let segments = (distance + LONGEST - 1) / LONGEST;
-                distance / segments
-            }
+            Some(next) if next - start > LONGEST + half_step => spread(next - start),
             _ => LONGEST,
         }
     }
+}
+
+/// Length of equal segments that fill `distance`.
+fn spread(distance: i64) -> i64 {
+    let segments = (distance + LONGEST - 1) / LONGEST;
+    distance / segments
 }
 
 fn cut_may_fall(rule: CutRule, at: MediaTime, segment_start: MediaTime) -> bool {

@@ -27,7 +27,7 @@ use crate::{
 /// From one heartbeat to the next.
 pub const BEAT_EVERY: Duration = Duration::from_millis(200);
 /// `PART-TARGET` where the timeline does not know better yet, milliseconds.
-const PART_TARGET_MS: u32 = 334;
+const PART_TARGET_MS: u32 = 376;
 /// `PART-HOLD-BACK` by default, milliseconds: no stall through a worker's death.
 const HOLD_BACK_MS: u32 = 1_500;
 
@@ -242,7 +242,8 @@ impl Session {
         let ticks = self.timeline.as_ref().and_then(|timeline| timeline.part_target());
         let part_target_ms = ticks
             .map_or(PART_TARGET_MS, |ticks| u32::try_from(ticks / 90).unwrap_or(PART_TARGET_MS));
-        let hold_back_ms = if self.low_latency { 3 * part_target_ms } else { HOLD_BACK_MS };
+        let three_parts = 3 * part_target_ms;
+        let hold_back_ms = if self.low_latency { three_parts } else { HOLD_BACK_MS.max(three_parts) };
         Hello {
             stream: self.stream.clone(),
             epoch,
