@@ -33,8 +33,8 @@ async fn segments_aim_at_two_seconds_and_players_hold_back_a_second_and_a_half_o
     for rung in ["source", "240p", "audio"] {
         let (usual, low) = tokio::join!(playlist(&http, &usual, rung), playlist(&http, &low, rung));
         assert_eq!((usual.target_duration_s, low.target_duration_s), (2, 2), "{rung}");
-        assert_eq!((usual.part_target_s, low.part_target_s), (Some(0.376), Some(0.214)), "{rung}");
+        assert_eq!((usual.part_target_s, low.part_target_s), (Some(0.376), Some(0.267)), "{rung}");
         assert_eq!(usual.part_hold_back_s, Some(1.5), "{rung}");
-        assert!(low.part_hold_back_s.is_some_and(|s| (s - 0.642).abs() < 1e-6), "{rung}: {low:?}");
+        assert!(low.part_hold_back_s.is_some_and(|s| (s - 0.801).abs() < 1e-6), "{rung}: {low:?}");
     }
 }

@@ -138,9 +138,8 @@ fn assert_all(source: &Source) {
     }
 }
 
-/// Every part but a segment's last, of a publication at `fps` with keyframes each 2 s, in a channel of low latency or not.
-fn part_target_of(fps: u32, low_latency: bool) -> i64 {
-    let source = Source::new(fps, 1, 2.0, 12.0);
+/// A whole publication, in a channel of low latency or not.
+fn publish_to(low_latency: bool, source: &Source) -> (Timeline, Vec<Item>) {
     let mut timeline = Timeline::new(TimelineStart {
         utc: START,
         resume: None,
@@ -150,6 +149,12 @@ fn part_target_of(fps: u32, low_latency: bool) -> i64 {
     let mut messages = vec![(0, source.hints())];
     messages.extend(source.messages());
     let items = feed(&mut timeline, messages);
+    (timeline, items)
+}
+
+/// Every part but a segment's last, of a publication at `fps` with keyframes each 2 s, in a channel of low latency or not.
+fn part_target_of(fps: u32, low_latency: bool) -> i64 {
+    let (timeline, items) = publish_to(low_latency, &Source::new(fps, 1, 2.0, 12.0));
     assert_sequence_and_clock(&items);
     for track in [Track::Video, Track::Audio] {
         assert_parts(&timeline, &units(&items, track));
@@ -159,43 +164,49 @@ fn part_target_of(fps: u32, low_latency: bool) -> i64 {
 
 #[test]
 fn the_part_target_follows_rate_and_channel() {
-    for fps in [25, 30, 50, 60] {
-        assert_eq!(part_target_of(fps, true), 19_260, "{fps} fps");
+    for (fps, ms) in [(24, 292), (25, 280), (30, 267), (50, 280), (60, 267)] {
+        assert_eq!(part_target_of(fps, true), ms * 90, "{fps} fps");
+        assert_eq!(part_target_of(fps, false), 376 * 90, "{fps} fps");
     }
-    assert_eq!(part_target_of(24, true), 33_840);
     for fps in [10, 12, 15, 20] {
         assert_eq!(part_target_of(fps, false), 48_600, "{fps} fps");
     }
 }
 
+/// The shortest of the parts that end segments, from 25 s on, seconds.
+fn shortest_last_part(units: Vec<AccessUnit>) -> f64 {
+    let known = units[0].stamp.segment.start + 25 * 90_000;
+    let known = units.into_iter().skip_while(|unit| unit.stamp.segment.start < known);
+    let mut last = parts(&known.collect::<Vec<_>>());
+    last.retain(|(_, is_last)| *is_last);
+    last.pop(); // it ends with the publication
+    assert!(last.len() > 10);
+    last.iter().map(|(length, _)| length / 90_000.0).fold(f64::INFINITY, f64::min)
+}
+
 /// hls.js 1.7 takes a segment whose buffer ends less than 0.2 s before it for whole, and then never asks for its last part.
 #[test]
 fn no_segment_ends_with_a_short_part_once_the_distance_of_keyframes_is_known() {
-    for ((num, den), gop_seconds) in
-        RATES.into_iter().flat_map(|rate| [1.0, 2.0, 2.1, 4.0, 8.0, 10.0].map(|gop| (rate, gop)))
-    {
-        for b_frames in [0, 2] {
-            let source = Source { b_frames, ..Source::new(num, den, gop_seconds, 60.0) };
-            let (_, items) = publish(&source);
-            // A cut without a keyframe comes up to four frames early among B-frames.
-            let bound = if b_frames > 0 && gop_seconds > 2.4 { 0.18 } else { 0.22 };
-            for track in [Track::Video, Track::Audio] {
-                let units = units(&items, track);
-                let known = units[0].stamp.segment.start + 25 * 90_000;
-                let known: Vec<_> = units
-                    .into_iter()
-                    .skip_while(|unit| unit.stamp.segment.start < known)
-                    .collect();
-                let mut last = parts(&known);
-                last.retain(|(_, is_last)| *is_last);
-                last.pop(); // it ends with the publication
-                let shortest = last.iter().map(|(length, _)| length / 90_000.0);
-                let shortest = shortest.fold(f64::INFINITY, f64::min);
-                assert!(
-                    last.len() > 10 && shortest > bound,
-                    "{num}/{den}, keyframes each {gop_seconds} s, {b_frames} B-frames, {track:?}: {shortest} s"
-                );
-            }
+    let distances = [1.0, 2.0, 2.1, 4.0, 8.0, 10.0].map(|gop_s| [(gop_s, 0), (gop_s, 2)]);
+    for ((num, den), (gop_s, b_frames), low_latency) in RATES.into_iter().flat_map(|rate| {
+        let sources = distances.into_iter().flatten();
+        sources.flat_map(move |source| [(rate, source, false), (rate, source, true)])
+    }) {
+        let source = Source { b_frames, ..Source::new(num, den, gop_s, 60.0) };
+        let items = publish_to(low_latency, &source).1;
+        // A cut without a keyframe comes up to four frames early among B-frames.
+        let bound = match (b_frames > 0 && gop_s > 2.4, low_latency) {
+            (false, false) => 0.22,
+            (false, true) => 0.19,
+            (true, false) => 0.18,
+            (true, true) => 0.04,
+        };
+        for track in [Track::Video, Track::Audio] {
+            let shortest = shortest_last_part(units(&items, track));
+            assert!(
+                shortest > bound,
+                "{num}/{den}, keyframes each {gop_s} s, {b_frames} B-frames, {track:?}, {low_latency}: {shortest} s"
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ pub struct TimelineStart {
     pub utc: Wall,
     /// Where the stream stood, when its session goes on from another router's.
     pub resume: Option<Resume>,
-    /// Whether the channel asks for parts of 0.2 s (given at 25, 30, 50 and 60 fps).
+    /// Whether the channel asks for parts of 0.25 s (given at regular rates above 20 fps).
     pub low_latency: bool,
     /// What a source may be.
     pub limits: SourceLimits,

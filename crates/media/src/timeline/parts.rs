@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(parts(48, 3_750, 33_840), [8; 6], "24 fps");
         assert_eq!(parts(94, 1_024, 18_000), [16, 16, 16, 16, 15, 15], "sound of 48 kHz");
         assert_eq!(parts(86, 1_024, 16_537), [15, 15, 14, 14, 14, 14], "sound of 44.1 kHz");
-        assert_eq!(parts(94, 1_920, 19_260), [10, 10, 10, 10, 9, 9, 9, 9, 9, 9], "low latency");
+        assert_eq!(parts(94, 1_024, 12_816), [12, 12, 12, 12, 12, 12, 11, 11], "low latency");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::{AacHeader, TrackConfig, VideoConfig};
 
 /// Longest part of a slow or irregular source, ticks: a quarter of 2 s and most of a frame.
 const SLOW_PART_TARGET: i64 = 540 * TICKS_PER_MS;
-/// Longest part of a channel that asks for low latency, ticks: a tenth of 2 s in whole frames of sound at 48 kHz.
-const LOW_LATENCY_PART_TARGET: i64 = 214 * TICKS_PER_MS;
+/// Parts of a channel that asks for low latency: an eighth of 2 s, ticks.
+const LOW_LATENCY_PART: i64 = SECOND / 4;
 /// Segments while there are no pictures, ticks.
 const AUDIO_SEGMENT: i64 = 2 * SECOND;
 /// Sound may be this far ahead of the last picture before time goes on without one, ticks.
@@ -100,12 +100,10 @@ impl Timeline {
     }
 
     fn part_target_for(&self, rate: FrameRate) -> i64 {
-        let is_low_latency_rate =
-            || [25, 30, 50, 60].into_iter().any(|fps| rate == FrameRate { num: fps, den: 1 });
         let regular = self.video.rate().is_some_and(|rate| rate.regular);
         match regular && rate.fps() >= 20.5 {
             false => SLOW_PART_TARGET,
-            true if self.low_latency && is_low_latency_rate() => LOW_LATENCY_PART_TARGET,
+            true if self.low_latency => low_latency_part_target(rate),
             true => PART_TARGET,
         }
     }
@@ -177,4 +175,13 @@ impl Timeline {
             self.video.floor = self.video.floor.max(next);
         }
     }
+}
+
+/// The longest part with low latency at this rate: the whole frames in a share of that length and one more, told in whole
+/// milliseconds.
+fn low_latency_part_target(rate: FrameRate) -> i64 {
+    let step = CutRule { rate, part_target: LOW_LATENCY_PART }.step();
+    // At 23.976 fps six frames are a little more.
+    let frames = (LOW_LATENCY_PART + step / 8) / step + 1;
+    (frames * step + TICKS_PER_MS - 1) / TICKS_PER_MS * TICKS_PER_MS
 }

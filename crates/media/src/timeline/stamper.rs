@@ -55,7 +55,7 @@ impl CutRule {
     }
 
     /// Ticks between frames at which a cut may fall.
-    fn step(&self) -> i64 {
+    pub(super) fn step(&self) -> i64 {
         self.frame() * if is_halved(self.rate) { 2 } else { 1 }
     }
 }
@@ -252,12 +252,7 @@ impl Stamper {
     }
 
     /// Where the segment that began at `start` will end, as far as can be told at `at`.
-    pub(super) fn expected_end(
-        &self,
-        rule: CutRule,
-        start: MediaTime,
-        at: MediaTime,
-    ) -> MediaTime {
+    pub(super) fn expected_end(&self, rule: CutRule, start: MediaTime, at: MediaTime) -> MediaTime {
         let half_step = rule.step() / 2;
         let in_time = |idr: MediaTime| idr - start <= LONGEST + half_step;
         let Some(mut idr) = self.keyframes.next_after(at, half_step) else { return start + AIM };

@@ -243,7 +243,8 @@ impl Session {
         let part_target_ms = ticks
             .map_or(PART_TARGET_MS, |ticks| u32::try_from(ticks / 90).unwrap_or(PART_TARGET_MS));
         let three_parts = 3 * part_target_ms;
-        let hold_back_ms = if self.low_latency { three_parts } else { HOLD_BACK_MS.max(three_parts) };
+        let hold_back_ms =
+            if self.low_latency { three_parts } else { HOLD_BACK_MS.max(three_parts) };
         Hello {
             stream: self.stream.clone(),
             epoch,
