@@ -177,9 +177,10 @@ impl Timeline {
     }
 
     /// When the picture is to be here that begins the next part, if all goes on as it did: what comes before it completes none.
-    /// `None` while that cannot be told.
+    /// `None` while that cannot be told, as before the second keyframe.
     pub fn next_part_due(&self) -> Option<Mono> {
-        let is_steady = self.mode == Mode::Video && self.video.held.is_some();
+        let is_known = self.stamper.keyframes().last_distance().is_some();
+        let is_steady = self.mode == Mode::Video && self.video.held.is_some() && is_known;
         self.video.next_part_due().filter(|_| is_steady)
     }
 

@@ -296,6 +296,7 @@ fn it_is_known_to_a_few_milliseconds_when_the_picture_comes_that_begins_the_next
         let (mut parts, mut end_ms) = (0, 0);
         for (at_ms, input) in source.messages() {
             let due = timeline.next_part_due();
+            assert!(at_ms > 2_000 || due.is_none(), "the first part has no time to lose");
             let items = feed(&mut timeline, [(at_ms, input)]);
             // Until then the distance of keyframes is not known.
             let has_begun =
