@@ -9,7 +9,7 @@
 //!
 //! A running worker beats every 200 ms. After [`SILENCE`] without a beat the driver looks at the process: a stopped one is
 //! hung; one that uses the processor is slow, not hung, up to [`SPIN_LIMIT`] of its own CPU time; one that uses none in
-//! [`LOOKS_WITHOUT_CPU`] looks is hung. Silence counts only while the driver's own timer is on time, because a host that is
+//! [`LOOKS_WITHOUT_CPU`] looks is hung, unless it waits for the host: then it has [`LOOKS_THAT_WAIT`]. Silence counts only while the driver's own timer is on time, because a host that is
 //! too busy to look is too busy to beat.
 
 use std::{collections::VecDeque, time::Duration};
@@ -30,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const LATE: Duration = Duration::from_millis(100);
 /// Looks in a row that find no CPU time used before a silent worker is hung.
 const LOOKS_WITHOUT_CPU: u32 = 3;
+/// Looks that find it waiting for a processor or a disk before a silent worker is hung.
+const LOOKS_THAT_WAIT: u32 = 10;
 /// CPU time used without a beat after which a worker spins for ever.
 const SPIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -38,6 +40,8 @@ const SPIN_LIMIT: Duration = Duration::from_secs(2);
 pub struct Look {
     /// State `T`: stopped by a signal.
     pub stopped: bool,
+    /// A thread of it would run if it had a processor, or waits for a disk: state `R` or `D`.
+    pub waits: bool,
     /// CPU time it has used since it started.
     pub cpu: Duration,
 }
@@ -91,21 +95,33 @@ struct Silence {
     first_cpu: Option<Duration>,
     last_cpu: Duration,
     idle_looks: u32,
+    waiting_looks: u32,
 }
 
 impl Silence {
     fn since(beat: Mono) -> Self {
-        Self { look_at: beat + SILENCE, first_cpu: None, last_cpu: Duration::ZERO, idle_looks: 0 }
+        Self {
+            look_at: beat + SILENCE,
+            first_cpu: None,
+            last_cpu: Duration::ZERO,
+            idle_looks: 0,
+            waiting_looks: 0,
+        }
     }
 
     /// Takes a look in; whether the worker is hung.
     fn looked(&mut self, now: Mono, look: Look) -> bool {
-        let idle = self.first_cpu.is_some() && look.cpu == self.last_cpu;
-        self.idle_looks = if idle { self.idle_looks + 1 } else { 0 };
+        let still = self.first_cpu.is_some() && look.cpu == self.last_cpu;
+        match (still, look.waits) {
+            (false, _) => (self.idle_looks, self.waiting_looks) = (0, 0),
+            (true, false) => self.idle_looks += 1,
+            (true, true) => self.waiting_looks += 1,
+        }
+        let asleep = self.idle_looks >= LOOKS_WITHOUT_CPU || self.waiting_looks >= LOOKS_THAT_WAIT;
         let spun = look.cpu.saturating_sub(*self.first_cpu.get_or_insert(look.cpu));
         self.last_cpu = look.cpu;
         self.look_at = now + LOOK_EVERY;
-        look.stopped || self.idle_looks >= LOOKS_WITHOUT_CPU || spun >= SPIN_LIMIT
+        look.stopped || asleep || spun >= SPIN_LIMIT
     }
 }
 
@@ -233,17 +249,27 @@ mod tests {
 
     #[test]
     fn a_stopped_process_is_hung_at_the_first_look() {
-        let stopped = |_| Look { stopped: true, cpu: Duration::ZERO };
+        let stopped = |_| Look { stopped: true, waits: false, cpu: Duration::ZERO };
         assert_eq!(watch(&mut running(), 1000, stopped), Some((500, WorkerOutput::Kill)));
     }
 
     #[test]
     fn a_silent_process_that_uses_no_cpu_is_hung_within_a_second_and_a_busy_one_is_only_slow() {
-        let asleep = |_| Look { stopped: false, cpu: Duration::from_secs(7) };
+        let asleep = |_| Look { stopped: false, waits: false, cpu: Duration::from_secs(7) };
         assert_eq!(watch(&mut running(), 2000, asleep), Some((1100, WorkerOutput::Kill)));
-        let busy = |now| Look { stopped: false, cpu: Duration::from_millis(now) };
+        let busy = |now| Look { stopped: false, waits: false, cpu: Duration::from_millis(now) };
         assert_eq!(watch(&mut running(), 2000, busy), None);
         assert_eq!(watch(&mut running(), 9000, busy), Some((2500, WorkerOutput::Kill)));
+    }
+
+    #[test]
+    fn a_silent_process_that_waits_for_the_host_has_longer_than_one_that_sleeps() {
+        let waits = |now| Look { stopped: false, waits: now < 2_000, cpu: Duration::from_secs(7) };
+        assert_eq!(watch(&mut running(), 2_100, waits), None);
+        let sleeps_then = watch(&mut running(), 9_000, waits);
+        assert_eq!(sleeps_then, Some((2_500, WorkerOutput::Kill)), "it sleeps from 2 s on");
+        let stuck = |_| Look { stopped: false, waits: true, cpu: Duration::from_secs(7) };
+        assert_eq!(watch(&mut running(), 9_000, stuck), Some((2_500, WorkerOutput::Kill)));
     }
 
     #[test]

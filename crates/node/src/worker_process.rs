@@ -226,6 +226,7 @@ impl WorkerProcess {
         let child = self.child.get_ref();
         Look {
             stopped: child.is_stopped().unwrap_or(false),
+            waits: child.waits_for_the_host().unwrap_or(false),
             cpu: child.cpu_time().unwrap_or_default(),
         }
     }

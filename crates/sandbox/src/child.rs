@@ -128,6 +128,20 @@ impl Child {
         Ok(matches!(self.stat(0)?.as_str(), "T" | "t"))
     }
 
+    /// Whether a thread of it would run if it had a processor, or waits for a disk (state `R` or `D`, proc(5)): it is not at fault.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn waits_for_the_host(&self) -> io::Result<bool> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid))?;
+        // A thread that ends meanwhile waits for nothing.
+        let mut stats =
+            threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        let waits = stats.any(|text| matches!(stat_field(&text, 0), Some("R" | "D")));
+        self.still_there()?;
+        Ok(waits)
+    }
+
     /// When it started, in clock ticks since the host did (proc(5)): with its number, who it is and no later process.
     ///
     /// # Errors
@@ -171,8 +185,7 @@ impl Child {
     fn stat(&self, field: usize) -> io::Result<String> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
         self.still_there()?;
-        let after_name = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let found = after_name.split_ascii_whitespace().nth(field).map(str::to_owned);
+        let found = stat_field(&text, field).map(str::to_owned);
         found.ok_or_else(|| io::Error::other(format!("{text:?} has no field {field}")))
     }
 
@@ -183,6 +196,11 @@ impl Child {
         }
         Ok(())
     }
+}
+
+/// A field of a `stat` file, counted from the state, which follows the name in brackets (proc(5)).
+fn stat_field(text: &str, field: usize) -> Option<&str> {
+    text.rsplit_once(") ")?.1.split_ascii_whitespace().nth(field)
 }
 
 impl AsFd for Child {

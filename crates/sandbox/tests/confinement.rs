@@ -353,12 +353,16 @@ fn a_stopped_worker_is_seen_and_a_busy_one_by_its_cpu_time() {
     eventually("using CPU", || worker.child.cpu_time().unwrap() > Duration::from_millis(50));
     assert!(!worker.child.is_stopped().unwrap());
     assert!(worker.child.resident_bytes().unwrap() > 100_000);
+    assert!(worker.child.waits_for_the_host().unwrap(), "it runs, or would");
+    let asleep = Worker::start("serve", LIMITS);
+    eventually("asleep", || !asleep.child.waits_for_the_host().unwrap());
 
     let pid = nix::unistd::Pid::from_raw(worker.child.pid().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     eventually("stopped", || worker.child.is_stopped().unwrap());
     let stood_at = worker.child.cpu_time().unwrap();
     assert_eq!(worker.child.cpu_time().unwrap(), stood_at, "its clock stands still");
+    assert!(!worker.child.waits_for_the_host().unwrap(), "for somebody who lets it go on");
 }
 
 #[test]
