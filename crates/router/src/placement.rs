@@ -284,7 +284,7 @@ async fn ask(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use millrace_registry::NodeState;
     use tokio::net::TcpListener;
 
@@ -297,7 +297,8 @@ mod tests {
         Fleet { registry, tls: None, breakers, decisions, clock, speaks }
     }
 
-    fn node(name: &str, link: std::net::SocketAddr) -> NodeRecord {
+    /// The record of a node with room for whatever comes.
+    pub fn node(name: &str, link: std::net::SocketAddr) -> NodeRecord {
         NodeRecord {
             node: name.parse().unwrap(),
             link,

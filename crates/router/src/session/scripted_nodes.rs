@@ -22,7 +22,7 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use crate::{Config, Router};
+use crate::{Config, Router, placement::tests::node};
 
 /// Longer than anything that is waited for takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,21 +46,7 @@ impl Node {
 
     async fn register(&self, registry: &Registry, name: &str, state: NodeState) {
         let link = self.0.local_addr().unwrap();
-        let record = NodeRecord {
-            node: name.parse().unwrap(),
-            link,
-            admin: link,
-            state,
-            decode_pixels_per_second: 1 << 40,
-            encode_pixels_per_second: 1 << 40,
-            workers: 8,
-            memory_bytes: 1 << 40,
-            allocated: Default::default(),
-            labels: Default::default(),
-            started: Default::default(),
-            version: "test".to_owned(),
-            speaks: Versions::OURS,
-        };
+        let record = NodeRecord { state, ..node(name, link) };
         registry.put(&record).await.unwrap();
     }
 
