@@ -9,8 +9,8 @@
 //!
 //! A running worker beats every 200 ms. After [`SILENCE`] without a beat the driver looks at the process: a stopped one is
 //! hung; one that uses the processor is slow, not hung, up to [`SPIN_LIMIT`] of its own CPU time; one that uses none in
-//! [`LOOKS_WITHOUT_CPU`] looks is hung, unless it waits for the host: then it has [`LOOKS_THAT_WAIT`]. Silence counts only while the driver's own timer is on time, because a host that is
-//! too busy to look is too busy to beat.
+//! [`LOOKS_WITHOUT_CPU`] looks is hung, unless it waits for the host: then it has [`LOOKS_THAT_WAIT`]. Silence counts only
+//! while the driver's own timer is on time, because a host that is too busy to look is too busy to beat.
 
 use std::{collections::VecDeque, time::Duration};
 

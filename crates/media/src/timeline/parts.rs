@@ -42,8 +42,8 @@ mod tests {
         assert_eq!(parts(60, 3_000, 33_840), [10; 6], "30 fps");
         assert_eq!(parts(50, 3_600, 33_840), [9, 9, 8, 8, 8, 8], "25 fps");
         assert_eq!(parts(48, 3_750, 33_840), [8; 6], "24 fps");
-        assert_eq!(parts(94, 1_024, 18_000), [16, 16, 16, 16, 15, 15], "sound of 48 kHz");
-        assert_eq!(parts(86, 1_024, 16_537), [15, 15, 14, 14, 14, 14], "sound of 44.1 kHz");
+        assert_eq!(parts(94, 1_024, 18_048), [16, 16, 16, 16, 15, 15], "sound of 48 kHz");
+        assert_eq!(parts(86, 1_024, 16_581), [15, 15, 14, 14, 14, 14], "sound of 44.1 kHz");
         assert_eq!(parts(94, 1_024, 12_816), [12, 12, 12, 12, 12, 12, 11, 11], "low latency");
     }
 
