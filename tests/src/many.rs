@@ -471,7 +471,7 @@ impl Drop for ManyFarm {
 }
 
 /// The processes whose parent is `pid`, its workers.
-fn children_of(pid: i32) -> Vec<i32> {
+pub(crate) fn children_of(pid: i32) -> Vec<i32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists = threads
         .flatten()

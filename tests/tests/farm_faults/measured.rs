@@ -27,6 +27,13 @@ impl Moment {
         Self { at: Instant::now(), unix_s: unix.as_secs_f64() }
     }
 
+    /// Of a moment after this one, by the clock that this one was read from: hours, minutes and seconds in UTC.
+    pub fn time_of_day(&self, later: Instant) -> String {
+        let unix_s = self.unix_s + later.saturating_duration_since(self.at).as_secs_f64();
+        let hours = (unix_s % DAY_S / 3_600.0).floor();
+        format!("{hours:02}:{}", minutes(unix_s))
+    }
+
     /// How long after this moment a decision was made, if it was made after it.
     fn until(&self, decision: &Value) -> Option<Duration> {
         let later_s = seconds_of_day(decision["at"].as_str()?)? - self.unix_s % DAY_S;
@@ -120,17 +127,18 @@ pub fn table(rows: &[Row]) -> String {
     format!("{head}\n{}", rows.join("\n"))
 }
 
+/// Minutes and seconds of the hour.
+fn minutes(unix_s: f64) -> String {
+    format!("{:02}:{:09.6}", ((unix_s % 3_600.0) / 60.0).floor(), unix_s % 60.0)
+}
+
 /// What was done and what the farm decided, in order, for who looks for the cause of a lost frame.
 pub fn timeline(struck: &[Struck], decisions: &[Value]) -> String {
-    let time = |unix_s: f64| {
-        let (minutes, seconds) = ((unix_s % 3_600.0) / 60.0, unix_s % 60.0);
-        format!("{:02}:{seconds:09.6}", minutes.floor())
-    };
     let faults = struck
         .iter()
-        .map(|struck| (time(struck.began.unix_s), format!("--- {}", struck.fault.as_str())));
+        .map(|struck| (minutes(struck.began.unix_s), format!("--- {}", struck.fault.as_str())));
     let decided = decisions.iter().filter_map(|decision| {
-        let at = time(seconds_of_day(decision["at"].as_str()?)?);
+        let at = minutes(seconds_of_day(decision["at"].as_str()?)?);
         let word = |name: &str| decision[name].as_str().unwrap_or_default();
         let said = ["program", "kind", "epoch", "subject", "reason", "text"].map(word).join(" ");
         Some((at, said))

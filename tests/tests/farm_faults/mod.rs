@@ -3,6 +3,7 @@
 
 mod bench;
 mod fault;
+mod lateness;
 mod measured;
 mod outage;
 mod router;

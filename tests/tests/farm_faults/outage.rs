@@ -6,6 +6,9 @@
 //!       a stream begins,   worker killed   node killed    a stream begins    all is known,
 //!       and ends                                                             and takes what is new
 //! ```
+//!
+//! For minutes before, the same is measured with etcd: what is late then too is not the outage's. Each part that is late is told
+//! with what the machine did meanwhile ([`lateness`]).
 
 use std::{
     fs,
@@ -13,13 +16,14 @@ use std::{
 };
 
 use hyper::Method;
-use millrace_testkit::{ClipAudio, ClipSpec, Recording, RenditionRecording, until_some};
-use millrace_tests::Live;
+use millrace_testkit::{ClipAudio, ClipSpec, until_some};
+use millrace_tests::{Live, Pressure};
 
 use crate::farm_faults::{
     bench::{Bench, PATIENCE, ROUTER},
-    fault::{Fault, ONE_PART_LATE},
-    measured::{self, Row, Struck},
+    fault::Fault,
+    lateness::{self, waits},
+    measured::{self, Moment, Row},
     turns::Turns,
 };
 
@@ -29,6 +33,8 @@ const OUTAGE: Duration = Duration::from_secs(3_600);
 const BEYOND: Duration = Duration::from_secs(150);
 /// So long before the return the last stream begins.
 const LAST_BEGINS: Duration = Duration::from_secs(30);
+/// The same is measured before, half as long as the outage, so long at most.
+const CONTROL: Duration = Duration::from_secs(300);
 const STREAM: &str = "outage";
 
 fn outage() -> Duration {
@@ -53,7 +59,8 @@ fn clip(length: Duration) -> ClipSpec {
 #[ignore = "an hour: `cargo xtask test --full`"]
 async fn an_hour_without_etcd_delays_no_part_and_loses_no_frame() {
     let outage = outage();
-    let clip = clip(outage + BEYOND);
+    let control = CONTROL.min(outage / 2);
+    let clip = clip(control + outage + BEYOND);
     let file = clip.file().unwrap();
     // Made now, so that making it takes no processor from what is measured.
     let late_clip = ClipSpec { seconds: 100, ..ClipSpec::default() };
@@ -66,6 +73,8 @@ async fn an_hour_without_etcd_delays_no_part_and_loses_no_frame() {
     fs::remove_file(file).unwrap();
     let mut turns = Turns::of(live);
     turns.watch_until(Instant::now() + Duration::from_secs(10)).await;
+    let (pressure, before) = (Pressure::default(), Moment::now());
+    turns.watch_until(before.at + control).await;
 
     let mut struck = vec![bench.survive(Fault::EtcdGone, &turns.live, &[]).await];
     let gone = struck[0].began.at;
@@ -88,21 +97,18 @@ async fn an_hour_without_etcd_delays_no_part_and_loses_no_frame() {
 
     let decisions = bench.decisions(STREAM).await;
     let late = late.stop().await;
-    let arrivals = turns.stop(30 * u32::try_from(away.as_secs()).unwrap()).await;
+    let arrivals = turns.stop(30 * u32::try_from((control + away).as_secs()).unwrap()).await;
     late.assert_lossless();
     bench.judge_ended();
     let rows = struck.iter().map(|struck| Row::new(struck, &arrivals, &decisions));
     let rows: Vec<Row> = rows.collect();
     println!("{}", measured::table(&rows));
-    let waits = waits(&arrivals, gone, until, &struck);
-    let longest = waits.iter().max().unwrap();
-    println!(
-        "{away:.0?} without etcd, {} waits for a part, the longest {longest:.2?}",
-        waits.len()
-    );
+    let with_etcd = waits(&arrivals, before.at, gone, &[]);
+    lateness::tell("with etcd", &with_etcd, before, &pressure);
+    let without = waits(&arrivals, gone, until, &struck);
+    let late = lateness::tell("without etcd", &without, before, &pressure);
     let misses: Vec<String> =
         rows.iter().filter(|row| !row.is_in_time()).map(Row::to_string).collect();
-    let late = waits.iter().filter(|wait| **wait > ONE_PART_LATE).count();
     let timeline = || measured::timeline(&struck, &decisions);
     assert!(late == 0 && misses.is_empty(), "{late} parts late, {misses:#?}:{}", timeline());
 }
@@ -117,21 +123,4 @@ async fn reconciled(bench: &Bench, stream: &str) {
         (view["node"] == node && all["faults"].as_array()?.is_empty()).then_some(())
     });
     known.await.unwrap();
-}
-
-/// From one part of a rung to the next, but for what the other faults cost, which have bounds of their own.
-fn waits(arrivals: &Recording, from: Instant, to: Instant, struck: &[Struck]) -> Vec<Duration> {
-    let others: Vec<&Struck> = struck
-        .iter()
-        .filter(|struck| struck.fault.bound().is_some_and(|bound| bound > ONE_PART_LATE))
-        .collect();
-    let of_rung = |rung: &RenditionRecording| -> Vec<Duration> {
-        let pairs = rung.chunks.windows(2).map(|pair| (pair[0].arrived, pair[1].arrived));
-        let within = pairs.filter(|(before, after)| {
-            let is_other = |it: &&Struck| *after > it.began.at && *before < it.ended;
-            *after > from && *before < to && !others.iter().any(is_other)
-        });
-        within.map(|(before, after)| after - before).collect()
-    };
-    arrivals.renditions.iter().flat_map(of_rung).collect()
 }
