@@ -1,6 +1,6 @@
 //! Binds the API's listeners and serves in the background until it is told to stop.
 
-use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use millrace_registry::{OwnSettings, Registry};
 use millrace_telemetry::{
@@ -8,8 +8,8 @@ use millrace_telemetry::{
     decision_routes, listen, within,
 };
 use millrace_tls::{
-    Certificate, Expected, FarmListener, FarmTls, FarmTlsConfig, Peer, PublicGate, Role, TlsConfig,
-    TlsError, admin_listener, admin_service,
+    Certificate, Expected, FarmListener, FarmTls, FarmTlsConfig, PublicGate, Role, TlsConfig,
+    TlsError, serve_admin, serve_pages,
 };
 use tokio::{
     task::JoinSet,
@@ -28,8 +28,6 @@ use crate::{
     tokens::Tokens,
 };
 
-/// How long running answers may take once the API stops.
-const GRACE: Duration = Duration::from_secs(1);
 /// From one look at the file of tokens to the next, so that a mistake in it is seen before somebody shows a token.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -173,15 +171,10 @@ async fn begin(config: Config, registry: Registry, metrics: Metrics) -> Result<A
     let decisions = DecisionLog::new(config.name);
     readiness.ask_for_fault("registry", registry.silence());
     let farm = Farm::new(registry, decisions.clone(), overlap, farm_tls.clone());
-    let service = routes(farm, door).into_make_service_with_connect_info::<Peer>();
     let api = FarmListener::new(api, gate);
-    let serving = axum::serve(api, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tasks.spawn(graceful(serving, stop.clone()));
+    tasks.spawn(serve_pages("api", api, routes(farm, door), stop.clone()));
     let pages = admin_routes(metrics, readiness.clone()).merge(decision_routes(decisions));
-    let pages = admin_service(pages);
-    let admin = admin_listener(admin, farm_tls.clone());
-    let serving = axum::serve(admin, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
-    tasks.spawn(graceful(serving, stop.clone()));
+    tasks.spawn(serve_admin(admin, farm_tls.clone(), pages, stop.clone()));
     readiness.started();
     Ok(Api { addresses, stop, readiness, tasks, farm_tls, public })
 }
@@ -193,13 +186,5 @@ async fn look_at_tokens(tokens: Tokens, readiness: Readiness) {
     loop {
         look.tick().await;
         readiness.set_fault("tokens", tokens.look());
-    }
-}
-
-/// Runs `serving`, after `stop` not much longer.
-async fn graceful(serving: impl IntoFuture<Output = io::Result<()>>, stop: CancellationToken) {
-    tokio::select! {
-        _ = serving.into_future() => {}
-        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => {}
     }
 }

@@ -1,16 +1,11 @@
 //! The channel `demo`: its key, made at first start and kept for the next, and its moving test picture.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, io, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use millrace_publisher::{Clip, Playout, PublishError, Publisher};
 use millrace_registry::{ChannelRecord, Priority, Registry};
+use millrace_telemetry::write_line;
 use millrace_types::StreamKey;
 use tracing::{info, warn};
 
@@ -43,7 +38,7 @@ pub async fn open_channel(
         Some(key) => key,
         None => {
             let key = millrace_api::new_stream_key(CHANNEL.parse()?);
-            write_key(&file, &key).with_context(|| file.display().to_string())?;
+            write_line(&file, &key.reveal()).with_context(|| file.display().to_string())?;
             key
         }
     };
@@ -70,12 +65,6 @@ fn kept_key(path: &Path) -> anyhow::Result<Option<StreamKey>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
-}
-
-fn write_key(path: &Path, key: &StreamKey) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new();
-    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", key.reveal())
 }
 
 /// Publishes the checked-in clip again and again. Ends when the farm refuses it: somebody else has the channel.

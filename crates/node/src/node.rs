@@ -17,11 +17,10 @@ use millrace_telemetry::{
     apart, listen, reachable, reached_at, version_line, within,
 };
 use millrace_tls::{
-    Expected, FarmListener, FarmTls, FarmTlsConfig, Gate, Role, TlsError, admin_listener,
-    admin_service,
+    Expected, FarmListener, FarmTls, FarmTlsConfig, Gate, Role, TlsError, serve_admin,
 };
 use millrace_types::Wall;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
@@ -210,8 +209,8 @@ async fn begin(
     let host = Host::start(ledger, tls.clone(), view, node_metrics.clone(), orphans);
     let (stopping, readiness) = (Stopping::default(), Readiness::default());
     let pages = admin::routes(metrics, readiness.clone(), host.clone(), decisions.clone());
-    let admin = admin_listener(admin_tcp, tls.clone());
-    tokio::spawn(async move { axum::serve(admin, admin_service(pages)).await });
+    // To the process's end: who stops a node looks at its pages.
+    tokio::spawn(serve_admin(admin_tcp, tls.clone(), pages, CancellationToken::new()));
     let spares = Spares::keep(&plan, &stopping.token());
     let origins = Origins { only: config.origin_intake, registry: registry.clone() };
     let connections = TaskTracker::new();

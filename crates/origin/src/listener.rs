@@ -1,12 +1,9 @@
 //! Accepts players' connections, plain (our own HTTP/1.1) or TLS (hyper), and drives them until they end or the origin stops.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use hyper::{Request, Response, body::Incoming, header::ACCEPT_ENCODING, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper::{Request, Response, body::Incoming, header::ACCEPT_ENCODING};
+use millrace_tls::serve_http;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -89,29 +86,14 @@ async fn serve_plain(tcp: TcpStream, open: Open, stop: CancellationToken) {
 
 async fn serve_tls(tcp: TcpStream, tls: TlsAcceptor, open: Open, stop: CancellationToken) {
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, tls.accept(tcp)).await else { return };
-    let service = service_fn(|request| answer(open.player.clone(), request));
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(PATIENCE);
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = stop.cancelled() => None,
-    };
-    if ended.is_none() {
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
-    }
+    serve_http(stream, |request| answer(open.player.clone(), request), PATIENCE, stop).await;
 }
 
-async fn answer(
-    player: Arc<Player>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+async fn answer(player: Arc<Player>, request: Request<Incoming>) -> Response<Body> {
     let accept = request.headers().get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     let (method, uri) = (request.method().as_str(), request.uri());
     let asked = Asked::new(method, uri.path(), uri.query(), accept.unwrap_or_default());
     // What waits should hold little: the request's headers go first.
     drop(request);
-    Ok(player.answer(asked).await.into())
+    player.answer(asked).await.into()
 }

@@ -10,7 +10,7 @@ use millrace_telemetry::{
 };
 use millrace_tls::{
     Certificate, Expected, FarmListener, FarmTls, FarmTlsConfig, Peer, Role, TlsConfig, TlsError,
-    admin_listener, admin_service,
+    serve_admin,
 };
 use millrace_types::StreamId;
 use tokio::{sync::watch, task::JoinSet, time::MissedTickBehavior};
@@ -224,10 +224,9 @@ async fn begin(
     }
     let intake = intake::listener(intake, farm_tls.clone());
     tasks.spawn(serve(intake, intake::service(player.clone()), stop.clone()));
-    let admin = admin_listener(admin, farm_tls.clone());
     let pages = admin_routes(metrics, readiness.clone());
-    let pages = admin_service(pages.merge(decision_routes(player.decisions.clone())));
-    tasks.spawn(serve(admin, pages, stop.clone()));
+    let pages = pages.merge(decision_routes(player.decisions.clone()));
+    tasks.spawn(serve_admin(admin, farm_tls.clone(), pages, stop.clone()));
     let tell = watch::Sender::default();
     let viewers = tell.subscribe();
     tasks.spawn(sweep(player, config, tell, stop.clone()));

@@ -10,8 +10,7 @@ use millrace_telemetry::{
     files_for_publishers, listen, reachable, reached_at, within,
 };
 use millrace_tls::{
-    Certificate, Expected, FarmTls, FarmTlsConfig, Role, TlsConfig, TlsError, admin_listener,
-    admin_service,
+    Certificate, Expected, FarmTls, FarmTlsConfig, Role, TlsConfig, TlsError, serve_admin,
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -221,8 +220,8 @@ async fn begin(
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());
     let listeners: JoinSet<()> = listeners.into_iter().map(serve).collect();
     let pages = admin::routes(metrics, readiness.clone(), sessions.clone(), decisions);
-    let admin_pages = admin_listener(admin_tcp, tls.farm.clone());
-    tokio::spawn(async move { axum::serve(admin_pages, admin_service(pages)).await });
+    // To the process's end: who stops a router looks at its pages.
+    tokio::spawn(serve_admin(admin_tcp, tls.farm.clone(), pages, CancellationToken::new()));
     let kept = registry.keep(&RouterRecord {
         router: config.name.clone(),
         admin: reached_at(admin, config.advertise),

@@ -7,6 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 const PLAYERS: u64 = 8;
 /// What publishers' connections may hold, of 16 parts: each that is live holds several more files for its stream.
 const PUBLISHERS: u64 = 2;
+/// What may be held at each listener by who looks after the farm, of 16 parts.
+const PAGES: u64 = 1;
 
 /// Lets this process open as many files as it may at most: a login's usual limit is 1024, and each player holds one. Workers have
 /// a limit of their own.
@@ -25,6 +27,11 @@ pub fn files_for_players() -> usize {
 /// The most connections of publishers at a time.
 pub fn files_for_publishers() -> usize {
     share(open_files(), PUBLISHERS)
+}
+
+/// The most connections at a time to a listener for the API or admin pages.
+pub fn files_for_pages() -> usize {
+    share(open_files(), PAGES)
 }
 
 /// No limit that can be read is none.

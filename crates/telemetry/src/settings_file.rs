@@ -11,6 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::listen::EXAMPLE;
 
+/// How serde says that a table lacks a key.
+const MISSING: &str = "missing field";
+
 /// The settings cannot be used: a person must change them first. Says each mistake, one below the other.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -130,12 +133,26 @@ pub fn sifted<T: DeserializeOwned>(table: toml::Table) -> Result<T, SettingsErro
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
-    let alone = |(key, value): (String, toml::Value)| {
-        let error = toml::Table::from_iter([(key.clone(), value)]).try_into::<T>().err()?;
-        Some(format!("{key}: {}", with_example(error.message())))
-    };
-    let mistakes: Vec<String> = table.into_iter().filter_map(alone).collect();
+    let mistakes: Vec<String> =
+        table.iter().flat_map(|(key, value)| mistakes::<T>(&[key], value)).collect();
     Err(if mistakes.is_empty() { SettingsError::of(said(&whole)) } else { SettingsError(mistakes) })
+}
+
+/// What is wrong with the value at `path` when nothing stands beside it, of a table with each of its keys.
+fn mistakes<T: DeserializeOwned>(path: &[&str], value: &toml::Value) -> Vec<String> {
+    let alone = path.iter().rev().fold(value.clone(), |value, key| {
+        toml::Value::Table(toml::Table::from_iter([((*key).to_owned(), value)]))
+    });
+    let Err(error) = alone.try_into::<T>() else { return Vec::new() };
+    let deeper =
+        |(key, value): (&String, &toml::Value)| mistakes::<T>(&[path, &[key]].concat(), value);
+    let of_keys: Vec<_> = value.as_table().into_iter().flatten().flat_map(deeper).collect();
+    // A key without the others that its table must have is no mistake of its own.
+    let of_keys: Vec<_> = of_keys.into_iter().filter(|it| !it.contains(MISSING)).collect();
+    match of_keys.is_empty() {
+        true => vec![format!("{}: {}", path.join("."), with_example(error.message()))],
+        false => of_keys,
+    }
 }
 
 /// What is wrong with a file's text, and an example where the words of the standard library give none.
@@ -171,6 +188,30 @@ mod tests {
         fn default() -> Self {
             Self { name: String::new(), listen: ([127, 0, 0, 1], 1).into() }
         }
+    }
+
+    #[derive(Debug, PartialEq, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Outer {
+        own: Own,
+        pair: Option<Pair>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Pair {
+        certificate: String,
+        key: String,
+    }
+
+    #[test]
+    fn every_mistake_within_a_table_is_told_by_its_way() {
+        let told = |text: &str| file(text).rest::<Outer>().unwrap_err().to_string();
+        let both = told("[own]\nname = 1\nlisten = '8081'\n[pair]\ncertificate = 2\nkey = 'b'");
+        let ways: Vec<_> = both.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+        assert_eq!(ways, ["own.listen", "own.name", "pair.certificate"], "{both}");
+        let lacks = told("[pair]\ncertificate = 'a'");
+        assert!(lacks.contains("pair: missing field `key`"), "{lacks}");
     }
 
     fn file(text: &str) -> SettingsFile {

@@ -1,4 +1,4 @@
-//! Files of JSON for their owner's eyes only. Whoever looks finds the old one or the new one, never half of one.
+//! Files for their owner's eyes only. Whoever looks finds the old one or the new one, never half of one.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,10 +14,17 @@ use serde::Serialize;
 /// # Errors
 /// The folder cannot be written to; nothing is left of the try.
 pub fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_line(path, &serde_json::to_string_pretty(value)?)
+}
+
+/// Writes a text and a line's end in the same way.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_line(path: &Path, text: &str) -> io::Result<()> {
     let draft = draft_of(path)?;
     let written = create(&draft).and_then(|mut file| {
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.write_all(b"\n")?;
+        writeln!(file, "{text}")?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
         folder_of(path).and_then(File::open)?.sync_all()

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, connect_info::IntoMakeServiceWithConnectInfo},
+    extract::{ConnectInfo, Request},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use millrace_telemetry::Insider;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use crate::{FarmListener, FarmTls, Gate, Peer, Role};
+use crate::{FarmListener, FarmTls, Gate, Peer, Role, serve_pages};
 
 /// Who may connect to an admin listener of a farm with TLS.
 const ROLES: &[Role] = &[Role::Api, Role::Operator, Role::Monitor];
@@ -22,15 +23,16 @@ const MORE: &[Role] = &[Role::Api, Role::Operator];
 /// What says nothing of streams.
 const OPEN: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
 
-/// Where admin pages are served: with TLS where the farm has any, from this host also without.
-pub fn admin_listener(tcp: TcpListener, tls: Option<Arc<FarmTls>>) -> FarmListener {
+/// Serves a program's admin pages until `stop`: with TLS where the farm has any, from this host also without.
+pub async fn serve_admin(
+    tcp: TcpListener,
+    tls: Option<Arc<FarmTls>>,
+    pages: Router,
+    stop: CancellationToken,
+) {
     let gate = |tls| Gate { tls, roles: ROLES, listener: "admin", plain_from_here: true };
-    FarmListener::new(tcp, tls.map(gate))
-}
-
-/// The pages, for [`axum::serve`] on [`admin_listener`].
-pub fn admin_service(pages: Router) -> IntoMakeServiceWithConnectInfo<Router, Peer> {
-    pages.layer(middleware::from_fn(guard)).into_make_service_with_connect_info()
+    let listener = FarmListener::new(tcp, tls.map(gate));
+    serve_pages("admin", listener, pages.layer(middleware::from_fn(guard)), stop).await;
 }
 
 async fn guard(ConnectInfo(peer): ConnectInfo<Peer>, mut request: Request, next: Next) -> Response {

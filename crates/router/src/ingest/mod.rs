@@ -15,7 +15,6 @@ mod chunk_reader;
 mod chunk_writer;
 mod command;
 mod connection;
-mod connection_limit;
 mod end_log;
 mod handshake;
 mod limits;

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use millrace_telemetry::{Hurry, RelayThreads};
+use millrace_telemetry::{ConnectionLimit, Hurry, RelayThreads};
 use millrace_types::RefusalReason;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -19,7 +19,7 @@ use tracing::error;
 
 use super::{
     Gate, IngestEnd, IngestStats, Limits, Network, Refusal, connection::Connection,
-    connection_limit::ConnectionLimit, end_log::EndLog, proxy_protocol, stats::count,
+    end_log::EndLog, proxy_protocol, stats::count,
 };
 
 /// Pause after the system refused us a socket; another connection must end first.
@@ -170,7 +170,9 @@ impl<G: Gate> IngestServer<G> {
             peer = source.unwrap_or(peer);
         }
         let limit = || Refusal::from(RefusalReason::ConnectionLimit);
-        let _place = self.places.enter(peer.ip(), &limits).ok_or_else(limit)?;
+        let Limits { connections, connections_per_address, .. } = *limits;
+        let place = self.places.enter(peer.ip(), connections, connections_per_address);
+        let _place = place.ok_or_else(limit)?;
         // Answers are small and awaited; the option cannot fail on an open socket in a way that matters.
         drop(socket.set_nodelay(true));
         let (gate, stats) = (Arc::clone(&self.gate), Arc::clone(&self.stats));

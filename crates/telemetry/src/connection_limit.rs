@@ -6,8 +6,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::Limits;
-
 /// Counts connections against two limits.
 #[derive(Debug, Default)]
 pub struct ConnectionLimit {
@@ -28,13 +26,18 @@ pub struct Place {
 }
 
 impl ConnectionLimit {
-    /// A place for a connection from `address`, unless one of its `limits` is reached. An IPv6 subscriber owns a whole /64,
-    /// so its addresses count as one; IPv4 inside IPv6 counts as IPv4.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
+    /// A place for a connection from `address`, unless there are `most` in all or `per_address` from there. An IPv6 subscriber owns
+    /// a whole /64, so its addresses count as one; IPv4 inside IPv6 counts as IPv4.
+    pub fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        most: usize,
+        per_address: usize,
+    ) -> Option<Place> {
         let address = subscriber(address.to_canonical());
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let here = taken.by_address.get(&address).copied().unwrap_or(0);
-        if taken.in_all >= limits.connections || here >= limits.connections_per_address {
+        if taken.in_all >= most || here >= per_address {
             return None;
         }
         taken.in_all += 1;
@@ -70,8 +73,7 @@ mod tests {
     #[test]
     fn places_are_limited_per_address_and_in_all_and_come_back() {
         let limit = Arc::<ConnectionLimit>::default();
-        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
-        let enter = |address| limit.enter(address, &limits);
+        let enter = |address| limit.enter(address, 3, 2);
         let [a, b, c]: [IpAddr; 3] =
             ["10.0.0.1", "2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
         let mut places = vec![enter(b).unwrap(), enter(c).unwrap()];
