@@ -20,6 +20,7 @@ use crate::{
     fragment::{self, Track},
     frames::{Expected, count, timing_ms},
     report::{AudioFindings, AvOffset, RenditionFindings, Report},
+    share::Share,
 };
 
 /// Times of the same moment in two renditions differ by rounding only.
@@ -50,9 +51,23 @@ struct Content {
 ///
 /// When ffmpeg or the scratch folder is not to be had, or an init section cannot be read; faults of the stream are in the report.
 pub fn check(recording: &Recording, expected: &Expected) -> anyhow::Result<Report> {
+    judge(recording, expected, Share::Ordinary)
+}
+
+/// The same, with the time of processors that nobody else wants: for a recording that is judged while others are made.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn check_aside(recording: &Recording, expected: &Expected) -> anyhow::Result<Report> {
+    judge(recording, expected, Share::LeftOver)
+}
+
+fn judge(recording: &Recording, expected: &Expected, share: Share) -> anyhow::Result<Report> {
     let mut contents = Vec::new();
     for rendition in &recording.renditions {
-        contents.push(content(rendition).with_context(|| format!("rendition {}", rendition.name))?);
+        let content = content(rendition, share);
+        contents.push(content.with_context(|| format!("rendition {}", rendition.name))?);
     }
     let mut report = Report::default();
     for (rendition, content) in recording.renditions.iter().zip(&contents) {
@@ -73,7 +88,7 @@ pub fn check(recording: &Recording, expected: &Expected) -> anyhow::Result<Repor
 }
 
 /// Decodes a rendition, run by run.
-fn content(rendition: &RenditionRecording) -> anyhow::Result<Content> {
+fn content(rendition: &RenditionRecording, share: Share) -> anyhow::Result<Content> {
     let mut content = Content {
         has_video: false,
         has_audio: false,
@@ -102,13 +117,13 @@ fn content(rendition: &RenditionRecording) -> anyhow::Result<Content> {
         read_samples(chunks, &tracks, &mut content);
         if tracks.iter().any(|track| track.is_video) {
             content.has_video = true;
-            let decoded = decode::pictures(&path)?;
+            let decoded = decode::pictures(&path, share)?;
             content.pictures.push(decoded.track);
             content.errors.extend(decoded.errors);
         }
         if tracks.iter().any(|track| !track.is_video) {
             content.has_audio = true;
-            let decoded = decode::sound(&path)?;
+            let decoded = decode::sound(&path, share)?;
             content.sounds.push(decoded.track);
             content.errors.extend(decoded.errors);
         }

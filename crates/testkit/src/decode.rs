@@ -5,12 +5,12 @@ use std::{
     fs::{self, File},
     io::{BufReader, Read},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context as _, ensure};
 
-use crate::{Scratch, stamp};
+use crate::{Scratch, share::Share, stamp};
 
 /// Pictures are scaled down to this before their stamp is read: cheap, and large enough for every cell.
 const WIDTH: usize = 320;
@@ -59,12 +59,12 @@ pub(crate) struct Decoded<T> {
 }
 
 /// All pictures of `media` in the order in which a player would show them.
-pub(crate) fn pictures(media: &Path) -> anyhow::Result<Decoded<Vec<Picture>>> {
+pub(crate) fn pictures(media: &Path, share: Share) -> anyhow::Result<Decoded<Vec<Picture>>> {
     let scale = format!("scale={WIDTH}:{HEIGHT}:flags=neighbor,format=gray");
     let options =
         ["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base", "-1", "-vf", &scale];
     let mut stamps = Vec::new();
-    let (times, errors) = decode(media, &options, "rawvideo", |mut raw| {
+    let (times, errors) = decode(media, &options, "rawvideo", share, |mut raw| {
         let mut picture = vec![0; WIDTH * HEIGHT];
         while read_whole(&mut raw, &mut picture)? {
             stamps.push(stamp::read(&picture, WIDTH, HEIGHT, WIDTH));
@@ -83,14 +83,16 @@ pub(crate) fn pictures(media: &Path) -> anyhow::Result<Decoded<Vec<Picture>>> {
 }
 
 /// The sound of `media`, all channels mixed.
-pub(crate) fn sound(media: &Path) -> anyhow::Result<Decoded<Sound>> {
+pub(crate) fn sound(media: &Path, share: Share) -> anyhow::Result<Decoded<Sound>> {
     let mut samples = Vec::new();
-    let (times, errors) = decode(media, &["-map", "0:a:0", "-ac", "1"], "s16le", |mut raw| {
-        let mut bytes = Vec::new();
-        raw.read_to_end(&mut bytes)?;
-        samples = bytes.chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]])).collect();
-        Ok(())
-    })?;
+    let (times, errors) =
+        decode(media, &["-map", "0:a:0", "-ac", "1"], "s16le", share, |mut raw| {
+            let mut bytes = Vec::new();
+            raw.read_to_end(&mut bytes)?;
+            samples =
+                bytes.chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]])).collect();
+            Ok(())
+        })?;
     Ok(Decoded { track: listen(&samples, &times), errors })
 }
 
@@ -106,11 +108,12 @@ fn decode(
     media: &Path,
     options: &[&str],
     format: &str,
+    share: Share,
     take: impl FnOnce(BufReader<std::process::ChildStdout>) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Times, Vec<String>)> {
     let scratch = Scratch::new("decode")?;
     let (times, log) = (scratch.path().join("times"), scratch.path().join("log"));
-    let mut ffmpeg = Command::new("ffmpeg");
+    let mut ffmpeg = share.command("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin", "-copyts", "-i"]).arg(media);
     ffmpeg.args(options).args(["-f", format, "pipe:1"]);
     ffmpeg.args(options).args(["-f", "framecrc"]).arg(&times);
@@ -207,7 +210,7 @@ mod tests {
             first_frame: 90_000,
             ..Default::default()
         };
-        let decoded = pictures(&spec.file().expect("clip")).expect("decoded");
+        let decoded = pictures(&spec.file().expect("clip"), Share::LeftOver).expect("decoded");
         assert_eq!(decoded.errors, Vec::<String>::new());
         let stamps: Vec<_> = decoded.track.iter().filter_map(|picture| picture.stamp).collect();
         assert_eq!(stamps, spec.frames().collect::<Vec<_>>());
@@ -218,7 +221,7 @@ mod tests {
     #[test]
     fn clicks_lie_at_full_seconds_of_the_frame_clock() {
         let spec = ClipSpec { seconds: 4, first_frame: 15, ..Default::default() };
-        let sound = sound(&spec.file().expect("clip")).expect("decoded");
+        let sound = sound(&spec.file().expect("clip"), Share::Ordinary).expect("decoded");
         assert_eq!(sound.errors, Vec::<String>::new());
         assert_eq!(sound.track.clicks_s.len(), 4, "{:?}", sound.track.clicks_s);
         for (click, second) in sound.track.clicks_s.iter().zip(1..) {

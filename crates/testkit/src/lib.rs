@@ -44,10 +44,11 @@ mod publisher;
 mod recording;
 mod report;
 mod scratch;
+mod share;
 pub mod stamp;
 mod waiting;
 
-pub use check::check;
+pub use check::{check, check_aside};
 pub use clip::{ClipAudio, ClipSpec, Flaw, Fps};
 pub use etcd::{Etcd, EtcdHost, EtcdTls, EtcdVersion};
 pub use faulty_link::{FaultyLink, Flow, LinkState};

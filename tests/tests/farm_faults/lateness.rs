@@ -33,7 +33,8 @@ impl Wait {
         self.lasted > ONE_PART_LATE
     }
 
-    fn to(&self) -> Instant {
+    /// When the part came.
+    pub fn to(&self) -> Instant {
         self.from + self.lasted
     }
 }

@@ -103,7 +103,8 @@ async fn an_hour_without_etcd_delays_no_part_and_loses_no_frame() {
     let rows = struck.iter().map(|struck| Row::new(struck, &arrivals, &decisions));
     let rows: Vec<Row> = rows.collect();
     println!("{}", measured::table(&rows));
-    let with_etcd = waits(&arrivals, before.at, gone, &[]);
+    let mut with_etcd = waits(&arrivals, before.at, gone, &[]);
+    with_etcd.retain(|wait| wait.to() < gone);
     lateness::tell("with etcd", &with_etcd, before, &pressure);
     let without = waits(&arrivals, gone, until, &struck);
     let late = lateness::tell("without etcd", &without, before, &pressure);

@@ -3,14 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    process::Command,
     time::{Duration, Instant},
 };
 
-use millrace_testkit::{Chunk, Player, PlayerOptions, Recording, Report, check};
+use millrace_testkit::{Chunk, Player, PlayerOptions, Recording, Report, check_aside};
 use millrace_tests::Live;
-use nix::unistd::gettid;
-use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::farm_faults::bench::PATIENCE;
 
@@ -26,7 +24,7 @@ pub struct Turns {
     /// When each part came to the first who had it, without its content.
     arrivals: Recording,
     /// The last turn, in front of the judge.
-    judge: Option<oneshot::Receiver<Report>>,
+    judge: Option<JoinHandle<Report>>,
     /// The last frame of each rung that was judged.
     last: BTreeMap<String, u32>,
 }
@@ -71,12 +69,8 @@ impl Turns {
         self.keep_arrivals(&recording);
         self.judged().await;
         let expected = self.live.clip.expected().as_downloaded();
-        let (tell, told) = oneshot::channel();
-        std::thread::spawn(move || {
-            step_aside();
-            let _ = tell.send(check(&recording, &expected).unwrap());
-        });
-        self.judge = Some(told);
+        let judge = move || check_aside(&recording, &expected).unwrap();
+        self.judge = Some(tokio::task::spawn_blocking(judge));
     }
 
     fn keep_arrivals(&mut self, recording: &Recording) {
@@ -110,14 +104,5 @@ impl Turns {
             let awaited = before.map_or(0, |before| before + 1);
             assert!(first <= awaited, "{}: {first} comes first after {before:?}", rung.name);
         }
-    }
-}
-
-/// From now on this thread, and what it starts, has only processor time that nobody else wants: decoding takes none from the farm.
-fn step_aside() {
-    let mut chrt = Command::new("chrt");
-    chrt.args(["--idle", "--pid", "0", &gettid().to_string()]);
-    if !chrt.status().is_ok_and(|status| status.success()) {
-        println!("recordings are judged with the farm's own priority: there is no chrt");
     }
 }
