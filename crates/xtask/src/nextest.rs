@@ -41,10 +41,13 @@ pub fn command(full: bool, filters: &[String]) -> Command {
     if full {
         command.args(["--profile", "full", "--run-ignored", "all"]).env("MILLRACE_FULL", "1");
     }
-    command.args(["--test-threads", &tests_at_once().to_string()]);
+    command.args(["--test-threads", &(THREADS_OF_A_TEST * tests_at_once()).to_string()]);
     command.args(filters);
     command
 }
+
+/// What a whole-system test takes of nextest's threads by `.config/nextest.toml`; one that waits most of its time takes half as many.
+const THREADS_OF_A_TEST: usize = 2;
 
 /// Half as many again as there are cores: whole-system tests wait for real time more than they work. With twice as many, routers
 /// and nodes on two cores were at times silent for so long that they gave each other up: no frame is lost, but restarts are counted.

@@ -4,6 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     process::{Command, Stdio},
+    thread,
 };
 
 use millrace_testkit::Scratch;
@@ -20,6 +21,11 @@ fn ends(kind: &str, settings: &str, arguments: &[&str]) -> (Option<i32>, String)
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// Does it for all of them at once: each program looks for a registry for a while before it is told what is wrong.
+fn for_each<T: Sync>(all: &[T], check: impl Fn(&T) + Sync) {
+    thread::scope(|scope| all.iter().for_each(|one| drop(scope.spawn(|| check(one)))));
+}
+
 #[test]
 fn an_address_that_is_taken_ends_a_program_with_2_and_is_named_once_with_its_setting() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -27,19 +33,20 @@ fn an_address_that_is_taken_ends_a_program_with_2_and_is_named_once_with_its_set
     let run_dir = Scratch::new("taken").unwrap();
     let registry = "[registry]\nendpoints = ['http://127.0.0.1:9']\n";
     let run_dir = format!("run_dir = '{}'\n{registry}", run_dir.path().display());
-    for (kind, listener, settings) in [
+    let programs = [
         ("router", "rtmp", registry),
         ("node", "link", run_dir.as_str()),
         ("origin", "playback", registry),
         ("api", "api", registry),
-    ] {
+    ];
+    for_each(&programs, |(kind, listener, settings)| {
         let (code, said) = ends(kind, settings, &[&format!("--listen-{listener}"), &at]);
         assert_eq!(code, Some(2), "{kind}: {said}");
         let wanted =
             format!("millrace-{kind}: listen_{listener} {at}: another program listens there\n");
         assert!(said.ends_with(&wanted), "{kind}: {said}");
         assert_eq!(said.matches("another program").count(), 1, "{said}");
-    }
+    });
 }
 
 #[test]
@@ -47,20 +54,21 @@ fn files_that_are_missing_end_a_program_with_2_and_are_named_with_their_setting(
     let registry = "[registry]\nendpoints = ['http://127.0.0.1:9']\n";
     let tls = "tls = { certificate = '/nowhere/a.pem', key = '/nowhere/a.key' }\n";
     let wanted = "tls: /nowhere/a.pem: ";
-    for (kind, setting, at_fault, arguments) in [
+    let programs = [
         ("router", tls, wanted, &["admin", "rtmp"][..]),
         ("origin", tls, wanted, &["admin", "playback", "intake"]),
         ("api", tls, wanted, &["admin", "api"]),
         ("api", "tokens = '/nowhere/tokens'\n", "tokens: /nowhere/tokens: ", &["admin", "api"]),
         ("node", "run_dir = '/proc/nowhere'\n", "run_dir /proc/nowhere: ", &["admin", "link"]),
-    ] {
+    ];
+    for_each(&programs, |(kind, setting, at_fault, arguments)| {
         let arguments: Vec<_> =
             arguments.iter().map(|name| format!("--listen-{name}=127.0.0.1:0")).collect();
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let (code, said) = ends(kind, &format!("{setting}{registry}"), &arguments);
         assert_eq!(code, Some(2), "{kind}: {said}");
         assert!(said.contains(at_fault), "{kind}: {said}");
-    }
+    });
     for (kind, flag, at_fault) in [
         ("router", "--log=a=b=c[", "a=b=c["),
         ("origin", "--ready-json=/nowhere/ready.json", "--ready-json /nowhere/ready.json: "),
