@@ -25,10 +25,14 @@ impl Body {
         self.remaining
     }
 
+    /// What is to be sent.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
     /// Fills `slices` with what is to be sent next; how many it filled.
     pub(crate) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let chunks = std::iter::once(&self.first).chain(&self.rest);
-        let filled = slices.iter_mut().zip(chunks);
+        let filled = slices.iter_mut().zip(self.chunks());
         filled.map(|(slice, chunk)| *slice = IoSlice::new(chunk)).count()
     }
 

@@ -9,6 +9,7 @@ use std::{
     future::{Future, poll_fn},
     io::{self, IoSlice},
     mem::MaybeUninit,
+    os::fd::AsFd as _,
     pin::{Pin, pin},
     sync::Arc,
     task::{Poll, ready},
@@ -17,7 +18,7 @@ use std::{
 
 use hyper::StatusCode;
 use tokio::{
-    io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::Answer,
+    pipe::{Passed, Pipes},
     player::Player,
     request_head::{Head, Malformed, parse},
 };
@@ -65,7 +67,7 @@ pub(crate) async fn serve(mut tcp: TcpStream, player: &Arc<Player>, stop: &Cance
                         waiting.await
                     }
                 };
-                let written = write(&mut tcp, timer.as_mut(), answer, keep_alive).await;
+                let written = write(&mut tcp, timer.as_mut(), player, answer, keep_alive).await;
                 if written.is_err() || !keep_alive {
                     return;
                 }
@@ -140,20 +142,35 @@ async fn read(tcp: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<usize> 
     .await
 }
 
-/// Writes head and body with as few system calls as the kernel allows, without copying the body.
+/// Writes head and body with as few system calls as the kernel allows, and media without copying it.
 async fn write(
     tcp: &mut TcpStream,
     mut timer: Pin<&mut Sleep>,
+    player: &Player,
     answer: Answer,
     keep_alive: bool,
 ) -> io::Result<()> {
     let head = head(&answer, keep_alive);
     let (mut head_sent, mut body) = (0, answer.body);
+    let mut by_pipe = player.pipes.take(&player.slabs, body.chunks());
     while head_sent < head.len() || body.len() > 0 {
         let mut slices = [IoSlice::new(&head[head_sent..]); SLICES_PER_WRITE];
         let count = 1 + body.fill(&mut slices[1..]);
-        let writing = tcp.write_vectored(&slices[..count]);
-        let written = within(PATIENCE, timer.as_mut(), writing).await?;
+        let passed = match by_pipe {
+            true => {
+                let passing = pass(tcp, &player.pipes, &head[head_sent..], &slices[1..count]);
+                within(PATIENCE, timer.as_mut(), passing).await?
+            }
+            false => None,
+        };
+        let written = match passed {
+            Some(passed) => passed,
+            None => {
+                by_pipe = false;
+                let writing = tcp.write_vectored(&slices[..count]);
+                within(PATIENCE, timer.as_mut(), writing).await?
+            }
+        };
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -162,6 +179,38 @@ async fn write(
         body.advance(written - of_head);
     }
     Ok(())
+}
+
+/// Hands the kernel what it takes of `head` and of `media` without a copy; `None` where that cannot be.
+async fn pass(
+    tcp: &TcpStream,
+    pipes: &Pipes,
+    head: &[u8],
+    media: &[IoSlice<'_>],
+) -> io::Result<Option<usize>> {
+    poll_fn(|context| {
+        loop {
+            ready!(tcp.poll_write_ready(context))?;
+            let mut taken = 0;
+            let passed = tcp.try_io(Interest::WRITABLE, || {
+                let passed = pipes.send(tcp.as_fd(), head, media)?;
+                taken = passed.as_ref().map_or(0, |it| it.sent);
+                match passed {
+                    // Said so that whoever writes next waits until there is room.
+                    Some(Passed { is_full: true, .. }) => Err(io::ErrorKind::WouldBlock.into()),
+                    passed => Ok(passed.map(|it| it.sent)),
+                }
+            });
+            let is_full =
+                passed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+            match is_full {
+                false => return Poll::Ready(passed),
+                true if taken > 0 => return Poll::Ready(Ok(Some(taken))),
+                true => {}
+            }
+        }
+    })
+    .await
 }
 
 fn head(answer: &Answer, keep_alive: bool) -> Vec<u8> {

@@ -204,7 +204,7 @@ async fn part(
     let matches = length == u64::from(record.length) && Hash::of(&body) == record.hash;
     let result = if matches {
         stream
-            .add_part(shared.clock.mono(), writer, record, compact(body))
+            .add_part(shared.clock.mono(), writer, record, shared.slabs.keep(&body))
             .map_err(IntakeError::from)
     } else {
         Err(IntakeError::Mismatch)

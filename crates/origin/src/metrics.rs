@@ -21,6 +21,8 @@ pub(crate) struct OriginMetrics {
     answered_200: IntCounter,
     relays: IntCounterVec,
     pub(crate) sent_bytes: IntCounter,
+    pub(crate) uncopied_bytes: IntCounter,
+    pub(crate) media_bytes: IntGauge,
     pub(crate) intake: IntCounterVec,
     pub(crate) intake_bytes: IntCounter,
     pub(crate) part_delay: Histogram,
@@ -60,6 +62,14 @@ impl OriginMetrics {
             sent_bytes: counter(
                 "millrace_origin_sent_bytes_total",
                 "Bytes of bodies handed to players' connections.",
+            ),
+            uncopied_bytes: counter(
+                "millrace_origin_sent_uncopied_bytes_total",
+                "Of these, bytes of media that went into plain connections without a copy.",
+            ),
+            media_bytes: gauge(
+                "millrace_origin_media_bytes",
+                "Memory that media pushed by nodes lies in, in huge pages: each stays for the last part in it.",
             ),
             intake: by_result(
                 "millrace_origin_records_total",

@@ -18,8 +18,10 @@ use crate::{
     metrics::OriginMetrics,
     owners::{Owner, Owners},
     pages,
+    pipe::Pipes,
     relay::{Relay, Relayed},
     route::{Asset, Route},
+    slab::Slabs,
     status,
     stream::{Missing, Stream},
     streams::Streams,
@@ -53,6 +55,10 @@ pub(crate) struct Player {
     pub(crate) owners: Owners,
     pub(crate) relay: Arc<Relay>,
     pub(crate) awake: Arc<Awake>,
+    /// Where media lies.
+    pub(crate) slabs: Slabs,
+    /// How it leaves without a copy.
+    pub(crate) pipes: Pipes,
     /// What this origin speaks.
     pub(crate) speaks: Versions,
 }

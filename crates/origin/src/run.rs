@@ -25,9 +25,11 @@ use crate::{
     metrics::OriginMetrics,
     owners::Owners,
     peer::Peers,
+    pipe::Pipes,
     places::Places,
     player::Player,
     relay::Relay,
+    slab::Slabs,
     streams::{Retention, Streams},
     writers::Writers,
 };
@@ -261,7 +263,21 @@ pub(crate) fn player(
     let (writers, awake) = (Writers::default(), Arc::new(Awake::new(clock)));
     let decisions = DecisionLog::new(config.name.clone());
     let speaks = config.newest_version.versions();
-    Player { streams, writers, metrics, decisions, clock, owners, relay, awake, speaks }
+    let slabs = Slabs::new(metrics.media_bytes.clone());
+    let pipes = Pipes::new(metrics.uncopied_bytes.clone());
+    Player {
+        streams,
+        writers,
+        metrics,
+        decisions,
+        clock,
+        owners,
+        relay,
+        awake,
+        slabs,
+        pipes,
+        speaks,
+    }
 }
 
 /// Serves farm-internal HTTP. On `stop` it waits no longer than a node needs to see its answer.
