@@ -1,4 +1,4 @@
-//! Who may do what: this host everything, others what their token says. Reading is free to all who reach the listener, unless the
+//! Who may do what: this host everything, as long as nobody has a token or the settings say so; others what their token says. Reading is free to all who reach the listener, unless the
 //! settings say otherwise.
 //!
 //! "This host" means a connection from loopback that no proxy and no foreign web page stands behind: a browser on this
@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Version, header};
 use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ use crate::{Role, tokens::Tokens};
 /// Shortest token that is taken.
 const MIN_CHARS: usize = 16;
 /// Headers that a proxy adds.
-const PROXY_HEADERS: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
+const PROXY_HEADERS: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
 /// A token that is too easy to guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,16 +62,24 @@ pub(crate) struct Access {
     pub(crate) tokens: Option<Tokens>,
     /// Reading is not free.
     pub(crate) read_needs_token: bool,
+    /// This host needs no token.
+    pub(crate) trusts_this_host: bool,
 }
 
 impl Access {
-    /// What a request from `peer` with these headers may do.
-    pub(crate) fn role(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Role> {
-        if peer.ip().to_canonical().is_loopback() && is_direct(headers) {
-            return Some(Role::Write);
+    /// What a request from `peer` with these headers may do, and who asks, for the log: a token's name says nothing of the token.
+    pub(crate) fn role(
+        &self,
+        peer: SocketAddr,
+        version: Version,
+        headers: &HeaderMap,
+    ) -> Option<(Role, String)> {
+        let is_here = peer.ip().to_canonical().is_loopback() && is_direct(version, headers);
+        if self.trusts_this_host && is_here {
+            return Some((Role::Write, "this host".to_owned()));
         }
         let shown = shown_token(headers).and_then(|token| self.role_of(token));
-        shown.or_else(|| (!self.read_needs_token).then_some(Role::Read))
+        shown.or_else(|| (!self.read_needs_token).then(|| (Role::Read, "anybody".to_owned())))
     }
 
     /// Why a request with these headers may not do what it wants.
@@ -85,10 +93,10 @@ impl Access {
     }
 
     /// Compares digests, so that the time it takes says nothing about the tokens.
-    fn role_of(&self, shown: &str) -> Option<Role> {
+    fn role_of(&self, shown: &str) -> Option<(Role, String)> {
         let is_it = |token: &Token| Sha256::digest(shown) == Sha256::digest(token.0.as_bytes());
         if self.token.as_ref().is_some_and(is_it) {
-            return Some(Role::Write);
+            return Some((Role::Write, "the token of the settings".to_owned()));
         }
         self.tokens.as_ref()?.role_of(shown)
     }
@@ -114,9 +122,11 @@ pub(crate) enum Denial {
     ReadsOnly,
 }
 
-fn is_direct(headers: &HeaderMap) -> bool {
+/// Some proxies add no header unless told to, and speak HTTP/1.0, as nobody else does.
+fn is_direct(version: Version, headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let proxied = PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
+    let proxied =
+        version < Version::HTTP_11 || PROXY_HEADERS.iter().any(|name| headers.contains_key(*name));
     let Some(host) = text(header::HOST) else { return !proxied };
     let same_origin = match text(header::ORIGIN) {
         Some(origin) => origin.split_once("://").is_some_and(|(_, from)| from == host),
@@ -143,12 +153,13 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()));
-        access.role(peer.parse().unwrap(), &headers.collect())
+        let headers = headers.collect();
+        access.role(peer.parse().unwrap(), Version::HTTP_11, &headers).map(|(role, _)| role)
     }
 
     fn access() -> Access {
         let token = Token::try_from("correct-horse-battery".to_owned()).unwrap();
-        Access { token: Some(token), ..Access::default() }
+        Access { token: Some(token), trusts_this_host: true, ..Access::default() }
     }
 
     fn allowed(peer: &str, headers: &[(&'static str, &str)]) -> bool {
@@ -199,5 +210,11 @@ mod tests {
         assert!(!allowed("127.0.0.1:5", &[host, ("origin", "http://evil.example")]));
         assert!(!allowed("127.0.0.1:5", &[("host", "rebound.example:8090")]));
         assert!(!allowed("127.0.0.1:5", &[host, ("x-forwarded-for", "10.0.0.1")]));
+        assert!(!allowed("127.0.0.1:5", &[host, ("x-real-ip", "10.0.0.1")]));
+        let (here, none) = ("127.0.0.1:5".parse().unwrap(), HeaderMap::new());
+        let by = |version| access().role(here, version, &none).unwrap().0;
+        assert_eq!((by(Version::HTTP_10), by(Version::HTTP_2)), (Role::Read, Role::Write));
+        let wary = Access { trusts_this_host: false, ..access() };
+        assert_eq!(role(&wary, "127.0.0.1:5", &[host]), Some(Role::Read));
     }
 }

@@ -28,6 +28,9 @@ pub struct Config {
     pub tokens: Option<TokenFile>,
     /// Whether other hosts need a token to read as well.
     pub read_needs_token: bool,
+    /// Whether who connects from this host needs no token. Not set: none is needed as long as there is neither `token` nor `tokens`.
+    /// `false` behind a proxy on this host, by which strangers come from here too.
+    pub trust_this_host: Option<bool>,
     /// For how long the old keys go on after a rotation that does not say, in seconds; 0: they end at once.
     pub rotation_overlap_s: u64,
 }
@@ -45,6 +48,7 @@ impl Default for Config {
             token: None,
             tokens: None,
             read_needs_token: false,
+            trust_this_host: None,
             rotation_overlap_s: 0,
         }
     }

@@ -10,6 +10,7 @@ use axum::{
 };
 
 use millrace_tls::Peer;
+use tracing::info;
 
 use crate::{
     Role,
@@ -82,13 +83,19 @@ async fn through_door(
     request: Request,
     next: Next,
 ) -> Response {
-    let role = door.access.role(peer.address, request.headers());
     let needed = match request.method().is_safe() && request.uri().path() != BACKUP {
         true => Role::Read,
         false => Role::Write,
     };
-    let answer = match role {
-        Some(role) if role >= needed => next.run(request).await,
+    let answer = match door.access.role(peer.address, request.version(), request.headers()) {
+        Some((role, _)) if role >= needed && needed == Role::Read => next.run(request).await,
+        Some((role, by)) if role >= needed => {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let answer = next.run(request).await;
+            let status = answer.status().as_u16();
+            info!(%method, path, by, peer = %peer.address, status, "order");
+            answer
+        }
         _ => denied(door.access.denial(request.headers())),
     };
     door.metrics.answered(answer.status());

@@ -152,8 +152,9 @@ async fn begin(config: Config, registry: Registry, metrics: Metrics) -> Result<A
     let (api, api_at) = listen("listen_api", config.listen_api).await?;
     let (admin, admin_at) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses { api: api_at, admin: admin_at };
-    let Config { token, tokens, read_needs_token, .. } = config;
+    let Config { token, tokens, read_needs_token, trust_this_host, .. } = config;
     let has_tokens = token.is_some() || tokens.is_some();
+    let trusts_this_host = trust_this_host.unwrap_or(!has_tokens);
     if has_tokens && public.is_none() && !addresses.api.ip().is_loopback() {
         warn!(listen_api = %addresses.api, "tokens are sent in the clear: give the API a certificate with tls");
     }
@@ -167,7 +168,10 @@ async fn begin(config: Config, registry: Registry, metrics: Metrics) -> Result<A
         let looking = stop.clone().run_until_cancelled_owned(looking);
         tasks.spawn(async move { looking.await.unwrap_or_default() });
     }
-    let door = Door { access: Access { token, tokens, read_needs_token }, metrics: api_metrics };
+    let door = Door {
+        access: Access { token, tokens, read_needs_token, trusts_this_host },
+        metrics: api_metrics,
+    };
     let decisions = DecisionLog::new(config.name);
     readiness.ask_for_fault("registry", registry.silence());
     let farm = Farm::new(registry, decisions.clone(), overlap, farm_tls.clone());

@@ -54,7 +54,7 @@ pub enum TokensError {
         source: io::Error,
     },
     /// Others could add a token, or see the hashes.
-    #[error("{path} may be read or written by others (mode {mode:o}): chmod 600 it", path = .path.display())]
+    #[error("{path} may be read or written by others (mode {mode:o}): chmod 600 it, or 640 for the group of the API's user", path = .path.display())]
     Open {
         /// Which file.
         path: PathBuf,
@@ -195,13 +195,13 @@ impl Tokens {
         error
     }
 
-    /// What the token allows; `None` when it is not known.
-    pub(crate) fn role_of(&self, token: &str) -> Option<Role> {
+    /// What the token allows, and what it is called; `None` when it is not known.
+    pub(crate) fn role_of(&self, token: &str) -> Option<(Role, String)> {
         self.look();
         let digest = Sha256::digest(token.as_bytes());
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.lines.iter().filter(|line| line.hash == digest.as_slice());
-        found.map(|line| line.role).max()
+        found.map(|line| (line.role, line.name.clone())).max()
     }
 }
 
@@ -272,7 +272,8 @@ mod tests {
         assert!(!reader.contains(&read) && !writer.contains(&write), "hashes only");
         let scratch = Scratch::with("roles", &format!("# ours\n{reader}\n\n{writer}\n"), 0o600);
         let tokens = scratch.tokens().unwrap();
-        let role = |token: &str| tokens.role_of(token);
+        let role = |token: &str| tokens.role_of(token).map(|(role, _)| role);
+        assert_eq!(tokens.role_of(&write).unwrap().1, "ci");
         assert_eq!((role(&read), role(&write)), (Some(Role::Read), Some(Role::Write)));
         assert_eq!((role("guess"), role(&reader)), (None, None));
         fs::write(&scratch.0, writer).unwrap();
@@ -293,7 +294,8 @@ mod tests {
         let (writer, write) = TokenFile::new_token(Role::Write, "ci");
         let scratch = Scratch::with("kept", &reader, 0o600);
         let tokens = scratch.tokens().unwrap();
-        let roles = || (tokens.role_of(&read), tokens.role_of(&write));
+        let role = |token: &str| tokens.role_of(token).map(|(role, _)| role);
+        let roles = || (role(&read), role(&write));
         fs::write(&scratch.0, format!("{writer}\n{reader} twice\n")).unwrap();
         assert_eq!(roles(), (Some(Role::Read), None));
         let error = tokens.look().unwrap();

@@ -174,7 +174,10 @@ async fn who_reads_by_a_token_cannot_change_anything_nor_see_the_backup() {
     std::fs::write(&file, format!("{read_line}\n{write_line}\n")).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let tokens = Some(TokenFile::at(&file));
-    let bench = Bench::with(Config { tokens, read_needs_token: true, ..Config::default() }).await;
+    let needs_token = Config { tokens, read_needs_token: true, ..Config::default() };
+    let (status, _) = Bench::with(needs_token.clone()).await.ask("GET", "/v1/channels", "").await;
+    assert_eq!(status, 401, "once there are tokens this host needs one too");
+    let bench = Bench::with(Config { trust_this_host: Some(true), ..needs_token }).await;
     bench.ask("POST", "/v1/channels", r#"{"channel": "news"}"#).await;
     let mut seen = Vec::new();
     for token in ["nonsense", &read, &write] {

@@ -144,6 +144,7 @@ impl Stream {
                 self.publishers += 1;
             }
             (_, I::SourceRefused(reason)) => self.source_refused(now, reason),
+            (_, I::ChannelGone) => self.end_wherever_it_stands(now),
             (_, I::PublisherLeft) => self.give_up_at = Some(now + PUBLISHER_GRACE),
             (State::Waiting, I::SourceKnown) => {
                 self.turn_away_at = Some(now + FIRST_PLACEMENT);
@@ -194,13 +195,19 @@ impl Stream {
 
     /// Another connection of the same encoder may heal what cannot be read, but no codec.
     fn source_refused(&mut self, now: Mono, reason: RefusalReason) {
+        let may_heal = reason == RefusalReason::Undecodable && self.state == State::Live;
+        if self.state == State::Waiting || !(self.publishers > 1 || may_heal) {
+            self.end_wherever_it_stands(now);
+        }
+    }
+
+    /// A node that is being asked is heard out first.
+    fn end_wherever_it_stands(&mut self, now: Mono) {
         match self.state {
-            State::Waiting => self.close(),
-            _ if self.publishers > 1 => {}
-            State::Placing { ask_at: Some(_) } => self.close(),
             State::Placing { ask_at: None } => self.is_refused = true,
-            State::Live if reason != RefusalReason::Undecodable => self.finish(now),
-            _ => {}
+            State::Live => self.finish(now),
+            State::Waiting | State::Placing { ask_at: Some(_) } => self.close(),
+            State::Finishing { .. } | State::Closed => {}
         }
     }
 

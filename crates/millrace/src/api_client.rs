@@ -58,11 +58,26 @@ pub async fn send(farm: &FarmArguments, mut question: Ask<'_>) -> anyhow::Result
             bail!("{error}: --api http://HOST:PORT, or give the API a certificate with `tls`")
         }
         Err(error @ (FetchError::Refused { .. } | FetchError::Json { .. })) => {
-            let here = &farm.api;
-            bail!("what answers at {here} is no API of Millrace: give it with --api URL ({error})")
+            Err(no_api(farm, &error))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether an answer has the list of that name: admin pages of other programs have paths of the same names.
+///
+/// # Errors
+/// It does not.
+pub fn is_of_the_api(farm: &FarmArguments, answer: &Value, list: &str) -> anyhow::Result<()> {
+    match answer[list].is_array() {
+        true => Ok(()),
+        false => Err(no_api(farm, &format_args!("no list of {list}"))),
+    }
+}
+
+fn no_api(farm: &FarmArguments, why: &dyn std::fmt::Display) -> anyhow::Error {
+    let here = &farm.api;
+    anyhow::anyhow!("what answers at {here} is no API of Millrace: give it with --api URL ({why})")
 }
 
 /// What the API said, in the words of the command line where it has such.

@@ -110,7 +110,8 @@ fn checked<C: OwnSettings>(path: &Path) -> Result<(C, Vec<String>), Prerequisite
     let settings = settings.map_err(|error| Prerequisite(error.to_string()))?;
     let named = |error: SettingsError| error.after(&format!("{}: ", path.display()));
     settings.check().map_err(|error| Prerequisite(named(error).to_string()))?;
-    let notes = config_host::foreign(settings.own.listeners());
+    let mut notes = config_host::foreign(settings.own.listeners());
+    notes.extend(settings.own.doubts());
     Ok((settings.own, notes))
 }
 

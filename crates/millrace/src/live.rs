@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use crate::{
-    api_client::ask,
+    api_client::{ask, is_of_the_api},
     arguments::{NodesArguments, StreamsArguments},
     table::{items, show, table, text},
 };
@@ -22,6 +22,7 @@ pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
         }
         None => {
             let answer = ask(&arguments.farm, "/v1/streams").await?;
+            is_of_the_api(&arguments.farm, &answer, "streams")?;
             crate::output::warn(&faults(&answer));
             show(&arguments.farm, &answer, all_streams)
         }
@@ -34,6 +35,7 @@ pub async fn streams(arguments: &StreamsArguments) -> anyhow::Result<ExitCode> {
 /// The API does not answer.
 pub async fn nodes(arguments: &NodesArguments) -> anyhow::Result<ExitCode> {
     let answer = ask(&arguments.farm, "/v1/nodes").await?;
+    is_of_the_api(&arguments.farm, &answer, "nodes")?;
     crate::output::warn(&faults(&answer));
     show(&arguments.farm, &answer, all_nodes)
 }
@@ -132,12 +134,16 @@ fn second(stream: &Value) -> String {
     }
 }
 
-/// The state, and for how long the stream has gone on without its publisher.
+/// The state, why nothing is encoded if so, and for how long the stream has gone on without its publisher.
 fn state(stream: &Value) -> String {
-    match stream["publisher"]["away_s"].as_u64() {
-        Some(seconds) => format!("{}, publisher away {seconds} s", text(&stream["state"])),
-        None => text(&stream["state"]),
+    let mut state = text(&stream["state"]);
+    if let Some(why) = stream["unencoded_because"].as_str() {
+        state.push_str(&format!(", not encoded: {why}"));
     }
+    if let Some(seconds) = stream["publisher"]["away_s"].as_u64() {
+        state.push_str(&format!(", publisher away {seconds} s"));
+    }
+    state
 }
 
 /// The source's health; nothing while the publisher is away, of whom it would speak.

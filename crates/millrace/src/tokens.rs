@@ -3,6 +3,7 @@
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, process::ExitCode};
 
 use millrace_api::TokenFile;
+use nix::unistd::geteuid;
 
 use crate::{
     arguments::{TokensArguments, TokensCommand},
@@ -37,6 +38,12 @@ pub fn run(arguments: &TokensArguments) -> anyhow::Result<ExitCode> {
         "{}: a line for {name}; delete it to end the token. The token, shown this once:",
         file.display()
     ));
+    if geteuid().is_root() {
+        crate::output::note(format_args!(
+            "the API's user must be able to read the file: chown root:millrace {0} && chmod 640 {0}",
+            file.display()
+        ));
+    }
     crate::output::deliver(format_args!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,7 @@ use millrace_sandbox::{Limits, User};
 use millrace_sched::{Capacity, Ledger};
 use millrace_telemetry::{
     Clock, DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SettingsError, SystemClock,
-    apart, listen, reachable, reached_at, version_line, within,
+    apart, listen, reachable, reached_at, reached_from_here_only, version_line, within,
 };
 use millrace_tls::{
     Expected, FarmListener, FarmTls, FarmTlsConfig, Gate, Role, TlsError, serve_admin,
@@ -92,6 +92,14 @@ impl OwnSettings for Config {
 
     fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
         vec![("listen_link", self.listen_link), ("listen_admin", self.listen_admin)]
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        match self.farm_tls.is_some() {
+            true => reached_from_here_only(&self.listeners(), self.advertise),
+            // Without certificates the farm is on this host.
+            false => Vec::new(),
+        }
     }
 
     fn values(&self) -> Result<(), SettingsError> {

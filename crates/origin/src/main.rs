@@ -4,7 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use millrace_origin::Config;
-use millrace_registry::{OriginRecord, ProgramSettings, Registry, RegistryConfig};
+use millrace_registry::{OriginRecord, OwnSettings, ProgramSettings, Registry, RegistryConfig};
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reached_at,
     reloaded, version_line,
@@ -66,6 +66,7 @@ async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let (log, (registry, config)) = arguments.settings()?;
     let mut program = Program::begin(&arguments.program, &log)?;
+    config.warn_of_doubts();
     let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
     let (name, advertise) = (config.name.clone(), config.advertise);
     let speaks = config.newest_version.versions();

@@ -6,7 +6,7 @@ use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use millrace_registry::{OwnSettings, Registry};
 use millrace_telemetry::{
     Clock, DecisionLog, ListenError, Metrics, Readiness, SettingsError, SystemClock, admin_routes,
-    apart, decision_routes, listen, reachable, within,
+    apart, decision_routes, listen, reachable, reached_from_here_only, within,
 };
 use millrace_tls::{
     Certificate, Expected, FarmListener, FarmTls, FarmTlsConfig, Peer, Role, TlsConfig, TlsError,
@@ -156,6 +156,14 @@ impl OwnSettings for Config {
         let secure = ("listen_playback_tls", self.listen_playback_tls);
         listeners.extend(self.tls.is_some().then_some(secure));
         listeners
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        match self.farm_tls.is_some() {
+            true => reached_from_here_only(&self.listeners(), self.advertise),
+            // Without certificates the farm is on this host.
+            false => Vec::new(),
+        }
     }
 
     fn values(&self) -> Result<(), SettingsError> {

@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr};
 use millrace_telemetry::{LogFilter, SettingsError, SettingsFile, apart};
 use millrace_tls::{FarmTlsConfig, TlsConfig, check_authorities};
 use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use crate::RegistryConfig;
 
@@ -25,6 +26,16 @@ pub trait OwnSettings: DeserializeOwned {
     /// # Errors
     /// [`SettingsError`], saying which is not, and what it may be.
     fn values(&self) -> Result<(), SettingsError>;
+
+    /// What can be and is most likely not meant, a line each.
+    fn doubts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Writes [`Self::doubts`] into the log.
+    fn warn_of_doubts(&self) {
+        self.doubts().iter().for_each(|doubt| warn!("{doubt}"));
+    }
 
     /// Whether all else is there that the program needs of them: files, other programs. Opens no address.
     ///

@@ -7,6 +7,8 @@ use millrace_tls::{FarmTlsConfig, TlsConfig};
 use millrace_types::{NewestVersion, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::ingest::Network;
+
 /// The router's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub max_bitrate_kbps: u64,
     /// Connections from one address; encoders behind one NAT share it.
     pub max_connections_per_address: usize,
+    /// Load balancers, by their networks (`["192.0.2.5/32"]`), which must send a PROXY protocol version 2 header: it says where an encoder is.
+    pub proxies: Vec<Network>,
     /// Connections in all, and at most an eighth of the process's open files.
     pub max_connections: usize,
     /// The newest version of the farm's protocol that it speaks: an older one keeps the way back to the build before open.
@@ -53,8 +57,25 @@ impl Default for Config {
             hot: HotConfig::default(),
             max_bitrate_kbps: 50_000,
             max_connections_per_address: 100,
+            proxies: Vec::new(),
             max_connections: 10_000,
             newest_version: NewestVersion::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_balancer_is_named_by_its_network_and_a_slip_is_told() {
+        let read = toml::from_str::<Config>;
+        let config = read("proxies = ['192.0.2.5/32', '2001:db8::/64']").unwrap();
+        assert!(config.proxies[0].contains("192.0.2.5".parse().unwrap()));
+        let shown = serde_json::to_value(&config).unwrap();
+        assert_eq!(shown["proxies"][1], "2001:db8::/64");
+        let error = read("proxies = ['192.0.2.5']").unwrap_err().to_string();
+        assert!(error.contains("of the form address/bits"), "{error}");
     }
 }

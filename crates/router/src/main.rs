@@ -4,7 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use millrace_registry::{ProgramSettings, Registry, RegistryConfig};
+use millrace_registry::{OwnSettings, ProgramSettings, Registry, RegistryConfig};
 use millrace_router::Config;
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
@@ -60,6 +60,7 @@ async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let (log, (registry, config)) = arguments.settings()?;
     let mut program = Program::begin(&arguments.program, &log)?;
+    config.warn_of_doubts();
     let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
     let name = config.name.clone();
     let metrics = Metrics::new();

@@ -4,6 +4,7 @@ use millrace_telemetry::{
     Metrics,
     prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts},
 };
+use millrace_types::RefusalReason;
 
 /// The router's metrics; clones share them.
 #[derive(Clone, Debug)]
@@ -12,8 +13,6 @@ pub struct RouterMetrics {
     pub sessions: IntGauge,
     /// Publishers taken.
     pub publishers: IntCounter,
-    /// Publishers turned away, by reason.
-    pub refusals: IntCounterVec,
     /// Streams that are to have a second encoder for their viewers, by what became of it: `granted`, or `waiting` for a place.
     pub hot_streams: IntGaugeVec,
     /// Placements by result: `admitted` or the refusal's reason.
@@ -40,17 +39,19 @@ impl RouterMetrics {
         let counter =
             |name: &str, help: &str| metrics.add(IntCounter::new(name, help).expect(VALID));
         let gauge = |name: &str, help: &str| metrics.add(IntGauge::new(name, help).expect(VALID));
+        let placements =
+            counters("millrace_router_placements_total", "Placements by result.", "result");
+        // What is at zero before its first event is seen to grow with it.
+        placements.with_label_values(&["admitted"]);
+        for reason in RefusalReason::ALL {
+            placements.with_label_values(&[reason.as_str()]);
+        }
         Self {
             sessions: gauge(
                 "millrace_router_sessions",
                 "Sessions, their publisher connected or not.",
             ),
             publishers: counter("millrace_router_publishers_total", "Publishers taken."),
-            refusals: counters(
-                "millrace_router_refusals_total",
-                "Publishers turned away.",
-                "reason",
-            ),
             hot_streams: metrics.add(
                 IntGaugeVec::new(
                     Opts::new(
@@ -61,11 +62,7 @@ impl RouterMetrics {
                 )
                 .expect(VALID),
             ),
-            placements: counters(
-                "millrace_router_placements_total",
-                "Placements by result.",
-                "result",
-            ),
+            placements,
             losses: counters("millrace_router_losses_total", "Placements lost.", "reason"),
             origin_changes: counter(
                 "millrace_router_origin_changes_total",

@@ -178,6 +178,8 @@ pub struct StreamReport {
     pub second: Option<SecondReport>,
     /// Why it has one encoder, if it is to have two.
     pub single_because: Option<String>,
+    /// Why nothing is encoded, if so: `no_capacity`, or `poison` for what kills its encoders.
+    pub unencoded_because: Option<String>,
     /// Workers lost so far.
     pub restarts: u64,
     /// The ladder and how far it is published.
@@ -205,6 +207,7 @@ impl StreamReport {
             two_because: None,
             second: None,
             single_because: None,
+            unencoded_because: None,
             restarts: 0,
             rungs: Vec::new(),
             health: HealthReport::default(),

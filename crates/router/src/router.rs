@@ -7,7 +7,7 @@ use millrace_registry::{
 };
 use millrace_telemetry::{
     DecisionLog, ListenError, Metrics, Readiness, RelayThreads, SettingsError, SystemClock, apart,
-    files_for_publishers, listen, reachable, reached_at, within,
+    files_for_publishers, listen, reachable, reached_at, reached_from_here_only, within,
 };
 use millrace_tls::{
     Certificate, Expected, FarmTls, FarmTlsConfig, Role, TlsConfig, TlsError, serve_admin,
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     Config, admin, deserted, hot,
-    ingest::{IngestConfig, IngestServer, Limits},
+    ingest::{IngestConfig, IngestMetrics, IngestServer, Limits},
     metrics::RouterMetrics,
     moves,
     origin_fence::OriginFence,
@@ -94,6 +94,14 @@ impl OwnSettings for Config {
             vec![("listen_rtmp", self.listen_rtmp), ("listen_admin", self.listen_admin)];
         listeners.extend(self.tls.is_some().then_some(("listen_rtmps", self.listen_rtmps)));
         listeners
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        match self.farm_tls.is_some() {
+            true => reached_from_here_only(&self.listeners(), self.advertise),
+            // Without certificates the farm is on this host.
+            false => Vec::new(),
+        }
     }
 
     fn values(&self) -> Result<(), SettingsError> {
@@ -213,8 +221,9 @@ async fn begin(
     };
     tokio::spawn(looking.run(sessions.clone(), stop.clone()));
     tokio::spawn(moves::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
-    let ingest = IngestConfig { limits: limits(&config), proxies: Vec::new(), threads };
-    let ingest = IngestServer::new(ingest, Arc::new(sessions.clone()));
+    let ingest = IngestConfig { limits: limits(&config), proxies: config.proxies.clone(), threads };
+    let ingest =
+        IngestServer::new(ingest, Arc::new(sessions.clone()), IngestMetrics::new(&metrics));
     let readiness = Readiness::default();
     let serve =
         |(listener, tls)| ingest.clone().serve(listener, tls, stop.clone().cancelled_owned());

@@ -16,6 +16,7 @@ mod origin_side;
 mod publisher_side;
 mod record;
 mod reshape;
+mod rush;
 #[cfg(test)]
 mod scripted_nodes;
 mod second;
@@ -29,7 +30,9 @@ use millrace_media::{Replay, Resume, Timeline, TrackConfig};
 use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
 use millrace_telemetry::{Clock, DecisionLog, Hurry, SystemClock};
-use millrace_types::{Epoch, Ladder, Mono, NodeId, RefusalReason, StreamId, Wall};
+use millrace_types::{
+    DecisionKind, Epoch, Ladder, Mono, NodeId, Reason, RefusalReason, StreamId, Wall,
+};
 use millrace_wire::Announced;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -39,6 +42,7 @@ use self::{
     moving::{CutWatch, Moving},
     origin_side::OriginSide,
     reshape::Reshape,
+    rush::Rush,
     second::Second,
 };
 use crate::{
@@ -65,6 +69,8 @@ pub enum Command {
     },
     /// The publisher is turned away: its key was revoked, or the router is going down.
     Refuse(RefusalReason),
+    /// Its channel was deleted: the publisher is turned away, and the stream ends.
+    End,
     /// The stream is to leave its node, if another takes it.
     MoveAway,
 }
@@ -140,6 +146,8 @@ pub struct Session {
     second: Second,
     /// So many watch it that it is to have a second encoder.
     hot: Option<Hot>,
+    /// Why nothing is encoded, if so.
+    unencoded_because: Option<Reason>,
     /// Why it was not moved, when it last should be.
     stays: Option<String>,
     cut_watch: CutWatch,
@@ -153,6 +161,7 @@ pub struct Session {
     beat_at: Mono,
     beats: u64,
     hurry: Option<Hurry>,
+    rush: Rush,
     /// What this session has added to the bytes that are counted as kept.
     counted_bytes: i64,
     report: watch::Sender<StreamReport>,
@@ -227,6 +236,7 @@ impl Session {
             reshape: None,
             second: Second::default(),
             hot: None,
+            unencoded_because: None,
             stays: None,
             cut_watch: CutWatch::default(),
             is_unplaced: false,
@@ -238,6 +248,7 @@ impl Session {
             beat_at: now,
             beats: 0,
             hurry: None,
+            rush: Rush::new(now),
             counted_bytes: 0,
             report,
         };
@@ -246,6 +257,15 @@ impl Session {
 
     fn input(&mut self, input: StreamInput) {
         self.machine.handle(self.context.clock.mono(), input);
+    }
+
+    /// Turns the publisher away while it is live, if it is there.
+    fn turn_away(&mut self, reason: RefusalReason) {
+        if self.publisher.is_some() {
+            let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
+            self.note(refused.saying("turned away while it was live"));
+            self.refuse(reason, "operator");
+        }
     }
 
     fn refuse(&mut self, reason: RefusalReason, detail: impl std::fmt::Display) {

@@ -192,7 +192,6 @@ impl SessionContext {
 
     /// Tells a publisher that was not let into a session why.
     fn turn_away(&self, newcomer: &Newcomer, publication: &mut Publication, refusal: Refusal) {
-        self.metrics.refusals.with_label_values(&[refusal.reason.as_str()]).inc();
         self.note_refused(&newcomer.channel.channel, newcomer.peer, &refusal);
         publication.refuse(refusal);
     }
@@ -295,7 +294,12 @@ impl Task {
                 None => {
                     // Asked again only when the channel changes.
                     held.key_until = FOREVER;
-                    let _ = held.commands.try_send(Command::Refuse(RefusalReason::BadKey));
+                    let channel = self.context.registry.get::<ChannelRecord>(stream.as_str());
+                    let command = match channel {
+                        Ok(None) => Command::End,
+                        _ => Command::Refuse(RefusalReason::BadKey),
+                    };
+                    let _ = held.commands.try_send(command);
                 }
             }
         }

@@ -7,6 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 const HALVE_ABOVE_FPS: f64 = 30.5;
 /// Pixels: one macroblock (ITU-T H.264 6.3).
 const SHORTEST_SIDE: u32 = 16;
+/// Pixels: the side of the largest square picture of level 6.2 (ITU-T H.264 A.3.1), rounded.
+const LONGEST_SHORT_SIDE: u32 = 8192;
+/// Kilobits per second: beyond the 800,000 of level 6.2 (ITU-T H.264 table A-1), and below what encoders count in bits.
+const MOST_KBPS: u32 = 1_000_000;
 
 /// Kilobits per second: an announced bitrate below this is not believed.
 const LEAST_ANNOUNCED_KBPS: u32 = 100;
@@ -56,6 +60,12 @@ pub enum LadderError {
     /// Smaller than encoders take.
     #[error("rung {0} has a short side of {1} pixels: at least {SHORTEST_SIDE} are needed")]
     Small(RungId, u32),
+    /// Larger than encoders take.
+    #[error("rung {0} has a short side of {1} pixels: at most {LONGEST_SHORT_SIDE} can be encoded")]
+    Large(RungId, u32),
+    /// More than encoders take.
+    #[error("rung {0} has a bitrate of {1} kbit/s: at most {MOST_KBPS} can be encoded")]
+    Fast(RungId, u32),
     /// Nothing to encode with.
     #[error("rung {0} has a bitrate of 0 kbit/s")]
     NoBitrate(RungId),
@@ -78,6 +88,12 @@ fn check(rungs: &[RungConfig]) -> Result<(), LadderError> {
         }
         if *short_side < SHORTEST_SIDE {
             return Err(LadderError::Small(name(), *short_side));
+        }
+        if *short_side > LONGEST_SHORT_SIDE {
+            return Err(LadderError::Large(name(), *short_side));
+        }
+        if *bitrate_kbps > MOST_KBPS {
+            return Err(LadderError::Fast(name(), *bitrate_kbps));
         }
         if *bitrate_kbps == 0 {
             return Err(LadderError::NoBitrate(name()));
@@ -231,6 +247,8 @@ mod tests {
         assert_eq!(refused(rung("720p", 480, 1)), "two rungs are called 720p");
         assert!(refused(rung("0p", 0, 1)).contains("a short side of 0 pixels"));
         assert_eq!(refused(rung("480p", 480, 0)), "rung 480p has a bitrate of 0 kbit/s");
+        assert!(refused(rung("480p", 480, 1_000_001)).contains("at most 1000000 can be"));
+        assert!(refused(rung("480p", 8193, 1)).contains("at most 8192 can be encoded"));
         assert_eq!(check(&LadderConfig::default().rung), Ok(()));
     }
 

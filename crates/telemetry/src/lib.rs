@@ -20,7 +20,7 @@ mod signals;
 mod supervisor;
 mod whole_file;
 
-pub use address::{reachable, reached_at};
+pub use address::{reachable, reached_at, reached_from_here_only};
 pub use admin::{Insider, admin_routes};
 pub use build::{COMMIT, VERSION, version_line};
 pub use clock::{Clock, SystemClock};

@@ -47,7 +47,7 @@ reasons!(
         Hot = "hot",
         /// The stream is to have one encoder again.
         Cooled = "cooled",
-        /// The stream goes on without encoders: they died of it.
+        /// The stream goes on without encoders: they died of it, or no node had the capacity when it was placed.
         Unencoded = "unencoded",
         /// Input was dropped before it was published: a failure now would lose frames.
         Lossy = "lossy",

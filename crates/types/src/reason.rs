@@ -69,7 +69,7 @@ reasons!(
         ConnectionLimit = "connection_limit",
         /// No publish, or no media, within the time allowed.
         Timeout = "timeout",
-        /// No node has the capacity.
+        /// No node has the capacity, not even to pass the stream through; without capacity to encode only, it is passed through.
         NoCapacity = "no_capacity",
         /// The node takes no new work: draining, cordoned or quarantined.
         NodeUnavailable = "node_unavailable",

@@ -20,9 +20,17 @@ pub fn command(program: &str, args: &[&str]) -> Command {
     command
 }
 
-/// The cargo that runs us, so that a toolchain chosen by `cargo +name` stays chosen.
+/// The cargo that runs us, so that a toolchain chosen by `cargo +name` stays chosen. What it says about xtask itself stays here: a
+/// library that is built by it would be built again when a person calls cargo.
 pub fn cargo(args: &[&str]) -> Command {
-    command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args)
+    let mut cargo = command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args);
+    let of_xtask = |name: &String| {
+        ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    for (name, _) in std::env::vars().filter(|(name, _)| of_xtask(name)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 /// Becomes the program of its arguments, given only what time is left over. `SCHED_IDLE` alone does not say that where the

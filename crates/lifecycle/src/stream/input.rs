@@ -24,6 +24,8 @@ pub enum StreamInput {
     PublisherLeft,
     /// What the publisher sends cannot be taken, for that reason: it is turned away.
     SourceRefused(RefusalReason),
+    /// The stream's channel was deleted: nobody can come back to it.
+    ChannelGone,
     /// The tracks are known, so that a ladder can be built.
     SourceKnown,
     /// A node took the placement.

@@ -227,6 +227,20 @@ fn a_first_publisher_of_another_codec_ends_its_stream_at_once_wherever_it_stands
 }
 
 #[test]
+fn a_stream_whose_channel_is_gone_ends_at_once_with_and_without_its_publisher() {
+    for is_away in [false, true] {
+        let mut stream = live();
+        if is_away {
+            stream.handle(at(1), StreamInput::PublisherLeft);
+            stream.handle(at(2), StreamInput::PublisherJoined);
+            stream.handle(at(3), StreamInput::PublisherLeft);
+        }
+        stream.handle(at(4), StreamInput::ChannelGone);
+        assert_eq!(said(&mut stream), [StreamOutput::Finish]);
+    }
+}
+
+#[test]
 fn a_later_publisher_of_another_codec_leaves_the_stream_to_who_comes_back() {
     let mut stream = live();
     stream.handle(at(1), StreamInput::PublisherLeft);

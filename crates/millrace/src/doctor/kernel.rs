@@ -117,7 +117,8 @@ fn user(may: &Capabilities) -> Finding {
 
 fn cgroup(mountinfo: &str, own: &str) -> Finding {
     let check = "cgroup";
-    let what_to_do = "run under systemd with Delegate=yes; memory stays limited by setrlimit";
+    let what_to_do =
+        "nothing must be done: each worker's memory is limited by its own resource limit";
     let mount = mountinfo
         .lines()
         .find(|line| line.split(" - ").nth(1).is_some_and(|rest| rest.starts_with("cgroup2 ")))

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Gate, Granted, IngestEnd, IngestEvent, IngestStats, Input, Limits, Output, PublishRequest,
-    PublisherMessage, Refusal, Session, pace::Pace, stats::count, turn::Turn,
+    Gate, Granted, IngestEnd, IngestEvent, IngestMetrics, Input, Limits, Output, PublishRequest,
+    PublisherMessage, Refusal, Session, pace::Pace, turn::Turn,
 };
 
 /// The most that is read at once: any picture of a stream within its limits, but for a few. Each thread has room for it once.
@@ -40,7 +40,7 @@ pub struct Connection<S, G> {
     socket: S,
     peer: SocketAddr,
     gate: Arc<G>,
-    stats: Arc<IngestStats>,
+    stats: IngestMetrics,
     write_limit: Duration,
     /// Zero of the session's clock.
     started: Instant,
@@ -70,7 +70,7 @@ where
         limits: Limits,
         started: Instant,
         gate: Arc<G>,
-        stats: Arc<IngestStats>,
+        stats: IngestMetrics,
     ) -> Box<Self> {
         let write_limit = limits.write;
         let session = Session::new(Mono::default(), limits);
@@ -154,7 +154,7 @@ where
                 let input = match (read, space.filled()) {
                     (Err(_), _) | (Ok(()), []) => Input::Disconnected,
                     (Ok(()), bytes) => {
-                        count(&stats.received_bytes, bytes.len() as u64);
+                        stats.received_bytes.inc_by(bytes.len() as u64);
                         if is_media {
                             Turn::has_read(bytes.len());
                         }
@@ -216,7 +216,6 @@ where
             Ok(granted) => {
                 self.pace = granted.pace.clone();
                 (self.granted, self.hurry) = (Some(granted), None);
-                count(&self.stats.published, 1);
                 self.tell(Input::Accepted);
             }
             Err(refusal) => self.tell(Input::Refused(refusal)),

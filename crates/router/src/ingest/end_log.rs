@@ -1,4 +1,4 @@
-//! Says how connections ended, so rarely that strangers cannot fill a disk. Every refusal is counted elsewhere.
+//! Says how connections ended, so rarely that strangers cannot fill a disk. Every refusal is [counted](super::IngestMetrics).
 
 use std::{
     net::SocketAddr,

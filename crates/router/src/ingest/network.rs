@@ -2,13 +2,16 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// The text is not `address/bits`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("network {0:?} is not of the form address/bits, like 10.0.0.0/8")]
 pub struct NetworkError(String);
 
 /// All addresses that share their first bits with one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Network {
     address: IpAddr,
     bits: u8,
@@ -38,6 +41,19 @@ impl FromStr for Network {
             (bits <= width).then_some(Self { address, bits })
         };
         parse().ok_or_else(|| NetworkError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = NetworkError;
+    fn try_from(text: String) -> Result<Self, NetworkError> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
     }
 }
 

@@ -18,8 +18,8 @@ use tokio_rustls::{TlsAcceptor, rustls};
 use tracing::error;
 
 use super::{
-    Gate, IngestEnd, IngestStats, Limits, Network, Refusal, connection::Connection,
-    end_log::EndLog, proxy_protocol, stats::count,
+    Gate, IngestEnd, IngestMetrics, Limits, Network, Refusal, connection::Connection,
+    end_log::EndLog, proxy_protocol,
 };
 
 /// Pause after the system refused us a socket; another connection must end first.
@@ -43,7 +43,7 @@ pub struct IngestServer<G> {
     threads: RelayThreads,
     limits: Arc<RwLock<Arc<Limits>>>,
     gate: Arc<G>,
-    stats: Arc<IngestStats>,
+    stats: IngestMetrics,
     places: Arc<ConnectionLimit>,
     said: Arc<EndLog>,
 }
@@ -55,7 +55,7 @@ impl<G> Clone for IngestServer<G> {
             threads: self.threads.clone(),
             limits: Arc::clone(&self.limits),
             gate: Arc::clone(&self.gate),
-            stats: Arc::clone(&self.stats),
+            stats: self.stats.clone(),
             places: Arc::clone(&self.places),
             said: Arc::clone(&self.said),
         }
@@ -64,14 +64,14 @@ impl<G> Clone for IngestServer<G> {
 
 impl<G: Gate> IngestServer<G> {
     /// An ingest without listeners.
-    pub fn new(config: IngestConfig, gate: Arc<G>) -> Self {
+    pub fn new(config: IngestConfig, gate: Arc<G>, stats: IngestMetrics) -> Self {
         let limits = Arc::new(RwLock::new(Arc::new(config.limits)));
         Self {
             proxies: config.proxies.into(),
             threads: config.threads,
             limits,
             gate,
-            stats: Arc::default(),
+            stats,
             places: Arc::default(),
             said: Arc::default(),
         }
@@ -84,11 +84,6 @@ impl<G: Gate> IngestServer<G> {
 
     fn limits(&self) -> Arc<Limits> {
         Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The counters, for metrics.
-    pub fn stats(&self) -> Arc<IngestStats> {
-        Arc::clone(&self.stats)
     }
 
     /// Serves a listener, with TLS if given. When `stop` completes it accepts no more and returns once the
@@ -106,7 +101,7 @@ impl<G: Gate> IngestServer<G> {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((socket, peer)) => {
-                        count(&self.stats.connections, 1);
+                        self.stats.connections.inc();
                         let (runtime, hurry) = self.threads.next();
                         let run = self.clone().connection(socket, peer, tls.clone(), hurry);
                         connections.spawn_on(run, &runtime);
@@ -130,7 +125,7 @@ impl<G: Gate> IngestServer<G> {
         if let Err(error) = ended
             && error.is_panic()
         {
-            count(&self.stats.panicked, 1);
+            self.stats.panicked.inc();
             error!(%error, "publisher's connection lost to a bug");
         }
     }
@@ -175,7 +170,7 @@ impl<G: Gate> IngestServer<G> {
         let _place = place.ok_or_else(limit)?;
         // Answers are small and awaited; the option cannot fail on an open socket in a way that matters.
         drop(socket.set_nodelay(true));
-        let (gate, stats) = (Arc::clone(&self.gate), Arc::clone(&self.stats));
+        let (gate, stats) = (Arc::clone(&self.gate), self.stats.clone());
         let end = match tls {
             None => {
                 let connection =

@@ -70,10 +70,10 @@ impl Session {
                     self.takeovers = takeovers;
                     self.join(*waiting, peer);
                 }
-                Happened::Told(Some(Command::Refuse(reason))) => {
-                    let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
-                    self.note(refused.saying("turned away while it was live"));
-                    self.refuse(reason, "operator");
+                Happened::Told(Some(Command::Refuse(reason))) => self.turn_away(reason),
+                Happened::Told(Some(Command::End)) => {
+                    self.turn_away(RefusalReason::BadKey);
+                    self.input(StreamInput::ChannelGone);
                 }
                 Happened::Told(None) => self.refuse(RefusalReason::ShuttingDown, "router"),
                 Happened::Told(Some(Command::MoveAway)) => self.move_away(),
@@ -110,7 +110,9 @@ impl Session {
 
     /// What came together goes on together.
     fn hear_out_publisher(&mut self) {
-        while let Some(event) = self.publisher.as_mut().and_then(Publication::ready) {
+        while self.rush.wait_until().is_none()
+            && let Some(event) = self.publisher.as_mut().and_then(Publication::ready)
+        {
             self.publisher_said(Some(event));
         }
     }
@@ -137,7 +139,8 @@ impl Session {
         let clock = self.context.clock;
         let timeline = self.timeline.as_ref().and_then(|timeline| timeline.deadline());
         let moving = self.moving.as_ref().and_then(Moving::deadline);
-        let deadlines = [self.machine.deadline(), timeline, moving, self.second.deadline()];
+        let pause = self.rush.wait_until().filter(|until| *until > clock.mono());
+        let deadlines = [self.machine.deadline(), timeline, moving, self.second.deadline(), pause];
         let wake = deadlines.into_iter().flatten().min();
         let wake = clock.instant(wake.unwrap_or_else(|| clock.mono() + BEAT_EVERY));
         let placing = async {
@@ -159,7 +162,9 @@ impl Session {
             command = commands.recv(), if !commands.is_closed() || !commands.is_empty() => {
                 Happened::Told(command)
             }
-            event = next_event(&mut self.publisher) => Happened::Published(event),
+            event = next_event(&mut self.publisher), if pause.is_none() => {
+                Happened::Published(event)
+            }
             placed = placing => {
                 Happened::Placed(placed)
             }
@@ -190,7 +195,6 @@ impl Session {
             match output {
                 StreamOutput::Place { epoch, ladder } => self.place(epoch, ladder),
                 StreamOutput::RefusePublisher(reason) => {
-                    self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
                     let detail = match reason {
                         RefusalReason::Undecodable => "no worker can decode the pictures",
                         RefusalReason::TakenOver => "another router has the session",
@@ -222,13 +226,17 @@ impl Session {
             LadderChoice::Passthrough if self.published.is_empty() => passthrough_ladder(&source),
             LadderChoice::Passthrough => unencoded_ladder(&self.ladder),
         };
+        let because: Reason = match self.machine.is_poison() {
+            true => Because::Poison.into(),
+            false => RefusalReason::NoCapacity.into(),
+        };
+        self.unencoded_because = (choice == LadderChoice::Passthrough).then_some(because);
         if choice == LadderChoice::Passthrough && was_encoded {
-            let because: Reason = match self.machine.is_poison() {
-                true => Because::Poison.into(),
-                false => RefusalReason::NoCapacity.into(),
-            };
             let unencoded = self.decision(DecisionKind::Unencoded).because(because);
-            self.note(unencoded.saying("every rung is the source, passed through"));
+            self.note(unencoded.saying(match self.published.is_empty() {
+                true => "source and sound are passed through, no rung is encoded",
+                false => "every rung is the source, passed through",
+            }));
         }
         let hello = self.hello(epoch, false);
         self.link = None;

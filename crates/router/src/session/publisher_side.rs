@@ -24,6 +24,7 @@ impl Session {
             self.note(taken.saying(format!("a publisher at {peer} has taken over")));
         }
         self.source_refused = false;
+        self.rush.begins_again();
         info!(stream = %self.stream, %peer, "publisher joined");
         self.note(self.decision(DecisionKind::PublisherJoined).saying(format!("from {peer}")));
         self.context.metrics.publishers.inc();
@@ -106,7 +107,6 @@ impl Session {
     fn refuse_source(&mut self, reason: RefusalReason, error: &dyn std::fmt::Display) {
         self.source_refused = true;
         warn!(stream = %self.stream, %error, reason = reason.as_str(), "source refused");
-        self.context.metrics.refusals.with_label_values(&[reason.as_str()]).inc();
         self.refuse(reason, error);
         let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
         self.note(refused.saying(error.to_string()));
@@ -116,11 +116,14 @@ impl Session {
     fn item(&mut self, item: Item) {
         match &item {
             Item::Config(config) => self.tracks.note(&config.track),
-            Item::Unit(_) if !self.tracks.units_seen => {
-                self.tracks.units_seen = true;
-                self.input(StreamInput::SourceKnown);
+            Item::Unit(unit) => {
+                self.rush.saw(self.now(), unit.stamp.segment.start);
+                if !self.tracks.units_seen {
+                    self.tracks.units_seen = true;
+                    self.input(StreamInput::SourceKnown);
+                }
             }
-            Item::Unit(_) | Item::Tick(_) => {}
+            Item::Tick(_) => {}
         }
         self.replay.push(&item);
         self.watch_for_cut(&item);

@@ -47,6 +47,8 @@ impl Session {
             report.two_because = self.second.wanted_because();
             report.second = self.second.report();
             report.single_because = self.second.single_because();
+            report.unencoded_because =
+                self.unencoded_because.map(|reason| reason.as_str().to_owned());
             report.restarts = self.restarts;
             report.set_rungs(&self.ladder, &self.published.to_vec());
             report.health = HealthReport::of(&stats, self.replay.is_lossless());

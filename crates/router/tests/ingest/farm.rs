@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use millrace_router::ingest::{
-    Gate, Granted, IngestConfig, IngestEnd, IngestEvent, IngestServer, IngestStats, Limits,
+    Gate, Granted, IngestConfig, IngestEnd, IngestEvent, IngestMetrics, IngestServer, Limits,
     MessageKind, Publication, PublishRequest, PublisherMessage, Refusal,
 };
+use millrace_telemetry::Metrics;
 use millrace_types::{RefusalReason, StreamKey};
 use tokio::{
     net::TcpListener,
@@ -39,7 +40,7 @@ impl Gate for OneKey {
 pub struct Farm {
     pub address: SocketAddr,
     pub key: StreamKey,
-    pub stats: Arc<IngestStats>,
+    pub stats: IngestMetrics,
     pub publications: mpsc::UnboundedReceiver<(SocketAddr, Publication)>,
     server: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
@@ -58,8 +59,8 @@ impl Farm {
         let key = StreamKey::from_random("demo".parse().expect("a name"), [9; 17]);
         let (sender, publications) = mpsc::unbounded_channel();
         let gate = Arc::new(OneKey { key: key.clone(), publications: sender });
-        let server = IngestServer::new(config, gate);
-        let stats = server.stats();
+        let stats = IngestMetrics::new(&Metrics::new());
+        let server = IngestServer::new(config, gate, stats.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();

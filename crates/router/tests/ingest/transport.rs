@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use millrace_publisher::Publisher;
 use millrace_router::ingest::{
-    Gate, Granted, IngestConfig, IngestEnd, IngestServer, PublishRequest, Refusal,
+    Gate, Granted, IngestConfig, IngestEnd, IngestMetrics, IngestServer, PublishRequest, Refusal,
 };
+use millrace_telemetry::Metrics;
 use millrace_types::{RefusalReason, StreamKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -93,8 +94,8 @@ impl Gate for Broken {
 
 #[tokio::test]
 async fn a_panic_loses_one_connection_and_is_counted() {
-    let server = IngestServer::new(IngestConfig::default(), Arc::new(Broken));
-    let stats = server.stats();
+    let stats = IngestMetrics::new(&Metrics::new());
+    let server = IngestServer::new(IngestConfig::default(), Arc::new(Broken), stats.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let url = format!("rtmp://{}/live", listener.local_addr().expect("bound"));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
