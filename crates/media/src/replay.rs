@@ -231,9 +231,14 @@ impl Replay {
         self.lost_gops
     }
 
-    /// Bytes held: media, and what is known of each unit. Memory for them is at most 32 KiB more.
+    /// Bytes held: media, and what is known of each unit.
     pub const fn bytes(&self) -> usize {
         self.log.len()
+    }
+
+    /// Bytes of memory that they take, which nothing else can use: in whole blocks, less than 32 KiB more.
+    pub fn memory_bytes(&self) -> usize {
+        self.log.memory()
     }
 
     /// Media time from the oldest entry to the newest, ticks of 90 kHz.

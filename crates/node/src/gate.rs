@@ -33,8 +33,7 @@ impl Claim {
     /// Asks the output to take the assignment as its writer. `None`: the output is gone.
     pub async fn make(self, output: &Output) -> Option<Claimed> {
         let (reply, claimed) = oneshot::channel();
-        let (open, origin, heard) = (self.open, Box::new(self.origin), self.heard);
-        let command = Command::Claim { open, origin, heard, reply };
+        let command = Command::Claim(Box::new(self), reply);
         output.commands.send(command).await.ok().map(|()| claimed)
     }
 }

@@ -20,6 +20,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     delivery::{Announced, Delivery, Rung, Sender},
+    gate::Claim,
     metrics::NodeMetrics,
     origin_client::{OriginClient, OriginError},
     pusher::{Push, Pushed},
@@ -40,24 +41,15 @@ const REDELIVER_EVERY: Duration = Duration::from_secs(1);
 /// For so long the second writer of a stream leaves it to the first to restore it.
 const YIELD: Duration = Duration::from_secs(1);
 
-/// What an assignment asks of an output.
+/// What an assignment asks of an output. Large ones are boxed: a queue has room for 32 from the beginning.
 #[derive(Debug)]
 pub enum Command {
-    /// A new assignment begins: fence older ones, say what is safe.
-    Claim {
-        /// Its announcement.
-        open: StreamOpen,
-        /// The stream's origin.
-        origin: Box<OriginClient>,
-        /// Where to say what was published, and when a newer writer has taken over.
-        heard: mpsc::Sender<Heard>,
-        /// What is safe, per rung.
-        reply: oneshot::Sender<Result<Vec<Mark>, Refusal>>,
-    },
+    /// A new assignment begins: fence older ones, say what is safe, per rung.
+    Claim(Box<Claim>, oneshot::Sender<Result<Vec<Mark>, Refusal>>),
     /// The worker of `Epoch` made an init section.
-    Init(Epoch, Init),
+    Init(Epoch, Box<Init>),
     /// The worker of `Epoch` made a part.
-    Part(Epoch, Part),
+    Part(Epoch, Box<Part>),
     /// How the source does, as JSON for the origin's status.
     Health(String),
     /// The stream is over: push what is left, say so to the origin, answer.
@@ -144,14 +136,19 @@ impl Task {
         loop {
             tokio::select! {
                 command = inbox.recv() => match command {
-                    Some(Command::Claim { open, origin, heard, reply }) => {
-                        let _ = reply.send(self.claim(open, *origin, heard).await);
+                    // What happens once holds no memory for as long as the stream lives.
+                    Some(Command::Claim(claim, reply)) => {
+                        let _ = reply.send(Box::pin(self.claim(*claim)).await);
                     }
-                    Some(Command::Init(epoch, init)) => self.init(epoch, init, &mut ears).await,
-                    Some(Command::Part(epoch, part)) => self.part(epoch, part, &mut ears).await,
+                    Some(Command::Init(epoch, init)) => {
+                        Box::pin(self.init(epoch, *init, &mut ears)).await;
+                    }
+                    Some(Command::Part(epoch, part)) => {
+                        Box::pin(self.part(epoch, *part, &mut ears)).await;
+                    }
                     Some(Command::Health(json)) => self.health(json),
                     Some(Command::End(end, done)) => {
-                        self.end(end, &mut ears).await;
+                        Box::pin(self.end(end, &mut ears)).await;
                         let _ = done.send(());
                     }
                     None => return,
@@ -162,12 +159,8 @@ impl Task {
         }
     }
 
-    async fn claim(
-        &mut self,
-        open: StreamOpen,
-        origin: OriginClient,
-        heard: mpsc::Sender<Heard>,
-    ) -> Result<Vec<Mark>, Refusal> {
+    async fn claim(&mut self, claim: Claim) -> Result<Vec<Mark>, Refusal> {
+        let Claim { open, origin, heard } = claim;
         // Whether no other node can have been asked since this one.
         let mut follows = true;
         let own = match &mut self.current {

@@ -8,7 +8,7 @@ use millrace_registry::{OwnSettings, ProgramSettings, Registry, RegistryConfig};
 use millrace_router::Config;
 use millrace_telemetry::{
     LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
-    reloaded, version_line,
+    give_back_spare_memory, reloaded, version_line,
 };
 use serde_json::json;
 
@@ -61,6 +61,7 @@ async fn run() -> anyhow::Result<()> {
     let (log, (registry, config)) = arguments.settings()?;
     let mut program = Program::begin(&arguments.program, &log)?;
     config.warn_of_doubts();
+    give_back_spare_memory();
     let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
     let name = config.name.clone();
     let metrics = Metrics::new();

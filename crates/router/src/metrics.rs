@@ -75,7 +75,7 @@ impl RouterMetrics {
             ),
             replay_bytes: gauge(
                 "millrace_router_replay_bytes",
-                "Media kept for successors, of all sessions.",
+                "Memory that holds media for successors, of all sessions, in whole blocks.",
             ),
             lossy: counter(
                 "millrace_router_lossy_sessions_total",

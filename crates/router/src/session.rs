@@ -58,21 +58,25 @@ use crate::{
 /// What a session is told.
 #[derive(Debug)]
 pub enum Command {
-    /// A publisher was let in; it replaces the one there is.
-    Join {
-        /// What it sends.
-        waiting: Box<Waiting>,
-        /// Where it comes from.
-        peer: SocketAddr,
-        /// Who has sent with the stream's keys, itself the last.
-        takeovers: Takeovers,
-    },
+    /// A publisher was let in; it replaces the one there is. Boxed: a queue has room for 32 commands from the beginning.
+    Join(Box<Joining>),
     /// The publisher is turned away: its key was revoked, or the router is going down.
     Refuse(RefusalReason),
     /// Its channel was deleted: the publisher is turned away, and the stream ends.
     End,
     /// The stream is to leave its node, if another takes it.
     MoveAway,
+}
+
+/// A publisher on its way into a session.
+#[derive(Debug)]
+pub struct Joining {
+    /// What it sends.
+    pub waiting: Waiting,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// Who has sent with the stream's keys, itself the last.
+    pub takeovers: Takeovers,
 }
 
 /// A publisher that was let in and waits for its session.

@@ -29,7 +29,7 @@ use crate::{
     ingest::{Gate, Granted, Publication, PublishRequest, Refusal},
     key_lookup::KeyLookup,
     report::StreamReport,
-    session::{Command, Session, SessionContext, Waiting},
+    session::{Command, Joining, Session, SessionContext, Waiting},
 };
 
 /// Questions that wait for this task.
@@ -397,8 +397,8 @@ impl Task {
     async fn join(&mut self, newcomer: Newcomer, entrance: Entrance, waiting: Waiting) {
         let Entrance { key_until, takeovers, is_open } = entrance;
         let (stream, peer) = (newcomer.stream.clone(), newcomer.peer);
-        let waiting = Box::new(waiting);
-        let join = Command::Join { waiting, peer, takeovers: takeovers.clone() };
+        let joining = Joining { waiting, peer, takeovers: takeovers.clone() };
+        let join = Command::Join(Box::new(joining));
         let open = self.sessions.get_mut(&stream).filter(|_| is_open);
         let join = match open {
             Some(held) => {

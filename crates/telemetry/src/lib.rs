@@ -17,6 +17,7 @@ mod readiness;
 mod relay_threads;
 mod settings_file;
 mod signals;
+mod spare_memory;
 mod supervisor;
 mod whole_file;
 
@@ -37,5 +38,6 @@ pub use readiness::Readiness;
 pub use relay_threads::{Hurry, RelayThreads};
 pub use settings_file::{SettingsError, SettingsFile, said, sifted, within};
 pub use signals::{Signals, Told};
+pub use spare_memory::give_back_spare_memory;
 pub use supervisor::Supervisor;
 pub use whole_file::{try_whole, write_line, write_whole};

@@ -1,64 +1,43 @@
 //! Bytes that are appended at one end and forgotten at the other, in blocks of one size.
 //!
 //! What one stream gives back fits whatever another needs next, however their pictures differ in size; at most the rest of
-//! one block at either end holds nothing. Blocks that are given back wait for the thread's next stream that needs one: the
-//! allocator, which would look at their neighbours far away in memory, is left alone.
+//! one block at either end holds nothing. A few blocks that are given back wait for the thread's next stream that needs one, the
+//! others go back to the system at once, page for page: the allocator would keep them, between its other pieces.
 
-use std::{cell::RefCell, collections::VecDeque};
+use std::{
+    alloc::{Layout, handle_alloc_error},
+    cell::RefCell,
+    collections::VecDeque,
+};
 
-use bytes::BytesMut;
+use memmap2::MmapMut;
 
-/// Large enough that blocks cost little to come by, small beside what a stream is allowed apart from its media. Not quite
-/// 16 KiB: so many of them and what the allocator writes before them fill whole pages, and no page more.
-pub(super) const BLOCK_BYTES: usize = (16 << 10) - 16;
-/// Blocks that are come by together: one piece of memory of 1 MiB, which none of the allocator's small pieces come between.
-const SLAB_BLOCKS: usize = 64;
+/// Whole pages, large enough that blocks cost little to come by, small beside what a stream is allowed apart from its media.
+pub(super) const BLOCK_BYTES: usize = 16 << 10;
 /// A log's list of its blocks grows by so many: twice as long each time, half of it would hold nothing.
 const MORE_BLOCKS: usize = 32;
-/// Blocks that may wait on a thread, whatever is in use.
-const MIN_SPARE: usize = SLAB_BLOCKS;
-/// Beyond that, one waits for so many in use: what all streams have lost together with a GOP that they began together.
-const USED_PER_SPARE: usize = 4;
+/// Blocks that wait on a thread at most, however many streams it has: 4 MiB, some GOPs. So hardly any of those that streams are given
+/// come from the system; one that does costs its four pages.
+const MAX_SPARE: usize = 256;
 
 thread_local! {
-    static SPARES: RefCell<Spares> = RefCell::default();
+    static SPARES: RefCell<Vec<MmapMut>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Blocks of one thread's logs.
-#[derive(Default)]
-struct Spares {
-    waiting: Vec<BytesMut>,
-    used: usize,
-}
-
-impl Spares {
-    fn take(&mut self) -> BytesMut {
-        self.used += 1;
-        if let Some(block) = self.waiting.pop() {
-            return block;
-        }
-        let mut slab = BytesMut::with_capacity(SLAB_BLOCKS * BLOCK_BYTES);
-        while slab.capacity() > BLOCK_BYTES {
-            self.waiting.push(slab.split_off(slab.capacity() - BLOCK_BYTES));
-        }
-        slab
-    }
-
-    fn give_back(&mut self, mut block: BytesMut) {
-        // It may have been taken on another thread.
-        self.used = self.used.saturating_sub(1);
-        if self.waiting.len() < MIN_SPARE + self.used / USED_PER_SPARE {
-            block.clear();
-            self.waiting.push(block);
-        }
-    }
+/// A block, of this thread's if one waits.
+fn take() -> MmapMut {
+    SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
+        let made = MmapMut::map_anon(BLOCK_BYTES);
+        // As for every other piece of memory that there is not.
+        made.unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; BLOCK_BYTES]>()))
+    })
 }
 
 /// A place counts the bytes that were ever appended before it.
 #[derive(Debug, Default)]
 pub(super) struct ByteLog {
     /// All full but for the last.
-    blocks: VecDeque<BytesMut>,
+    blocks: VecDeque<MmapMut>,
     /// Place of the first block's first byte.
     base: u64,
     begin: u64,
@@ -81,23 +60,26 @@ impl ByteLog {
         (self.end - self.begin) as usize
     }
 
+    /// Bytes of the blocks that hold them.
+    pub(super) fn memory(&self) -> usize {
+        self.blocks.len() * BLOCK_BYTES
+    }
+
     pub(super) fn append(&mut self, mut bytes: &[u8]) {
-        self.end += bytes.len() as u64;
         while !bytes.is_empty() {
-            match self.blocks.back_mut().filter(|block| block.len() < BLOCK_BYTES) {
-                Some(block) => {
-                    let room = BLOCK_BYTES - block.len();
-                    let (fits, rest) = bytes.split_at(room.min(bytes.len()));
-                    block.extend_from_slice(fits);
-                    bytes = rest;
+            let filled = (self.end - self.base) as usize;
+            if filled == self.memory() {
+                if self.blocks.len() == self.blocks.capacity() {
+                    self.blocks.reserve_exact(MORE_BLOCKS);
                 }
-                None => {
-                    if self.blocks.len() == self.blocks.capacity() {
-                        self.blocks.reserve_exact(MORE_BLOCKS);
-                    }
-                    self.blocks.push_back(SPARES.with_borrow_mut(Spares::take));
-                }
+                self.blocks.push_back(take());
             }
+            let Some(block) = self.blocks.back_mut() else { return };
+            let room = &mut block[filled % BLOCK_BYTES..];
+            let (fits, rest) = bytes.split_at(room.len().min(bytes.len()));
+            room[..fits.len()].copy_from_slice(fits);
+            self.end += fits.len() as u64;
+            bytes = rest;
         }
     }
 
@@ -119,7 +101,8 @@ impl ByteLog {
         // At the end of the thread there are no spares any more.
         let _ = SPARES.try_with(|spares| {
             let mut spares = spares.borrow_mut();
-            blocks.for_each(|block| spares.give_back(block));
+            let room = MAX_SPARE - spares.len();
+            spares.extend(blocks.take(room));
         });
     }
 
@@ -131,7 +114,7 @@ impl ByteLog {
         let (first, mut within) = (offset / BLOCK_BYTES, offset % BLOCK_BYTES);
         self.blocks.iter().skip(first).map_while(move |block| {
             let from = std::mem::take(&mut within);
-            let taken = left.min(block.len().saturating_sub(from));
+            let taken = left.min(BLOCK_BYTES - from);
             left -= taken;
             (taken > 0).then(|| &block[from..from + taken])
         })
@@ -150,24 +133,21 @@ mod tests {
 
     use super::*;
 
-    fn spares() -> (usize, usize) {
-        SPARES.with_borrow(|spares| (spares.waiting.len(), spares.used))
+    fn spares() -> usize {
+        SPARES.with_borrow(Vec::len)
     }
 
     #[test]
     fn blocks_that_are_given_back_are_taken_again_and_few_wait() {
-        let mut logs: Vec<_> = std::iter::repeat_with(ByteLog::default).take(200).collect();
+        let mut logs: Vec<_> = std::iter::repeat_with(ByteLog::default).take(100).collect();
         logs.iter_mut().for_each(|log| log.append(&[7; 3 * BLOCK_BYTES]));
-        let left = (SLAB_BLOCKS - 600 % SLAB_BLOCKS, 600);
-        assert_eq!(spares(), left);
-        logs.truncate(190);
-        assert_eq!(spares(), (left.0 + 30, 570));
+        assert_eq!(spares(), 0);
+        logs.truncate(90);
+        assert_eq!(spares(), 30);
         logs[0].append(&[7; 2 * BLOCK_BYTES]);
-        assert_eq!(spares(), (left.0 + 28, 572));
-        logs.truncate(1);
-        let (waiting, used) = spares();
-        assert_eq!(used, 5);
-        assert!(waiting < MIN_SPARE + 572 / USED_PER_SPARE, "{waiting} wait");
+        assert_eq!((spares(), logs[0].memory()), (28, 5 * BLOCK_BYTES));
+        logs.clear();
+        assert_eq!(spares(), MAX_SPARE);
     }
 
     proptest! {
@@ -187,7 +167,7 @@ mod tests {
                 let middle = begin + log.len() / 3;
                 let some: Vec<_> = log.slices(middle as u64, 20_000).collect();
                 prop_assert_eq!(some.concat(), &all[middle..all.len().min(middle + 20_000)]);
-                let held: usize = log.blocks.iter().map(BytesMut::capacity).sum();
+                let held = log.memory();
                 prop_assert!(held < log.len() + 2 * BLOCK_BYTES, "{} bytes for {}", held, log.len());
             }
         }

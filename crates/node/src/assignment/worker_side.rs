@@ -42,11 +42,11 @@ impl Loop {
     pub(super) fn take(&mut self, message: Message) {
         let epoch = self.it.epoch;
         match message {
-            Message::Init(init) => self.pending.push_back(Command::Init(epoch, init)),
+            Message::Init(init) => self.pending.push_back(Command::Init(epoch, init.into())),
             Message::Part(mut part) => {
                 part.record.short = part.record.last && self.is_beside && self.ending != Ending::No;
                 self.unpublished.add(&part);
-                self.pending.push_back(Command::Part(epoch, part));
+                self.pending.push_back(Command::Part(epoch, part.into()));
             }
             Message::Ended(ended) => self.last_word = Some(ended.reason),
             Message::Heartbeat(beat) => {

@@ -17,6 +17,10 @@ const INITIAL_CHUNK_BYTES: u32 = 128;
 const MAX_CHUNK_BYTES: u32 = 0xFF_FFFF;
 /// Room given to a message before its bytes have come.
 const FIRST_ALLOCATION_BYTES: usize = 64 << 10;
+/// Longer messages get room in steps of so much, the allocator's own words included: what one leaves fits others.
+const STEP_BYTES: usize = 8 << 10;
+/// What the allocator writes beside each piece.
+const ALLOCATORS_BYTES: usize = 16;
 
 /// A breach of the chunk protocol or of our bounds.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -220,7 +224,7 @@ impl ChunkReader {
                 let (kind, bytes) = (stream.kind, stream.length);
                 return Err(ChunkError::MessageTooLong { kind, bytes, limit });
             }
-            let room = stream.length.min(FIRST_ALLOCATION_BYTES);
+            let room = room_for(stream.length.min(FIRST_ALLOCATION_BYTES));
             stream.unfinished = Some(Vec::with_capacity(room));
         }
         let read = stream.unfinished.as_ref().map_or(0, Vec::len);
@@ -241,7 +245,7 @@ impl ChunkReader {
         let body = stream.unfinished.get_or_insert_default();
         if body.capacity() - body.len() < taken {
             // Twice as much as has come, but no more than will.
-            let room = stream.length.min(2 * body.len().max(taken));
+            let room = room_for(stream.length.min(2 * body.len().max(taken)));
             body.reserve_exact(room - body.len());
         }
         body.extend_from_slice(&input[..taken]);
@@ -281,6 +285,14 @@ impl ChunkStream {
         }
         self.timestamp_ms = if format == 0 { stamp } else { self.timestamp_ms.wrapping_add(stamp) };
         self.delta_ms = stamp;
+    }
+}
+
+/// At least `bytes`.
+fn room_for(bytes: usize) -> usize {
+    match bytes {
+        ..STEP_BYTES => bytes,
+        _ => (bytes + ALLOCATORS_BYTES).next_multiple_of(STEP_BYTES) - ALLOCATORS_BYTES,
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Command, Session, Waiting, hot::Hot, moving::Moving, standby::StandbyEvent};
+use super::{Command, Joining, Session, Waiting, hot::Hot, moving::Moving, standby::StandbyEvent};
 use crate::{
     claim::{Claimed, claim},
     ingest::{IngestEvent, Publication},
@@ -66,9 +66,10 @@ impl Session {
                 Err(error) => Happened::Written(Err(error)),
             };
             match happened {
-                Happened::Told(Some(Command::Join { waiting, peer, takeovers })) => {
+                Happened::Told(Some(Command::Join(joining))) => {
+                    let Joining { waiting, peer, takeovers } = *joining;
                     self.takeovers = takeovers;
-                    self.join(*waiting, peer);
+                    self.join(waiting, peer);
                 }
                 Happened::Told(Some(Command::Refuse(reason))) => self.turn_away(reason),
                 Happened::Told(Some(Command::End)) => {
@@ -324,8 +325,8 @@ fn last_waiting(commands: &mut mpsc::Receiver<Command>) -> Option<Waiting> {
     commands.close();
     let mut late: Option<Waiting> = None;
     while let Ok(command) = commands.try_recv() {
-        if let Command::Join { waiting, .. } = command
-            && let Some(mut older) = late.replace(*waiting)
+        if let Command::Join(joining) = command
+            && let Some(mut older) = late.replace(joining.waiting)
         {
             older.publication.refuse(RefusalReason::TakenOver.into());
         }
@@ -374,11 +375,10 @@ mod tests {
         for end in ends {
             let (_granted, mut publication) = Publication::new(1);
             publication.put_back(vec![IngestEvent::Ended(end)]);
-            let waiting = Box::new(Waiting { publication, since: Wall(1) });
+            let waiting = Waiting { publication, since: Wall(1) };
             let peer = ([127, 0, 0, 1], 1).into();
-            commands
-                .try_send(Command::Join { waiting, peer, takeovers: Takeovers::default() })
-                .unwrap();
+            let joining = Joining { waiting, peer, takeovers: Takeovers::default() };
+            commands.try_send(Command::Join(Box::new(joining))).unwrap();
         }
         commands.try_send(Command::MoveAway).unwrap();
         let mut kept = last_waiting(&mut inbox).unwrap();

@@ -194,7 +194,7 @@ impl Session {
         let is_look = self.beats.is_multiple_of(BEATS_PER_LOOK);
         self.look_at_record(is_look);
         self.look_at_reshape();
-        self.count_replay(self.replay.bytes());
+        self.count_replay(self.replay.memory_bytes());
         self.show();
         self.beats += 1;
         if let Some(state) = self.link.as_mut().filter(|_| is_look) {
