@@ -15,6 +15,7 @@ mod hostile_worker;
 mod ingest;
 mod latency;
 mod node_restart;
+mod origin_cost;
 mod origin_loss;
 mod players;
 mod playlist_values;
