@@ -14,6 +14,7 @@ mod audio;
 mod audio_cuts;
 mod clock;
 mod input;
+mod order;
 mod outbox;
 mod parts;
 mod rate;
@@ -110,7 +111,7 @@ impl Timeline {
         let part_target = start.resume.and_then(|resume| resume.part_target);
         let anchor = anchor(start.utc, last_end, part_target);
         let mut video = VideoTrack::default();
-        video.floor = anchor;
+        video.start_over(anchor, part_target.unwrap_or(PART_TARGET));
         Self {
             mode: Mode::Waiting,
             low_latency: start.low_latency,
@@ -208,6 +209,7 @@ impl Timeline {
             keyframe_last_ms: self.stamper.keyframes().last_distance().map(ms),
             keyframe_longest_ms: self.stamper.keyframes().longest_distance().map(ms),
             dropped_frames: self.video.dropped_frames,
+            moved_frames: self.video.moved_frames,
             late_audio_frames: self.audio.late_frames,
             silent_audio_frames: self.audio.silent_frames,
             clock_shifts: self.shifts_before + self.clock.shifts(),
@@ -335,7 +337,7 @@ impl Timeline {
             let _ = self.admitted(raw);
         }
         let frame = self.rule().frame();
-        let video_end = self.video.floor.max(self.last_end);
+        let video_end = (self.video.floor() + self.stamper.reorder_delay()).max(self.last_end);
         let end = match (self.mode, self.video.held.take()) {
             (Mode::Waiting | Mode::Away, _) => None,
             (Mode::Video, Some(held)) => {
@@ -343,7 +345,7 @@ impl Timeline {
                 self.out.unit(held.finish(next, Some((Cut::Segment, end))));
                 Some(end)
             }
-            (Mode::Video, None) => Some(video_end + self.stamper.reorder_delay()),
+            (Mode::Video, None) => Some(video_end),
             (Mode::AudioOnly, _) => self.audio.end(),
         };
         if let Some(end) = end {
@@ -360,7 +362,7 @@ impl Timeline {
         let anchor = anchor(utc, self.last_end, self.part_target);
         self.shifts_before += self.clock.shifts();
         self.clock = SourceClock::new(anchor);
-        self.video.start_over(anchor);
+        self.video.start_over(anchor, self.target());
         if self.announced.is_some() || self.stamper.segment().is_some() {
             self.stamper.start_over();
         }

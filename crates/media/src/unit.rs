@@ -162,7 +162,8 @@ pub enum Cut {
 /// The moment at which a part ends and the next begins.
 ///
 /// For an IDR it is that picture's presentation time; for any other picture its decoding time plus the reorder delay
-/// (`pts - dts`) of the last IDR, so that boundaries are as even as the frame rate although B-frames are not.
+/// (`pts - dts`) of the last IDR, and what decoding times were lowered by since, so that boundaries are as even as the
+/// frame rate although B-frames are not.
 /// A rung that is encoded without B-frames cuts at the first picture presented at or after it, within half a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary {

@@ -15,6 +15,10 @@ const LOW_BITRATE_KBPS: u64 = 500;
 const LOW_FPS: f64 = 20.0;
 /// Above this something between camera and encoder is broken.
 const MANY_DROPPED: u64 = 100;
+/// Frames that came too late to be shown or heard in their place; above this they are no accident of the beginning.
+const MANY_LATE: u64 = 100;
+/// Sound and picture that arrive this far from each other are not kept whole: about 2 s are waited for.
+const LONG_SKEW_MS: u64 = 1_800;
 /// Above this segments must be cut where a passthrough player cannot join.
 const LONG_KEYFRAMES_S: f64 = 2.4;
 
@@ -79,7 +83,7 @@ pub struct HealthReport {
     pub width: Option<u32>,
     /// Pixels.
     pub height: Option<u32>,
-    /// Whether everything the publisher sent could be kept until it was published.
+    /// Whether everything the publisher sent could be kept until it was published, and came in time for its place.
     pub lossless: bool,
     /// For the publisher, in plain words.
     pub advice: Vec<String>,
@@ -97,7 +101,7 @@ impl HealthReport {
             av_skew_ms: stats.audio_ahead_ms,
             width: stats.video.as_ref().map(|video| video.width),
             height: stats.video.as_ref().map(|video| video.height),
-            lossless,
+            lossless: lossless && stats.late_audio_frames.max(stats.moved_frames) <= MANY_LATE,
             advice: Vec::new(),
         };
         health.advice = health.advise(stats);
@@ -124,6 +128,23 @@ impl HealthReport {
         }
         if self.dropped_frames > MANY_DROPPED {
             advice.push(format!("{} frames could not be used", self.dropped_frames));
+        }
+        if self.av_skew_ms.unsigned_abs() > LONG_SKEW_MS {
+            let seconds = self.av_skew_ms.unsigned_abs() as f64 / 1000.0;
+            let (late, other) =
+                if self.av_skew_ms < 0 { ("sound", "picture") } else { ("picture", "sound") };
+            advice.push(format!(
+                "{late} arrives {seconds:.1} s after the {other} of its time: what is more than 2 s late is not kept whole"
+            ));
+        }
+        if stats.late_audio_frames > MANY_LATE {
+            let count = stats.late_audio_frames;
+            advice.push(format!("{count} frames of sound came too late and are left out"));
+        }
+        if stats.moved_frames > MANY_LATE {
+            let count = stats.moved_frames;
+            advice
+                .push(format!("{count} pictures came too late and are shown later than they say"));
         }
         if let Some(seconds) = self.keyframe_interval_s.filter(|&s| s > LONG_KEYFRAMES_S) {
             advice.push(format!(
@@ -256,6 +277,24 @@ mod tests {
         let advice = HealthReport::of(&weak, true).advice;
         assert_eq!(advice.len(), 4);
         assert!(advice[3].contains("8.3 s apart"), "{advice:?}");
+    }
+
+    #[test]
+    fn tracks_that_arrive_far_apart_are_told_of_and_nothing_late_counts_as_kept() {
+        let source = Stats { bitrate_bps: 4_000_000, fps: 30.0, ..Stats::default() };
+        let near = Stats { audio_ahead_ms: 1_500, late_audio_frames: 90, ..source.clone() };
+        let health = HealthReport::of(&near, true);
+        assert!(health.lossless && health.advice.is_empty(), "{:?}", health.advice);
+        let late_sound = Stats { audio_ahead_ms: -3_000, late_audio_frames: 140, ..source.clone() };
+        let health = HealthReport::of(&late_sound, true);
+        assert!(!health.lossless);
+        assert!(health.advice[0].starts_with("sound arrives 3.0 s after the picture"));
+        assert!(health.advice[1].starts_with("140 frames of sound came too late"));
+        let late_pictures = Stats { audio_ahead_ms: 3_000, moved_frames: 400, ..source };
+        let health = HealthReport::of(&late_pictures, true);
+        assert!(!health.lossless);
+        assert!(health.advice[0].starts_with("picture arrives 3.0 s after the sound"));
+        assert!(health.advice[1].starts_with("400 pictures came too late"));
     }
 
     #[test]

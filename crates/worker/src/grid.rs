@@ -76,6 +76,12 @@ impl Cuts {
         self.slot.filter(|slot| slot.segment.msn < msn).and(self.reached)
     }
 
+    /// Where the last of the units ends, if it is of the segment `msn` and did not close it.
+    pub(crate) fn end_of_open(&self, msn: Msn) -> Option<MediaTime> {
+        let is_open = self.segment_end().is_none();
+        self.slot.filter(|slot| is_open && slot.segment.msn == msn).and(self.reached)
+    }
+
     /// How many discontinuities lie before the last unit.
     pub(crate) fn discontinuity(&self) -> Option<u64> {
         self.slot.map(|slot| slot.segment.discontinuity)

@@ -30,6 +30,8 @@ struct OpenPart {
     slot: Slot,
     decode_time: i64,
     samples: Vec<Sample>,
+    /// What its samples need: another description may have come since.
+    init: Hash,
 }
 
 impl Packager {
@@ -78,18 +80,19 @@ impl Packager {
         if sample.sync && !self.parameter_sets.is_empty() {
             sample.bytes = [&self.parameter_sets[..], &sample.bytes].concat().into();
         }
+        let init = self.init.expect("invariant: a rung is described before its first sample");
         let open = self.open.get_or_insert_with(|| OpenPart {
             slot,
             decode_time,
             samples: Vec::with_capacity(32),
+            init,
         });
         open.samples.push(sample);
     }
 
     /// Closes the open part, if any, at `end`; `last` says whether its segment ends too.
     pub(crate) fn close(&mut self, end: MediaTime, last: bool) -> Option<Message> {
-        let OpenPart { slot, decode_time, samples } = self.open.take()?;
-        let init = self.init.expect("invariant: a rung is described before its first sample");
+        let OpenPart { slot, decode_time, samples, init } = self.open.take()?;
         let sequence = (slot.segment.msn.0 as u32) << 8 | slot.part.0 & 0xff;
         let bytes = part(sequence, decode_time.unsigned_abs(), &samples);
         self.closed_to = Some(end);

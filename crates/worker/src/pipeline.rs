@@ -23,6 +23,8 @@ pub struct Pipeline<B: Backend> {
     audio_timescale: u32,
     /// The segment that the last sound was of.
     sound_in: Option<SegmentStamp>,
+    /// Where the pictures end, if the sound closed their segment and nothing came since.
+    pictures_end: Option<MediaTime>,
     /// Describes the video from its next IDR on.
     next_video: Option<TrackConfig>,
     last_seq: u64,
@@ -66,6 +68,7 @@ impl<B: Backend> Pipeline<B> {
             audio_cuts: Cuts::default(),
             audio_timescale: 0,
             sound_in: None,
+            pictures_end: None,
             next_video: None,
             last_seq: 0,
             newest: None,
@@ -78,6 +81,7 @@ impl<B: Backend> Pipeline<B> {
     /// The backend cannot go on.
     pub fn take(&mut self, item: &Item, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
         self.last_seq = item.seq();
+        self.pictures_end = None;
         match item {
             Item::Config(Config { track: track @ TrackConfig::Video(_), .. }) => {
                 self.next_video = Some(track.clone());
@@ -105,12 +109,14 @@ impl<B: Backend> Pipeline<B> {
         }
     }
 
-    /// Nothing came for a while: if the last picture closed its segment, encoded rungs need not wait for another either.
+    /// Nothing came for a while: if the last picture, or the last sound, closed its segment, encoded rungs need not wait for
+    /// another picture either. While only the pictures stop, a tick follows such sound, and decoders keep what they have.
     ///
     /// # Errors
     /// The backend cannot go on.
     pub fn idle(&mut self, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
-        match (self.video_cuts.segment_end(), &mut self.transcoder) {
+        let end = self.video_cuts.segment_end().or(self.pictures_end);
+        match (end, &mut self.transcoder) {
             (Some(end), Some(transcoder)) => transcoder.flush(Some(end), out),
             _ => Ok(()),
         }
@@ -133,17 +139,28 @@ impl<B: Backend> Pipeline<B> {
         out: &mut Vec<Message>,
     ) -> Result<(), TranscodeError> {
         if let Some(end) = self.video_cuts.end_before(unit.stamp.segment.msn) {
-            self.passthroughs.iter_mut().for_each(|rung| rung.finish_pictures(out));
-            if let Some(transcoder) = &mut self.transcoder {
-                transcoder.close_segment(end, out)?;
-            }
+            self.close_pictures(end, out)?;
         }
         self.say_gap(unit.stamp.segment, out);
         let timescale = self.audio_timescale.max(1);
         let slot = self.audio_cuts.slot(unit, timescale);
         self.newest = self.newest.max(Some(MediaTime::from_timescale(unit.pts, timescale)));
         self.passthroughs.iter_mut().for_each(|rung| rung.take(unit, slot, out));
-        Ok(())
+        // Pictures that were let go without a successor do not close their segment: its sound does.
+        let closes = unit.stamp.ends.is_some_and(|boundary| boundary.segment);
+        let end = self.video_cuts.end_of_open(unit.stamp.segment.msn).filter(|_| closes);
+        self.pictures_end = end;
+        end.map_or(Ok(()), |end| self.close_pictures(end, out))
+    }
+
+    /// No picture follows in the segment of the last one, which ends at `end`.
+    fn close_pictures(
+        &mut self,
+        end: MediaTime,
+        out: &mut Vec<Message>,
+    ) -> Result<(), TranscodeError> {
+        self.passthroughs.iter_mut().for_each(|rung| rung.finish_pictures(out));
+        self.transcoder.as_mut().map_or(Ok(()), |it| it.close_segment(end, out))
     }
 
     /// When sound of a segment comes, none of the one before follows, nor a picture: if that had none, it is a gap.

@@ -89,8 +89,19 @@ impl FrameGrid {
         self.rate
     }
 
-    /// Decoding and presentation time of a frame that was sent with `raw` and `composition` ticks between the two.
-    /// Decoding times rise strictly and none lies before `floor`.
+    /// Length of a frame, ticks: the longer one of what the rate says and what the last ones were; `None` while both are unknown.
+    pub(super) fn frame(&self) -> Option<i64> {
+        let mean = match (self.recent.first(), self.recent.last()) {
+            (Some(first), Some(last)) if self.recent.len() == DETECTION_FRAMES => {
+                Some((last - first) / (DETECTION_FRAMES as i64 - 1))
+            }
+            _ => None,
+        };
+        self.rate.map(|rate| ticks(1, rate)).max(mean)
+    }
+
+    /// Where a frame lies that was sent with `raw`, and where its presentation does, `composition` ticks later or, if that is
+    /// negative, earlier. Frames lie strictly one behind the other and none before `floor`.
     pub(super) fn place(
         &mut self,
         raw: MediaTime,
@@ -98,7 +109,6 @@ impl FrameGrid {
         floor: MediaTime,
     ) -> (MediaTime, MediaTime) {
         self.remember(raw.0);
-        let composition = composition.max(0);
         let lowest = self.last.map_or(floor.0, |last| floor.0.max(last.dts + 90));
         let on_grid = self.rate.and_then(|rate| {
             let limit = MAX_RESIDUAL.min(ticks(1, rate) * 2 / 5);
@@ -127,7 +137,7 @@ impl FrameGrid {
                 self.last = Some(Placed { n: 0, dts });
                 self.origin = dts;
                 self.misfits(dts);
-                (dts, (raw.0 + composition).max(dts))
+                (dts, raw.0 + composition)
             }
         };
         (MediaTime(dts), MediaTime(pts))

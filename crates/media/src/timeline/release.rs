@@ -40,12 +40,14 @@ impl Timeline {
         self.part_target.unwrap_or(PART_TARGET)
     }
 
-    pub(super) fn admitted(&mut self, raw: RawPicture) -> Result<(), SourceError> {
+    pub(super) fn admitted(&mut self, mut raw: RawPicture) -> Result<(), SourceError> {
         let news = if raw.idr { self.news()? } else { None };
         if raw.idr && self.mode == Mode::AudioOnly {
             self.stamper.break_at_next_idr();
         }
-        let earliest = self.video.floor;
+        let lowered = self.video.learn(&mut raw);
+        self.stamper.lower_decoding(lowered);
+        let earliest = self.video.floor();
         let (dts, pts) = self.video.place(&raw);
         let distance = (dts - earliest).clamp(0, LONGEST_DISTANCE);
         let rule = self.rule();
@@ -70,9 +72,12 @@ impl Timeline {
         }
         self.mode = Mode::Video;
         let RawPicture { idr, bytes, arrived, .. } = raw;
+        self.video.boundary = boundary;
         self.video.foresee(self.stamper.next_cut(rule), boundary, arrived);
         let until = arrived + HOLD_MARGIN + Duration::from_millis((distance / TICKS_PER_MS) as u64);
-        self.video.held = Some(HeldPicture { dts, pts, idr, stamp, boundary, bytes, until });
+        let is_first = last_segment.is_none();
+        self.video.held =
+            Some(HeldPicture { dts, pts, idr, stamp, boundary, bytes, until, is_first });
         self.release_audio(boundary);
         self.last_end = self.last_end.max(boundary + rule.frame());
         Ok(())
@@ -130,12 +135,12 @@ impl Timeline {
     /// Sound that has gone far ahead of the last picture is let go, and no picture may come before it any more.
     pub(super) fn pass_silent_video(&mut self, newest_audio: MediaTime) {
         let delay = self.stamper.reorder_delay();
-        if newest_audio - (self.video.floor + delay) < SILENT_VIDEO_AFTER {
+        if newest_audio - (self.video.floor() + delay) < SILENT_VIDEO_AFTER {
             return;
         }
         self.let_go_of_held();
         let to = newest_audio + -SECOND;
-        self.video.floor = to + -delay;
+        self.video.raise_floor(to + -delay);
         self.open_segments_without_pictures(to);
         self.release_audio(to);
         self.out.tick(to);
@@ -172,7 +177,7 @@ impl Timeline {
             }
             self.audio.release_one(self.target(), &mut self.out);
             self.last_end = self.last_end.max(next);
-            self.video.floor = self.video.floor.max(next);
+            self.video.raise_floor(self.video.floor().max(next));
         }
     }
 }

@@ -120,6 +120,11 @@ impl Stamper {
         self.reorder_delay
     }
 
+    /// Decoding times are `by` ticks lower from the next picture on: boundaries stay where they are.
+    pub(super) const fn lower_decoding(&mut self, by: i64) {
+        self.reorder_delay += by;
+    }
+
     pub(super) const fn keyframes(&self) -> &KeyframeForecast {
         &self.keyframes
     }

@@ -8,6 +8,7 @@ use millrace_types::{FrameRate, MEDIA_TIMESCALE, MediaTime, Mono};
 
 use super::{
     SourceHints,
+    order::Order,
     rate::{DETECTION_FRAMES, FrameGrid, detect, known_rate},
 };
 use crate::{AccessUnit, AvcError, AvcRecord, Boundary, Cut, Picture, Stamp, Track, clean_picture};
@@ -15,6 +16,10 @@ use crate::{AccessUnit, AvcError, AvcRecord, Boundary, Cut, Picture, Stamp, Trac
 const TICKS_PER_MS: i64 = MEDIA_TIMESCALE as i64 / 1_000;
 /// How near a declared rate must be to a known one: tells 30 from 29.97.
 const HINT_TOLERANCE: f64 = 0.000_4;
+/// Length of a frame while nothing is known of it, ticks.
+const NOMINAL_FRAME: i64 = MEDIA_TIMESCALE as i64 / 30;
+/// A picture that lies so much later than was sent came too late for its time, ticks.
+const LATE: i64 = 200 * TICKS_PER_MS;
 /// What an irregular source is described as.
 const IRREGULAR: FrameRate = FrameRate { num: 30, den: 1 };
 
@@ -40,6 +45,8 @@ pub(super) struct HeldPicture {
     pub bytes: Bytes,
     /// When it is let go without one.
     pub until: Mono,
+    /// No other of its connection came before.
+    pub is_first: bool,
 }
 
 impl HeldPicture {
@@ -79,6 +86,7 @@ pub(super) struct VideoTrack {
     synced: bool,
     rate: Option<SourceRate>,
     grid: Option<FrameGrid>,
+    order: Order,
     waiting: Vec<RawPicture>,
     pub(super) held: Option<HeldPicture>,
     /// Where the last picture was said to end, if it was let go without a successor.
@@ -86,8 +94,16 @@ pub(super) struct VideoTrack {
     /// Where the next part is to begin, and when the picture that it begins with is to be here.
     next_part: Option<(MediaTime, Mono)>,
     /// No picture may be decoded before this.
-    pub(super) floor: MediaTime,
+    floor: MediaTime,
+    /// The floor is not that of the last picture.
+    is_floor_raised: bool,
+    /// Ticks before a connection's first floor that decoding times may still be lowered to.
+    room: i64,
+    /// Where a part that began with the last picture would begin.
+    pub(super) boundary: MediaTime,
     pub(super) dropped_frames: u64,
+    /// Pictures that lie later than was sent.
+    pub(super) moved_frames: u64,
 }
 
 impl VideoTrack {
@@ -111,13 +127,27 @@ impl VideoTrack {
         }
     }
 
-    /// Another connection begins: headers stay, clocks do not.
-    pub(super) fn start_over(&mut self, floor: MediaTime) {
+    /// Another connection begins at `floor`, so long after all that was before: headers stay, clocks do not.
+    pub(super) fn start_over(&mut self, floor: MediaTime, room: i64) {
         self.synced = false;
         self.grid = None;
+        self.order = Order::default();
         self.waiting.clear();
         (self.let_go_until, self.next_part) = (None, None);
+        self.raise_floor(floor);
+        self.room = room;
+    }
+
+    /// No picture may be decoded before this.
+    pub(super) const fn floor(&self) -> MediaTime {
+        self.floor
+    }
+
+    /// No picture may be decoded before `floor`.
+    pub(super) fn raise_floor(&mut self, floor: MediaTime) {
         self.floor = floor;
+        self.is_floor_raised = true;
+        self.room = 0;
     }
 
     /// Cleans an access unit; `None` when it cannot be used (no header, no slice, no IDR yet).
@@ -172,11 +202,36 @@ impl VideoTrack {
         self.waiting.first().map(|raw| raw.arrived)
     }
 
-    /// Decoding and presentation time of an admitted picture.
+    /// Learns from a picture how far decoding times lie before what was sent; returns by how much they are lower from it on, ticks.
+    /// The first picture of a connection, if it still waits, is decoded so much earlier too, as far as there is room.
+    pub(super) fn learn(&mut self, raw: &mut RawPicture) -> i64 {
+        let depth = self.record.as_ref().and_then(|record| record.main_sps().ok()?.max_reorder);
+        let frame = self.grid.as_ref().and_then(FrameGrid::frame);
+        raw.composition = self.order.composition(raw.composition, frame, raw.idr);
+        let lowered = self.order.learn(raw.composition, frame.unwrap_or(NOMINAL_FRAME), depth);
+        let first = self.held.as_mut().filter(|held| held.is_first);
+        if first.is_some() || self.order.is_new() {
+            let by = lowered.min(self.room);
+            self.room -= by;
+            self.floor = self.floor + -by;
+            if let Some(held) = first {
+                held.dts = held.dts + -by;
+            }
+        }
+        lowered
+    }
+
+    /// Decoding and presentation time of an admitted picture that was learnt from.
     pub(super) fn place(&mut self, raw: &RawPicture) -> (MediaTime, MediaTime) {
-        let floor = self.floor;
+        let is_raised = std::mem::take(&mut self.is_floor_raised);
+        let floor =
+            if is_raised { self.floor + self.order.lowered() } else { MediaTime::default() };
         let grid = self.grid.get_or_insert_with(|| FrameGrid::new(None));
-        let (dts, pts) = grid.place(raw.at, raw.composition, floor);
+        let placed = grid.place(raw.at, raw.composition, floor);
+        self.moved_frames += u64::from(placed.0 - raw.at > LATE);
+        // What a picture was said to last cannot be taken back.
+        let earliest = self.let_go_until.map_or(self.floor, |end| end.max(self.floor));
+        let (dts, pts) = self.order.settle(placed, raw.idr, earliest, self.boundary);
         self.floor = dts + TICKS_PER_MS;
         (dts, pts)
     }

@@ -43,12 +43,26 @@ impl Clip {
         self.publish_without_pictures(timeline, 0..0)
     }
 
+    /// The same, but nothing comes for a while before the connection ends.
+    pub fn publish_and_stall(&self, timeline: &mut Timeline) -> Result<()> {
+        self.send(timeline, 0..0)?;
+        while let Some(deadline) = timeline.deadline() {
+            timeline.handle(deadline, Input::Elapsed)?;
+        }
+        Ok(timeline.handle(Mono::default(), Input::PublisherLeft)?)
+    }
+
     /// The same without the pictures of some of its milliseconds.
     pub fn publish_without_pictures(
         &self,
         timeline: &mut Timeline,
         lost_ms: Range<u32>,
     ) -> Result<()> {
+        self.send(timeline, lost_ms)?;
+        Ok(timeline.handle(Mono::default(), Input::PublisherLeft)?)
+    }
+
+    fn send(&self, timeline: &mut Timeline, lost_ms: Range<u32>) -> Result<()> {
         let frame_rate = Some(f64::from(self.fps));
         let hints = SourceHints { frame_rate, has_audio: Some(true), has_video: Some(true) };
         timeline.handle(Mono::default(), Input::Metadata(hints))?;
@@ -67,7 +81,6 @@ impl Clip {
             }
             at += 11 + size + 4;
         }
-        timeline.handle(Mono::default(), Input::PublisherLeft)?;
         Ok(())
     }
 

@@ -271,6 +271,45 @@ fn when_only_the_pictures_stop_their_segment_is_closed_on_every_rung_before_they
 }
 
 #[test]
+fn a_publisher_that_stalls_before_it_leaves_has_all_published_and_its_segment_closed() -> Result<()>
+{
+    for (x264, seconds) in [("bframes=0", 3), ("bframes=3:b-pyramid=normal", 3)] {
+        let clip = Clip { seconds, x264, ..clip::SMALL };
+        let mut timeline = clip::timeline();
+        clip.publish_and_stall(&mut timeline)?;
+        let gone: Vec<_> = std::iter::from_fn(|| timeline.poll()).collect();
+        let utc = clip::UTC + Duration::from_secs(20);
+        timeline.handle(Mono::default(), Input::PublisherBack { utc })?;
+        Clip { width: 960, height: 540, ..clip }.publish(&mut timeline)?;
+        let back: Vec<_> = std::iter::from_fn(|| timeline.poll()).collect();
+
+        let start = start(ladder(vec![video("360p", 640, 360, 30, false)]), vec![]);
+        let (mut pipeline, mut out) = (Pipeline::new(Software::default(), &start)?, Vec::new());
+        gone.iter().try_for_each(|item| pipeline.take(item, &mut out))?;
+        pipeline.idle(&mut out)?;
+        for (rung, track) in
+            [("source", Track::Video), ("360p", Track::Video), ("audio", Track::Audio)]
+        {
+            let rendition = Rendition::of(&out, rung);
+            assert!(rendition.parts.last().unwrap().0.last, "{x264}: {rung} is left open");
+            assert_eq!(pts_of(&rendition)?, presented(&gone, track), "{x264}: {rung}");
+        }
+
+        back.iter().try_for_each(|item| pipeline.take(item, &mut out))?;
+        pipeline.finish(&mut out)?;
+        for rung in ["source", "360p", "audio"] {
+            let parts = Rendition::of(&out, rung).parts;
+            let segments = parts.iter().filter(|(record, _)| record.last);
+            let told: Vec<_> = segments.map(|(it, _)| (it.discontinuity, it.init)).collect();
+            let numbers: Vec<_> = told.iter().map(|(discontinuity, _)| *discontinuity).collect();
+            assert_eq!(numbers, [0, 0, 1, 1], "{x264}: {rung}");
+            assert_eq!(told[0].1, told[1].1, "{x264}: {rung} ends under another description");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn the_frame_before_is_shown_again_in_place_of_one_that_cannot_be_decoded() -> Result<()> {
     let mut items = Clip { seconds: 3, ..clip::SMALL }.items()?;
     let mut pictures = 0;
