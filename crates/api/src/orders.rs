@@ -62,12 +62,13 @@ async fn give(farm: &Farm, name: &str, order: Order, only_run: bool) -> Answer {
     let only_run = only_run.then_some(started);
     let record = OrderRecord { node, order, since: now(), only_run };
     farm.registry.put(&record).await?;
-    tracing::info!(node = %record.node, ?order, ?only_run, "order given");
     let text = match order {
         Order::Drain => "drain: it takes no new streams, and those it has go elsewhere",
         Order::Cordon => "cordon: it takes no new streams",
         Order::Unknown => "something that this build has no word for",
     };
+    let until_restart = record.only_run.is_some();
+    tracing::info!(node = %record.node, order = text, until_restart, "order given");
     note(farm, &record.node, text);
     Ok(Json(json!(record)))
 }

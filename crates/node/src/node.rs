@@ -245,7 +245,12 @@ async fn begin(
     readiness.ask_for_fault("registry", registry.silence());
     readiness.started();
     let registration = Registration::start(record, registry, host, readiness.clone());
-    info!(link = %addresses.link, ?capacity, "node ready");
+    let Capacity { decode_pixels_per_second, encode_pixels_per_second, workers, memory_bytes } =
+        capacity;
+    info!(
+        link = %addresses.link,
+        decode_pixels_per_second, encode_pixels_per_second, workers, memory_bytes, "node ready"
+    );
     Ok(Node { addresses, stopping, connections, spares, readiness, registration, tls })
 }
 
