@@ -51,7 +51,7 @@ impl From<RegistryError> for Problem {
             }
             RegistryError::Unavailable { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "see whether etcd has a leader; look at what is there now before you try again",
+                "see whether etcd has a leader and no alarm (`etcdctl endpoint status`, `etcdctl alarm list`); look at what is there now before you try again",
             ),
             RegistryError::NotStored { .. } => (
                 StatusCode::INSUFFICIENT_STORAGE,

@@ -17,7 +17,11 @@ use std::{
 };
 
 use etcd_client::Client;
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 
 use self::keeper::{Wanted, Wishes};
 use crate::{RegistryConfig, SettingsError, view::View};
@@ -37,6 +41,8 @@ pub struct Shared {
     heard: Mutex<Option<Instant>>,
     /// When the store last told of a change.
     told: Mutex<Option<Instant>>,
+    /// Records have gone with a lease: the own one is to be looked at.
+    doubts: Notify,
     began: Instant,
     /// What last went wrong, for errors that people read.
     trouble: Mutex<String>,
@@ -69,6 +75,7 @@ impl EtcdStore {
             wishes: watch::Sender::default(),
             heard: Mutex::default(),
             told: Mutex::default(),
+            doubts: Notify::new(),
             began: Instant::now(),
             trouble: Mutex::new("no connection was made yet".to_owned()),
         });

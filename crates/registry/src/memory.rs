@@ -81,7 +81,11 @@ impl MemoryStore {
         state.revision += 1;
         let revision = state.revision;
         let entry = new.map(|(text, lease)| Entry { text, revision, lease });
-        state.view.tell(Mark { key: key.to_owned(), revision, entry });
+        match entry {
+            Some(_) => state.view.tell(Mark { key: key.to_owned(), revision, entry }),
+            // Nobody's lease runs out here.
+            None => state.view.delete(key, revision),
+        };
         drop(state);
         self.changes.send_modify(|changes| *changes += 1);
         true

@@ -1,5 +1,8 @@
 //! The local view: every record under the prefix as it was last known, by key. Pure: folds facts, asks nobody.
 //!
+//! A record that went with somebody's lease is doubted until this process's own lease is known to live: where a store has lost time or
+//! grants no leases, everybody's are gone, and nobody is.
+//!
 //! Each fact carries the store's revision, which grows with every write. A fact older than what is known of its key is
 //! ignored, so the process's own writes may come ahead of the news of them.
 //!
@@ -40,6 +43,8 @@ pub struct View {
     entries: BTreeMap<String, Entry>,
     /// Deleted ahead of the store's news, by the revision of that.
     gone: BTreeMap<String, i64>,
+    /// Told of as deleted, of records with a lease, by the revision of that: shown until it is believed.
+    doubted: BTreeMap<String, i64>,
     /// Known before the store was last read whole and not there any more: nobody is known to have deleted them.
     lost: BTreeSet<String>,
     /// The newest revision that anything was known of.
@@ -126,6 +131,7 @@ impl View {
         }
         self.known_at(entry.revision);
         self.gone.remove(key);
+        self.doubted.remove(key);
         self.lost.remove(key);
         self.entries.insert(key.to_owned(), entry);
         self.note(key);
@@ -140,6 +146,7 @@ impl View {
         self.known_at(revision);
         let gone = self.gone.entry(key.to_owned()).or_default();
         *gone = revision.max(*gone);
+        self.doubted.remove(key);
         self.lost.remove(key);
         let was_known = self.entries.remove(key).is_some();
         if was_known {
@@ -152,6 +159,11 @@ impl View {
     pub fn tell(&mut self, told: Mark) -> bool {
         let news = match &told.entry {
             Some(entry) => self.put(&told.key, entry.clone()),
+            None if self.goes_with_a_lease(&told) => {
+                self.known_at(told.revision);
+                self.doubted.insert(told.key.clone(), told.revision);
+                false
+            }
             None => self.delete(&told.key, told.revision),
         };
         self.gone.retain(|_, revision| *revision > told.revision);
@@ -159,8 +171,26 @@ impl View {
         news
     }
 
+    fn goes_with_a_lease(&self, told: &Mark) -> bool {
+        let known = self.entries.get(&told.key);
+        known.is_some_and(|known| known.lease != 0 && known.revision < told.revision)
+    }
+
+    /// The newest deletion that is doubted.
+    pub fn newest_doubt(&self) -> Option<i64> {
+        self.doubted.values().max().copied()
+    }
+
+    /// What was doubted is so, up to that deletion; whether that was news.
+    pub fn believe(&mut self, up_to: i64) -> bool {
+        let doubted = self.doubted.iter().filter(|(_, revision)| **revision <= up_to);
+        let doubted: Vec<_> = doubted.map(|(key, revision)| (key.clone(), *revision)).collect();
+        doubted.iter().filter(|(key, revision)| self.delete(key, *revision)).count() > 0
+    }
+
     /// The store was read whole at `revision`, after `asked_at` was the newest that was known; whether that was news.
     pub fn load(&mut self, asked_at: i64, revision: i64, entries: BTreeMap<String, Entry>) -> bool {
+        self.doubted.clear();
         let before = std::mem::replace(&mut self.entries, entries);
         let newest = self.entries.iter().max_by_key(|(_, entry)| entry.revision);
         self.mark = newest.map(|(key, entry)| Mark {
@@ -212,6 +242,31 @@ mod tests {
 
     fn texts(view: &View) -> Vec<(&str, &str)> {
         view.list("").map(|(key, entry)| (key, entry.text.as_str())).collect()
+    }
+
+    #[test]
+    fn what_went_with_a_lease_is_shown_until_that_is_believed_or_it_is_back() {
+        let mut view = View::default();
+        let leased = |text: &str, revision| Entry { lease: 7, ..entry(text, revision) };
+        let put = |key: &str, revision| Mark {
+            key: key.to_owned(),
+            revision,
+            entry: Some(leased("1", revision)),
+        };
+        let gone = |key: &str, revision| Mark { key: key.to_owned(), revision, entry: None };
+        for mark in [put("a", 1), put("b", 2), put("c", 3), told("d", "no lease", 4)] {
+            view.tell(mark);
+        }
+        for (at, key) in ["a", "b", "c"].into_iter().enumerate() {
+            assert!(!view.tell(gone(key, 5 + at as i64)), "no news yet");
+        }
+        assert!(view.tell(gone("d", 8)) && view.newest_doubt() == Some(7));
+        assert_eq!(view.mark().map(|mark| mark.revision), Some(8), "the watch goes on behind it");
+        view.tell(put("b", 9));
+        assert!(view.believe(6) && !view.believe(6));
+        assert_eq!(texts(&view), [("b", "1"), ("c", "1")]);
+        assert!(view.delete("c", 10), "who asks the store is told");
+        assert_eq!((view.newest_doubt(), texts(&view).len()), (None, 1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType};
 use millrace_registry::{ChannelRecord, Registry, RegistryConfig, RegistryError};
 use millrace_testkit::{Etcd, EtcdVersion, FaultyLink, Flow, LinkState, until, until_some};
 use millrace_tests::HostClock;
@@ -44,6 +45,7 @@ on_both! {
     a_step_of_the_clock_changes_nothing,
     a_killed_leader_costs_seconds_and_no_record,
     a_long_outage_leaves_the_view_and_the_living_come_back,
+    leases_that_all_are_lost_empty_no_view_while_the_store_grants_none,
     a_wiped_store_is_filled_by_the_living,
     a_store_set_back_to_an_old_copy_is_read_anew,
 }
@@ -222,6 +224,42 @@ async fn a_long_outage_leaves_the_view_and_the_living_come_back(
     shows(&observer, "n", Some(2), PATIENCE).await?;
     until("the return", BACK, || observer.is_reachable() && keeper.is_reachable()).await?;
     observer.put(&channel("later")).await?;
+    Ok(())
+}
+
+async fn leases_that_all_are_lost_empty_no_view_while_the_store_grants_none(
+    version: EtcdVersion,
+) -> anyhow::Result<()> {
+    const LEASE_SECONDS: u64 = 2;
+    let etcd = Etcd::start(version, 1)?;
+    let short = RegistryConfig { lease_seconds: LEASE_SECONDS, ..config(&etcd) };
+    let (keeper, observer) = (Registry::connect(&short)?, Registry::connect(&short)?);
+    let kept = keeper.keep(&node("n", 1));
+    shows(&observer, "n", Some(1), PATIENCE).await?;
+    let mut client = raw(&etcd).await;
+    let member = client.status().await?.header().map_or(0, |header| header.member_id());
+    let mut of_it = AlarmOptions::new();
+    of_it.with_member(member);
+    client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(of_it.clone())).await?;
+    etcd.pause_member(0, true)?;
+    tokio::time::sleep(Duration::from_secs(2 * LEASE_SECONDS)).await;
+    etcd.pause_member(0, false)?;
+    until_some("the record's end", GONE, async || {
+        let found = client.get("/millrace/v1/nodes/n", None).await.ok()?;
+        found.kvs().is_empty().then_some(())
+    })
+    .await?;
+    let vanished = until("a loss", Duration::from_secs(2 * LEASE_SECONDS), || {
+        workers(&observer, "n") != Some(1) || workers(&keeper, "n") != Some(1)
+    });
+    assert!(vanished.await.is_err(), "the view believed that everybody is gone");
+    assert!(!observer.is_reachable());
+    kept.set(node("n", 2));
+    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of_it)).await?;
+    shows(&observer, "n", Some(2), BACK).await?;
+    until("the return", BACK, || observer.is_reachable() && keeper.is_reachable()).await?;
+    drop(kept);
+    shows(&observer, "n", None, GONE).await?;
     Ok(())
 }
 

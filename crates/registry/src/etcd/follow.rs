@@ -118,6 +118,9 @@ fn tell(shared: &Shared, events: &[Event]) {
         let news = events.iter().filter_map(told).filter(|event| view.tell(event.clone()));
         news.count() > 0
     });
+    if shared.view().newest_doubt().is_some() {
+        shared.doubts.notify_one();
+    }
 }
 
 fn told(event: &Event) -> Option<Mark> {

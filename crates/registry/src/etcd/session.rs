@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// What outlives a session: the lease and what was written under it.
 struct Life {
     lease: watch::Sender<i64>,
+    /// When there was a new lease in place of one that was lost.
+    regained: Option<Instant>,
     keeper: Keeper,
     began: Instant,
 }
@@ -32,7 +34,7 @@ struct Life {
 /// Holds sessions, one after the other. Never ends.
 pub async fn run(config: RegistryConfig, shared: Arc<Shared>) {
     let (lease, keeper) = (watch::Sender::new(0), Keeper::default());
-    let mut life = Life { lease, keeper, began: Instant::now() };
+    let mut life = Life { lease, regained: None, keeper, began: Instant::now() };
     let mut pause = PAUSE;
     // Where to begin is chance, so that a farm spreads over the members.
     let mut turn = usize::from(rand::random::<u16>());
@@ -65,7 +67,7 @@ async fn session(
     let work = async {
         tokio::try_join!(
             follow::follow(shared, &client),
-            heartbeat(shared, &client, &life.lease),
+            heartbeat(shared, &client, &life.lease, &mut life.regained),
             keep(shared, &client, life.lease.subscribe(), &mut life.keeper, life.began),
         )
     };
@@ -95,6 +97,7 @@ async fn heartbeat(
     shared: &Shared,
     client: &Client,
     lease_now: &watch::Sender<i64>,
+    regained: &mut Option<Instant>,
 ) -> Result<(), Error> {
     let mut leases = client.lease_client();
     let third = shared.lease / 3;
@@ -104,6 +107,7 @@ async fn heartbeat(
         if lease == 0 {
             lease = timeout(third, leases.grant(seconds, None)).await.map_err(|_| late())??.id();
             lease_now.send_replace(lease);
+            *regained = regained.map(|_| Instant::now());
             tracing::info!(lease, "registry lease granted");
         }
         let alive = match timeout(third, leases.keep_alive(lease)).await.map_err(|_| late())? {
@@ -118,7 +122,11 @@ async fn heartbeat(
                 first
             });
             loop {
-                sleep(third).await;
+                tokio::select! {
+                    () = sleep(third) => {}
+                    () = shared.doubts.notified() => {}
+                }
+                let doubt = shared.view().newest_doubt();
                 keeper.keep_alive().await?;
                 let answer = timeout(third, answers.message()).await.map_err(|_| late())??;
                 let ended = || Error::LeaseKeepAliveError("the stream ended".to_owned());
@@ -126,10 +134,16 @@ async fn heartbeat(
                     break;
                 }
                 shared.hear();
+                // Who lost its lease with all others gives them time to come back as well.
+                let is_sure = regained.is_none_or(|at| at.elapsed() >= shared.lease);
+                if let Some(doubt) = doubt.filter(|_| is_sure) {
+                    shared.fold(|view| view.believe(doubt));
+                }
             }
         }
         tracing::warn!(lease, "registry lease lost");
         lease_now.send_replace(0);
+        *regained = Some(Instant::now());
     }
 }
 
