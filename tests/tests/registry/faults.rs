@@ -242,7 +242,8 @@ async fn leases_that_all_are_lost_empty_no_view_while_the_store_grants_none(
     of_it.with_member(member);
     client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(of_it.clone())).await?;
     etcd.pause_member(0, true)?;
-    tokio::time::sleep(Duration::from_secs(2 * LEASE_SECONDS)).await;
+    // Nobody was heard for longer than a lease: all have run out.
+    until("silence", BACK, || !keeper.is_reachable() && !observer.is_reachable()).await?;
     etcd.pause_member(0, false)?;
     until_some("the record's end", GONE, async || {
         let found = client.get("/millrace/v1/nodes/n", None).await.ok()?;
