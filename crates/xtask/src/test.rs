@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything CI runs, as a list of steps one can read from top to bottom.
 
-use std::{fs, process::Command, process::ExitCode};
+use std::{env, fs, process::Command, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
@@ -18,6 +18,9 @@ const SLOWEST: usize = 20;
 
 /// How long each target is fuzzed beside the tests, in seconds of real time: longer than alone, since tests go first.
 const FUZZING: u64 = 90;
+
+/// Set the minutes of the long forms that wait most.
+const LENGTHS: [&str; 2] = ["MILLRACE_SOAK_MINUTES", "MILLRACE_OUTAGE_MINUTES"];
 
 /// Sets up and runs all steps; with filters only the tests that match them.
 pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
@@ -143,13 +146,33 @@ fn write_report(report: &Report, summary: &str) -> Result<()> {
     let dir = process::root().join("docs/reports");
     fs::create_dir_all(&dir)?;
     let path = dir.join(format!("{date}-full.md"));
-    let text = format!("# Long tests, {date}, commit {commit}: {verdict}\n\n```\n{summary}```\n");
+    let shortened = shortened(|name| env::var(name).ok());
+    let text = format!(
+        "# Long tests, {date}, commit {commit}: {verdict}\n\n{shortened}```\n{summary}```\n"
+    );
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What the report says of the long forms that did not run as long as they do by default.
+fn shortened(variable: impl Fn(&str) -> Option<String>) -> String {
+    let set = LENGTHS.iter().filter_map(|name| Some(format!("{name}={}", variable(name)?)));
+    let set: Vec<String> = set.collect();
+    if set.is_empty() {
+        return String::new();
+    }
+    format!("The lengths of long forms were set: {}.\n\n", set.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_says_which_long_forms_were_set_to_another_length() {
+        assert_eq!(shortened(|_| None), "");
+        let soak = |name: &str| (name == LENGTHS[0]).then(|| "60".to_owned());
+        assert!(shortened(soak).contains("MILLRACE_SOAK_MINUTES=60."));
+    }
 
     #[test]
     fn the_long_form_installs_obs_and_runs_the_tests_that_need_it_and_the_short_one_neither() {
