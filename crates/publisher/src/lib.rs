@@ -3,15 +3,7 @@
 //! Speaks through `rml_rtmp`, a second implementation beside the router's own, so that each checks the other.
 //! It does not face strangers: what a server sends is trusted not to be hostile.
 //!
-//! ```no_run
-//! # async fn demo() -> Result<(), millrace_publisher::PublishError> {
-//! use millrace_publisher::{Clip, Playout, Publisher};
-//!
-//! let mut publisher = Publisher::connect("rtmp://127.0.0.1:1935/live", "demo_key").await?;
-//! publisher.play(Playout::endless(&Clip::demo())).await?;
-//! publisher.finish().await
-//! # }
-//! ```
+#![doc = concat!("```text\n", include_str!("../examples/publish.rs"), "```")]
 
 mod clip;
 mod dialogue;

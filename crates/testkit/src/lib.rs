@@ -4,21 +4,7 @@
 //! Every frame of a [`ClipSpec`] carries its number as a [`stamp`]; its sound clicks at each full second. So a stream that
 //! went through routers, workers, encoders and their deaths can be held against what was published, frame by frame:
 //!
-//! ```no_run
-//! # async fn example(rtmp_url: &str, playback_url: &str) -> anyhow::Result<()> {
-//! use std::time::Duration;
-//! use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, check};
-//!
-//! let clip = ClipSpec { seconds: 20, ..ClipSpec::default() };
-//! let mut publisher = Publisher::start(&clip.file()?, rtmp_url)?;
-//! let player = Player::start(playback_url, PlayerOptions::default());
-//! publisher.wait(Duration::from_secs(30)).await?;
-//! player.ended(Duration::from_secs(60)).await?;
-//! let report = check(&player.stop().await?, &clip.expected())?;
-//! println!("{report}");
-//! report.assert_lossless();
-//! # Ok(()) }
-//! ```
+#![doc = concat!("```text\n", include_str!("../examples/lossless.rs"), "```")]
 //!
 //! A test that stops before the playlists end asks for less: `clip.expected().at_least(30..=500)`. A second clip into the
 //! same stream has later stamps (`first_frame`) and is expected with [`Expected::then`]. Moments of faults are

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything CI runs, as a list of steps one can read from top to bottom.
 
-use std::{env, fs, process::Command, process::ExitCode};
+use std::{env, fs, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
@@ -64,7 +64,6 @@ fn all<'a>(full: bool) -> Vec<Step<'a>> {
         // Behind the fuzzing, since it locks what is built, and tests are looked for there first.
         Step::work("clippy", "cargo xtask check", clippy).beside(),
         tests(full, &[], previous.as_ref()),
-        Step::command("doc tests", doc_tests(full)),
     ]);
     if full {
         let coverage = "cargo xtask fuzz --coverage";
@@ -126,12 +125,6 @@ fn clippy() -> Result<()> {
 
 fn test_runner<'a>() -> Step<'a> {
     Step::work("test runner", "cargo install --locked --debug cargo-nextest", nextest::ensure)
-}
-
-/// In the profile of the tests, so that no library is built twice.
-fn doc_tests(full: bool) -> Command {
-    let profile = nextest::cargo_profile(full);
-    process::cargo(&["test", "--profile", profile, "--workspace", "--doc", "--quiet"])
 }
 
 /// The dated report of a long run, to be committed.
