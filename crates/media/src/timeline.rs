@@ -19,6 +19,7 @@ mod outbox;
 mod parts;
 mod rate;
 mod release;
+mod skew;
 mod stamper;
 mod standstill;
 mod stats;
@@ -153,7 +154,7 @@ impl Timeline {
                 AudioTag::Header(asc) => self.audio_header(AacHeader::parse(asc)?),
                 AudioTag::Frame(bytes) => {
                     self.look_for_standstill(now, Track::Audio, timestamp_ms)?;
-                    self.audio_frame(timestamp_ms, bytes);
+                    self.audio_frame(now, timestamp_ms, bytes);
                 }
                 AudioTag::Nothing => {}
             },
@@ -200,7 +201,9 @@ impl Timeline {
         let (bitrate_bps, fps) = self.meter.rates();
         let ms = |ticks: i64| u64::try_from(ticks / TICKS_PER_MS).unwrap_or(0);
         let ahead = match (self.newest_audio, self.newest_video) {
-            (Some(audio), Some(video)) => (audio - video) / TICKS_PER_MS,
+            (Some(audio), Some(video)) => {
+                (audio - video - self.clock.sound_delayed()) / TICKS_PER_MS
+            }
             _ => 0,
         };
         Stats {
@@ -214,6 +217,7 @@ impl Timeline {
             silent_audio_frames: self.audio.silent_frames,
             clock_shifts: self.shifts_before + self.clock.shifts(),
             audio_ahead_ms: ahead,
+            audio_delayed_ms: self.clock.sound_delayed() / TICKS_PER_MS,
             video: self.announced.clone(),
             audio: self.audio.header().map(AacHeader::config),
             regular_frame_rate: self.video.measured_rate().is_some(),
@@ -266,8 +270,15 @@ impl Timeline {
         data: &Bytes,
     ) -> Result<(), SourceError> {
         let step = self.rule().frame();
-        let at = self.clock.place(Track::Video, timestamp_ms, step);
-        self.newest_video = Some(at);
+        let mut at = self.clock.place(Track::Video, timestamp_ms, step);
+        if self.newest_video.is_none() {
+            at = self.begin_behind_anchor(at);
+        }
+        if let Some(by) = self.video.late_for_good(now, at) {
+            self.clock.delay(Track::Video, by);
+            at = at + by;
+        }
+        self.came(Track::Video, at);
         self.meter.count(at, data.len(), true);
         let picture = match self.video.clean(data) {
             Ok(picture) => picture,
@@ -294,12 +305,16 @@ impl Timeline {
         }
     }
 
-    fn audio_frame(&mut self, timestamp_ms: u32, bytes: Bytes) {
+    fn audio_frame(&mut self, now: Mono, timestamp_ms: u32, bytes: Bytes) {
         if self.mode == Mode::Away {
             return;
         }
-        let at = self.clock.place(Track::Audio, timestamp_ms, self.audio.step());
-        self.newest_audio = Some(at);
+        let mut at = self.clock.place(Track::Audio, timestamp_ms, self.audio.step());
+        if let Some(by) = self.audio.late_for_good(now, at) {
+            self.clock.delay(Track::Audio, by);
+            at = at + by;
+        }
+        self.came(Track::Audio, at);
         self.meter.count(at, bytes.len(), false);
         if self.audio.header().is_none() {
             return;
@@ -317,6 +332,34 @@ impl Timeline {
             Mode::AudioOnly => self.cut_audio_only(),
             Mode::Video => self.pass_silent_video(at),
             Mode::Away => {}
+        }
+    }
+
+    /// The first picture does not lie before the connection's start, where nothing may be decoded: rather the sound that came
+    /// before it, and of which nothing was let go, lies later too.
+    fn begin_behind_anchor(&mut self, at: MediaTime) -> MediaTime {
+        let by = self.clock.anchor() - at;
+        if self.mode != Mode::Waiting || by <= 0 {
+            return at;
+        }
+        self.clock.delay_both(by);
+        self.audio.delay_early(by);
+        for moment in [&mut self.first_audio, &mut self.newest_audio] {
+            *moment = moment.map(|moment| moment + by);
+        }
+        at + by
+    }
+
+    /// A unit lies at `at`; the first ones tell which track is to be waited for.
+    fn came(&mut self, track: Track, at: MediaTime) {
+        let newest = match track {
+            Track::Video => &mut self.newest_video,
+            Track::Audio => &mut self.newest_audio,
+        };
+        let is_first = newest.replace(at).is_none();
+        if is_first && let (Some(audio), Some(video)) = (self.newest_audio, self.newest_video) {
+            self.video.comes_behind(audio - video);
+            self.audio.comes_behind(video - audio);
         }
     }
 

@@ -96,21 +96,3 @@ fn timestamps_that_step_back_a_little_leave_decoding_in_order_and_boundaries_too
         );
     }
 }
-
-#[test]
-fn pictures_that_come_three_seconds_after_their_sound_are_counted_and_those_half_as_late_are_not() {
-    for (late_ms, is_told) in [(1_500, false), (3_000, true)] {
-        let mut messages = Source::new(30, 1, 2.0, 20.0).messages();
-        let arrival = |(at, input): &(u32, Input)| match input {
-            Input::Video { body, .. } if body[1] == 1 => at + late_ms,
-            _ => *at,
-        };
-        messages.sort_by_key(arrival);
-        let messages = messages.into_iter().map(|message| (arrival(&message), message.1));
-        let mut timeline = timeline();
-        let items = feed(&mut timeline, messages);
-        assert_eq!(timeline.stats().moved_frames > 100, is_told, "{late_ms} ms");
-        let video = units(&items, Track::Video);
-        assert!(video.windows(2).all(|pair| pair[0].dts < pair[1].dts), "{late_ms} ms");
-    }
-}

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, Msn, RungId};
 
-/// A rung this far behind the furthest one no longer holds input back, ticks of 90 kHz.
-const MAX_LAG: i64 = 3 * MEDIA_TIMESCALE as i64;
+/// A rung this far behind the furthest one no longer holds input back, ticks of 90 kHz. Sound that always comes late (up to 4.5 s are
+/// waited for) is not so far behind when its part is done.
+const MAX_LAG: i64 = 6 * MEDIA_TIMESCALE as i64;
 
 /// The newest mark of each rung.
 #[derive(Clone, Debug, Default)]
@@ -108,8 +109,14 @@ mod tests {
         assert_eq!(marks.resume_by(&ladder), None);
         marks.note(mark("b", 0, 30_000));
         assert_eq!(marks.release_by(&ladder).map(|marks| marks.len()), Some(2));
-        marks.note(mark("a", 9, 330_000));
-        assert_eq!(marks.release_by(&ladder), Some(vec![mark("a", 9, 330_000)]));
+        marks.note(mark("a", 15, 570_000));
+        assert_eq!(
+            marks.release_by(&ladder).map(|marks| marks.len()),
+            Some(2),
+            "6 s are not too far"
+        );
+        marks.note(mark("a", 16, 600_000));
+        assert_eq!(marks.release_by(&ladder), Some(vec![mark("a", 16, 600_000)]));
         assert!(!marks.note(mark("a", 8, 300_000)));
     }
 

@@ -17,7 +17,7 @@ const LOW_FPS: f64 = 20.0;
 const MANY_DROPPED: u64 = 100;
 /// Frames that came too late to be shown or heard in their place; above this they are no accident of the beginning.
 const MANY_LATE: u64 = 100;
-/// Sound and picture that arrive this far from each other are not kept whole: about 2 s are waited for.
+/// Sound and picture that arrive this far from each other are told of: who comes late is waited for.
 const LONG_SKEW_MS: u64 = 1_800;
 /// Above this segments must be cut where a passthrough player cannot join.
 const LONG_KEYFRAMES_S: f64 = 2.4;
@@ -133,8 +133,12 @@ impl HealthReport {
             let seconds = self.av_skew_ms.unsigned_abs() as f64 / 1000.0;
             let (late, other) =
                 if self.av_skew_ms < 0 { ("sound", "picture") } else { ("picture", "sound") };
+            let done = match stats.audio_delayed_ms {
+                0 => "both are played as they are stamped, and viewers wait for it",
+                _ => "too long to wait, so both are played as they arrive",
+            };
             advice.push(format!(
-                "{late} arrives {seconds:.1} s after the {other} of its time: what is more than 2 s late is not kept whole"
+                "{late} arrives {seconds:.1} s after the {other} of its time: {done}"
             ));
         }
         if stats.late_audio_frames > MANY_LATE {
@@ -294,7 +298,11 @@ mod tests {
         let health = HealthReport::of(&late_pictures, true);
         assert!(!health.lossless);
         assert!(health.advice[0].starts_with("picture arrives 3.0 s after the sound"));
+        assert!(health.advice[0].ends_with("viewers wait for it"));
         assert!(health.advice[1].starts_with("400 pictures came too late"));
+        let apart = Stats { audio_ahead_ms: -5_000, audio_delayed_ms: -5_000, ..near };
+        let health = HealthReport::of(&apart, true);
+        assert!(health.advice[0].ends_with("both are played as they arrive"));
     }
 
     #[test]

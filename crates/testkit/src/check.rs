@@ -318,7 +318,8 @@ fn av_offset(pictures: &[Picture], content: &Content, expected: &Expected) -> Av
         let Some(stamp) = picture.stamp.filter(|_| click - picture.pts_s < CLICK_NEAR_S) else {
             continue;
         };
-        let clock_s = expected.fps.seconds_at(stamp) + (click - picture.pts_s);
+        let late_s = expected.sound_late_ms / 1_000.0;
+        let clock_s = expected.fps.seconds_at(stamp) + (click - picture.pts_s) - late_s;
         let offset_ms = (clock_s - clock_s.round()) * 1_000.0;
         av.clicks += 1;
         if offset_ms.abs() > av.worst_ms.abs() {

@@ -31,7 +31,9 @@ pub struct Expected {
     pub clicks: bool,
     /// Every how many source frames a rendition shows one; those not named here by their `FRAME-RATE`.
     pub steps: BTreeMap<String, u32>,
-    /// How far sound and pictures may be apart, in milliseconds.
+    /// How much later than its picture sound is to be heard, in milliseconds; whole seconds cannot be told from none.
+    pub sound_late_ms: f64,
+    /// How far from there it may be, in milliseconds.
     pub max_av_offset_ms: f64,
     /// How unsteadily frames may follow the frame clock, in milliseconds; `None`: one frame.
     pub max_timing_ms: Option<f64>,
@@ -50,6 +52,7 @@ impl ClipSpec {
             completeness: Completeness::Whole,
             clicks: self.audio.is_some(),
             steps: BTreeMap::new(),
+            sound_late_ms: 0.0,
             max_av_offset_ms: 40.0,
             max_timing_ms: None,
             max_sound_hole_ms: 2.0,

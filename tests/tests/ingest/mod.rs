@@ -6,4 +6,5 @@ mod encoders;
 mod formats;
 mod obs;
 mod refusals;
+mod skew;
 mod stage;

@@ -72,6 +72,18 @@ pub fn ffmpeg(channel: &Channel, clip: &ClipSpec, output: &[&str]) -> Publisher 
 /// The same by a program that is already running and ends by itself.
 pub async fn by_program(
     channel: &Channel,
+    publisher: Publisher,
+    seconds: f64,
+    expected: &Expected,
+) -> Report {
+    let report = seen_of_program(channel, publisher, seconds, expected).await;
+    report.assert_lossless();
+    report
+}
+
+/// The same, and insists on nothing but the seconds.
+pub async fn seen_of_program(
+    channel: &Channel,
     mut publisher: Publisher,
     seconds: f64,
     expected: &Expected,
@@ -79,7 +91,7 @@ pub async fn by_program(
     let player = Player::start(&channel.playback_url, PlayerOptions::default());
     let status = publisher.wait(PATIENCE).await.expect("the publisher ends");
     assert!(status.success(), "{status}: {}", publisher.log());
-    judged(player, seconds, expected).await
+    seen(player, seconds, expected).await
 }
 
 /// Publishes messages by our own publisher, and insists on `seconds` of what is expected.
@@ -109,14 +121,7 @@ pub async fn seen_of_ourselves(
     seen(player, seconds, expected).await
 }
 
-/// Waits until a player has `seconds` of every rendition and no more comes, and insists on what is expected.
-async fn judged(player: Player, seconds: f64, expected: &Expected) -> Report {
-    let report = seen(player, seconds, expected).await;
-    report.assert_lossless();
-    report
-}
-
-/// The same, and only says what is wrong.
+/// Waits until a player has `seconds` of every rendition and no more comes, and says what is wrong.
 async fn seen(player: Player, seconds: f64, expected: &Expected) -> Report {
     let recording = all_of(player, seconds).await.expect("media");
     let whole = match (expected.clips.first(), expected.clips.last()) {

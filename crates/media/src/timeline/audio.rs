@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use millrace_types::{MEDIA_TIMESCALE, MediaTime};
+use millrace_types::{MEDIA_TIMESCALE, MediaTime, Mono};
 
 use super::{
     audio_cuts::{AudioCuts, Span, first_sample, last_tick, reached},
     outbox::Outbox,
+    skew::{Lateness, wait_for},
 };
 use crate::{AacHeader, AccessUnit, SegmentStamp, Track, TrackConfig};
 
@@ -19,10 +20,10 @@ const TICKS_PER_MS: i64 = MEDIA_TIMESCALE as i64 / 1_000;
 const MAX_JITTER: i64 = 40 * TICKS_PER_MS;
 /// How far sound may trail behind the video before it counts as missing.
 pub(super) const ALLOWANCE: i64 = 500 * TICKS_PER_MS;
-/// What the allowance grows to for a publisher whose sound always comes late.
+/// What the allowance grows to for a publisher whose sound always comes late, if it did not from the first frame on.
 const MAX_ALLOWANCE: i64 = 2_000 * TICKS_PER_MS;
-/// Frames kept from before the video's start.
-const MAX_EARLY_FRAMES: usize = 256;
+/// Frames kept from before the video's start: 4 s at 96 kHz.
+const MAX_EARLY_FRAMES: usize = 384;
 
 /// The sound of one stream.
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ pub(super) struct AudioTrack {
     cuts: AudioCuts,
     allowance: i64,
     missing: bool,
+    lateness: Lateness,
     pub(super) late_frames: u64,
     pub(super) silent_frames: u64,
 }
@@ -55,6 +57,7 @@ impl AudioTrack {
             cuts: AudioCuts::default(),
             allowance: ALLOWANCE,
             missing: false,
+            lateness: Lateness::default(),
             late_frames: 0,
             silent_frames: 0,
         }
@@ -108,6 +111,23 @@ impl AudioTrack {
         }
     }
 
+    /// Its first frame came so many ticks behind the pictures: as long is waited for all others.
+    pub(super) fn comes_behind(&mut self, ticks: i64) {
+        self.allowance = wait_for(ticks, self.allowance);
+    }
+
+    /// What came already lies `by` ticks later; nothing of it was let go.
+    pub(super) fn delay_early(&mut self, by: i64) {
+        self.early.iter_mut().for_each(|(at, _)| *at = *at + by);
+    }
+
+    /// How late sound is, ticks, if it is for good, and by more than is waited for. To be asked once for every frame, which lies
+    /// at `at`.
+    pub(super) fn late_for_good(&mut self, now: Mono, at: MediaTime) -> Option<i64> {
+        let lateness = self.end().map(|end| end - at).filter(|lateness| *lateness > self.allowance);
+        self.lateness.for_good(now, lateness)
+    }
+
     /// Takes a frame that was sent at `at`.
     pub(super) fn frame(&mut self, at: MediaTime, bytes: Bytes) {
         let Some(start) = self.start else {
@@ -131,7 +151,8 @@ impl AudioTrack {
         if ahead < -jitter {
             self.late_frames += 1;
             let lateness = -ahead * i64::from(MEDIA_TIMESCALE) / i64::from(rate);
-            self.allowance = self.allowance.max(lateness + ALLOWANCE / 4).min(MAX_ALLOWANCE);
+            let usual = (lateness + ALLOWANCE / 4).min(MAX_ALLOWANCE);
+            self.allowance = self.allowance.max(usual);
             self.missing &= lateness >= self.allowance;
             return;
         }

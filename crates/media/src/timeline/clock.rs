@@ -2,10 +2,12 @@
 //!
 //! Both tracks share one offset. When one of them jumps, it goes on at its own last moment under a new offset, and the
 //! other adopts that offset as soon as it has jumped too, so that sound and picture stay together. What is left of
-//! jitter is smoothed per track ([`super::rate`], [`super::audio`]).
+//! jitter is smoothed per track ([`super::rate`], [`super::audio`]). A track whose first unit comes too far from the other's
+//! ([`super::skew`]) is delayed, or brought forward, to where the other is.
 
 use millrace_types::MediaTime;
 
+use super::skew::MAX_SKEW;
 use crate::Track;
 
 /// 90 kHz ticks in a millisecond.
@@ -14,8 +16,6 @@ const TICKS_PER_MS: i64 = 90;
 const MAX_BACKWARD: i64 = 100 * TICKS_PER_MS;
 /// A step forward by more than this is a jump, unless the other track went along.
 const MAX_FORWARD: i64 = 2_000 * TICKS_PER_MS;
-/// How far apart the first units of the two tracks may lie.
-const MAX_START_SKEW: i64 = 3_000 * TICKS_PER_MS;
 
 /// The clock of one publisher connection.
 #[derive(Clone, Debug)]
@@ -30,6 +30,10 @@ pub(super) struct SourceClock {
 struct TrackClock {
     offset: Option<i64>,
     last: i64,
+    /// How far ahead of the other track that was, ticks.
+    ahead: i64,
+    /// By how many ticks it was delayed against the other.
+    delayed: i64,
 }
 
 impl SourceClock {
@@ -43,6 +47,33 @@ impl SourceClock {
         self.shifts
     }
 
+    /// All that is still to come on `track` lies `by` ticks later.
+    pub(super) fn delay(&mut self, track: Track, by: i64) {
+        let this = &mut self.tracks[track as usize];
+        this.offset = this.offset.map(|offset| offset + by);
+        this.last += by;
+        this.delayed += by;
+        self.shifts += 1;
+    }
+
+    /// Both tracks lie `by` ticks later, also what came of them already.
+    pub(super) fn delay_both(&mut self, by: i64) {
+        for this in &mut self.tracks {
+            this.offset = this.offset.map(|offset| offset + by);
+            this.last += by;
+        }
+    }
+
+    /// Where the first unit lay.
+    pub(super) const fn anchor(&self) -> MediaTime {
+        self.anchor
+    }
+
+    /// How much later than stamped sound lies beside the pictures, ticks.
+    pub(super) const fn sound_delayed(&self) -> i64 {
+        self.tracks[Track::Audio as usize].delayed - self.tracks[Track::Video as usize].delayed
+    }
+
     /// The moment of `timestamp_ms` on `track`, whose units are about `step` ticks apart.
     pub(super) fn place(&mut self, track: Track, timestamp_ms: u32, step: i64) -> MediaTime {
         let source = self.unwrap(timestamp_ms) * TICKS_PER_MS;
@@ -50,14 +81,16 @@ impl SourceClock {
             Track::Video => (self.tracks[0], self.tracks[1]),
             Track::Audio => (self.tracks[1], self.tracks[0]),
         };
-        let offset = self.offset(source, this, other, step);
+        let (offset, delayed) = self.offset(source, this, other, step);
         if this.offset.or(other.offset).is_some_and(|known| known != offset)
             && other.offset != Some(offset)
         {
             self.shifts += 1;
         }
         let moment = source + offset;
-        self.tracks[track as usize] = TrackClock { offset: Some(offset), last: moment };
+        let ahead = other.offset.map_or(0, |_| moment - other.last);
+        self.tracks[track as usize] =
+            TrackClock { offset: Some(offset), last: moment, ahead, delayed };
         MediaTime(moment)
     }
 
@@ -70,24 +103,25 @@ impl SourceClock {
         unwrapped
     }
 
-    fn offset(&self, source: i64, this: TrackClock, other: TrackClock, step: i64) -> i64 {
+    /// What to add to `source`, and by how much that delays the track against the other.
+    fn offset(&self, source: i64, this: TrackClock, other: TrackClock, step: i64) -> (i64, i64) {
         let Some(offset) = this.offset else {
             return match other.offset {
-                None => self.anchor.0 - source,
-                Some(offset) if (source + offset - other.last).abs() <= MAX_START_SKEW => offset,
-                Some(_) => other.last - source,
+                None => (self.anchor.0 - source, 0),
+                Some(offset) if (source + offset - other.last).abs() <= MAX_SKEW => (offset, 0),
+                Some(offset) => (other.last - source, other.last - source - offset),
             };
         };
         let goes_on = |offset: i64| {
             let forward = source + offset - this.last;
-            let along =
-                other.offset == Some(offset) && (source + offset - other.last).abs() <= MAX_FORWARD;
+            let ahead = source + offset - other.last;
+            let along = other.offset == Some(offset) && (ahead - this.ahead).abs() <= MAX_FORWARD;
             forward >= -MAX_BACKWARD && (forward <= MAX_FORWARD || along)
         };
         match other.offset {
-            _ if goes_on(offset) => offset,
-            Some(others) if goes_on(others) => others,
-            _ => this.last + step - source,
+            _ if goes_on(offset) => (offset, this.delayed),
+            Some(others) if goes_on(others) => (others, other.delayed),
+            _ => (this.last + step - source, this.delayed),
         }
     }
 }
@@ -122,6 +156,29 @@ mod tests {
             assert_eq!(clock.place(Track::Video, target_ms, STEP), ANCHOR + STEP);
             assert_eq!(clock.place(Track::Audio, target_ms + 10, STEP), ANCHOR + STEP + 900);
             assert_eq!(clock.shifts(), 1);
+        }
+    }
+
+    #[test]
+    fn a_gap_in_a_track_stays_one_however_far_apart_the_tracks_arrive() {
+        for (audio_ms, is_kept) in [(0, true), (2_500, true), (5_500, true), (5_500, false)] {
+            let mut clock = clock();
+            let both = |clock: &mut SourceClock, ms: u32| {
+                let video = clock.place(Track::Video, ms + 3_000, STEP);
+                (video, clock.place(Track::Audio, ms + audio_ms, 1_800))
+            };
+            for n in 0..50 {
+                both(&mut clock, n * 40);
+            }
+            // Either track goes on alone for three seconds; or neither does.
+            let sound = 2_000..5_000_u32;
+            for ms in sound.step_by(20).filter(|_| is_kept) {
+                clock.place(Track::Audio, ms + audio_ms, 1_800);
+            }
+            let (video, _) = both(&mut clock, 5_000);
+            let wanted = if is_kept { ANCHOR + 5_000 * 90 } else { ANCHOR + 1_960 * 90 + STEP };
+            assert_eq!(video, wanted, "{audio_ms} ms");
+            assert_eq!((clock.shifts(), clock.sound_delayed()), (u64::from(!is_kept), 0));
         }
     }
 

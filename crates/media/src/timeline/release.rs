@@ -20,8 +20,6 @@ const SLOW_PART_TARGET: i64 = 540 * TICKS_PER_MS;
 const LOW_LATENCY_PART: i64 = SECOND / 4;
 /// Segments while there are no pictures, ticks.
 const AUDIO_SEGMENT: i64 = 2 * SECOND;
-/// Sound may be this far ahead of the last picture before time goes on without one, ticks.
-const SILENT_VIDEO_AFTER: i64 = 2 * SECOND;
 /// A picture is held back for its successor this much longer than the distance of the last two: one that is late in the
 /// network leaves no hole.
 const HOLD_MARGIN: Duration = Duration::from_millis(250);
@@ -135,7 +133,7 @@ impl Timeline {
     /// Sound that has gone far ahead of the last picture is let go, and no picture may come before it any more.
     pub(super) fn pass_silent_video(&mut self, newest_audio: MediaTime) {
         let delay = self.stamper.reorder_delay();
-        if newest_audio - (self.video.floor() + delay) < SILENT_VIDEO_AFTER {
+        if newest_audio - (self.video.floor() + delay) < self.video.allowance {
             return;
         }
         self.let_go_of_held();

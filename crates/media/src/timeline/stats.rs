@@ -33,6 +33,8 @@ pub struct Stats {
     pub clock_shifts: u64,
     /// How far sound is ahead of the picture as they arrive, milliseconds; negative when it is behind.
     pub audio_ahead_ms: i64,
+    /// How much later than it was stamped sound is played beside the picture, milliseconds; negative when the picture is.
+    pub audio_delayed_ms: i64,
     /// The video as it is described now.
     pub video: Option<VideoConfig>,
     /// The sound as it is described now.

@@ -10,6 +10,7 @@ use super::{
     SourceHints,
     order::Order,
     rate::{DETECTION_FRAMES, FrameGrid, detect, known_rate},
+    skew::{Lateness, wait_for},
 };
 use crate::{AccessUnit, AvcError, AvcRecord, Boundary, Cut, Picture, Stamp, Track, clean_picture};
 
@@ -20,6 +21,8 @@ const HINT_TOLERANCE: f64 = 0.000_4;
 const NOMINAL_FRAME: i64 = MEDIA_TIMESCALE as i64 / 30;
 /// A picture that lies so much later than was sent came too late for its time, ticks.
 const LATE: i64 = 200 * TICKS_PER_MS;
+/// Sound may be this far ahead of the last picture before time goes on without one, ticks; where pictures always come late, farther.
+const ALLOWANCE: i64 = 2 * MEDIA_TIMESCALE as i64;
 /// What an irregular source is described as.
 const IRREGULAR: FrameRate = FrameRate { num: 30, den: 1 };
 
@@ -101,6 +104,9 @@ pub(super) struct VideoTrack {
     room: i64,
     /// Where a part that began with the last picture would begin.
     pub(super) boundary: MediaTime,
+    /// How far they may trail behind the sound before time goes on without them, ticks.
+    pub(super) allowance: i64,
+    lateness: Lateness,
     pub(super) dropped_frames: u64,
     /// Pictures that lie later than was sent.
     pub(super) moved_frames: u64,
@@ -136,6 +142,18 @@ impl VideoTrack {
         (self.let_go_until, self.next_part) = (None, None);
         self.raise_floor(floor);
         self.room = room;
+        (self.allowance, self.lateness) = (ALLOWANCE, Lateness::default());
+    }
+
+    /// The first one came so many ticks behind the sound: as long is waited for all others.
+    pub(super) fn comes_behind(&mut self, ticks: i64) {
+        self.allowance = wait_for(ticks, self.allowance);
+    }
+
+    /// How late pictures are, ticks, if they are for good. To be asked once for every picture, which lies at `at`.
+    pub(super) fn late_for_good(&mut self, now: Mono, at: MediaTime) -> Option<i64> {
+        let lateness = self.floor + self.order.lowered() - at;
+        self.lateness.for_good(now, (lateness > LATE).then_some(lateness))
     }
 
     /// No picture may be decoded before this.
