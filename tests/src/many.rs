@@ -20,7 +20,8 @@ use std::{
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use hyper::Method;
-use millrace_testkit::{Etcd, EtcdVersion, HttpClient, Network, Scratch, until, until_some};
+use millrace_hosts::Network;
+use millrace_testkit::{Etcd, EtcdVersion, HttpClient, Scratch, until, until_some};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

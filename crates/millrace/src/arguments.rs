@@ -1,6 +1,7 @@
 //! The command line, as clap reads it.
 
 mod channels;
+mod farm;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -8,7 +9,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace_telemetry::{LogFilter, version_line};
 use millrace_types::{NodeId, StreamId};
 
-pub use self::channels::{ChannelsArguments, ChannelsCommand};
+pub use self::{
+    channels::{ChannelsArguments, ChannelsCommand},
+    farm::{
+        Addresses, FarmCommand, FarmCommandArguments, FarmCutArguments, FarmHealArguments,
+        FarmUpArguments,
+    },
+};
 use crate::certs::CertsArguments;
 
 /// A live transcoding farm: RTMP in, Low-Latency HLS out.
@@ -141,46 +148,6 @@ pub struct DoctorArguments {
     /// JSON for programs.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `millrace farm …`
-#[derive(Debug, Args)]
-pub struct FarmCommandArguments {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: FarmCommand,
-}
-
-/// What to do with a farm on this host.
-#[derive(Debug, Subcommand)]
-pub enum FarmCommand {
-    /// Start all programs and an etcd of three members on addresses of 127.0.0.0/8, print a drill, and run until Ctrl-C.
-    ///
-    /// What dies is started again after 5 s. Nothing outlives it but, after a failure, the logs.
-    Up(FarmUpArguments),
-}
-
-/// `millrace farm up`
-#[derive(Clone, Debug, Args)]
-pub struct FarmUpArguments {
-    /// Routers.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
-    pub routers: u8,
-    /// Nodes.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
-    pub nodes: u8,
-    /// Origins.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
-    pub origins: u8,
-    /// The etcd to run; default the one on the PATH.
-    #[arg(long, value_name = "FILE")]
-    pub etcd: Option<PathBuf>,
-    /// Second number of all addresses, 127.N.y.z, so that two farms fit on one host.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub subnet: u8,
-    /// Written once the farm can take a publisher: addresses, stream key and process ids as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub ready_json: Option<PathBuf>,
 }
 
 /// Where a running farm is asked.
@@ -452,6 +419,9 @@ mod tests {
             "certs issue node a --days 0",
             "farm up --routers 0",
             "farm up --subnet 256",
+            "farm up --addresses elsewhere",
+            "farm cut",
+            "farm cut node-1 --one-way",
             "standalone --log a=b=c[",
             "standalone --listen-rtmp 1935",
             "config check --program king",

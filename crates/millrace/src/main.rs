@@ -15,8 +15,7 @@ mod config_host;
 mod demo;
 mod doctor;
 mod explain;
-mod farm_plan;
-mod farm_up;
+mod farm;
 mod live;
 mod orders;
 mod output;
@@ -48,10 +47,7 @@ async fn main() -> ExitCode {
         Command::Streams(arguments) => live::streams(&arguments).await,
         Command::Nodes(arguments) => live::nodes(&arguments).await,
         Command::Explain(arguments) => explain::run(&arguments).await,
-        Command::Farm(arguments) => {
-            let arguments::FarmCommand::Up(arguments) = &arguments.command;
-            farm_up::run(arguments).await
-        }
+        Command::Farm(arguments) => farm::run(&arguments.command).await,
         Command::Channels(arguments) => channels::run(&arguments).await,
         Command::Tokens(arguments) => tokens::run(&arguments),
         Command::Backup(arguments) => backup::backup(&arguments).await,

@@ -1,4 +1,4 @@
-//! Real etcd clusters on free ports of loopback, or on hosts of a [`crate::Network`], which can be killed, paused, wiped and set
+//! Real etcd clusters on free ports of loopback, or on hosts of a network of their own, which can be killed, paused, wiped and set
 //! back. They die with the test.
 
 use std::{
@@ -63,7 +63,7 @@ pub struct EtcdTls {
 pub struct EtcdHost {
     /// The address on which it listens.
     pub address: IpAddr,
-    /// The command line before that of the member, such as [`crate::Network::enter`].
+    /// The command line before that of the member, such as one that enters a host.
     pub enter: Vec<String>,
 }
 

@@ -10,7 +10,7 @@
 //! same stream has later stamps (`first_frame`) and is expected with [`Expected::then`]. Moments of faults are
 //! [`std::time::Instant`]s, compared with arrivals by [`RenditionRecording::next_arrival_after`] and
 //! [`RenditionRecording::longest_stall`]. [`FaultyLink`] is a network that fails on command, [`browser`] a real Chromium
-//! whose pictures carry the same stamps. [`Network`] is hosts that can be cut from each other.
+//! whose pictures carry the same stamps.
 pub mod browser;
 mod check;
 mod clip;
@@ -22,7 +22,6 @@ mod fragment;
 mod frames;
 mod front;
 mod http;
-mod network;
 mod playback;
 mod player;
 pub mod playlist;
@@ -41,7 +40,6 @@ pub use faulty_link::{FaultyLink, Flow, LinkState};
 pub use frames::{Completeness, Expected};
 pub use front::Front;
 pub use http::{Answer, HttpClient, resolve};
-pub use network::{Network, OUTSIDE};
 pub use playback::Stall;
 pub use player::{Player, PlayerOptions, Progress, StartAt};
 pub use publisher::Publisher;

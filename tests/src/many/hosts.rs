@@ -7,7 +7,8 @@ use std::{
     process::Command,
 };
 
-use millrace_testkit::{EtcdHost, Network, OUTSIDE};
+use millrace_hosts::{Network, OUTSIDE};
+use millrace_testkit::EtcdHost;
 
 use super::ManyFarm;
 use crate::FarmCerts;

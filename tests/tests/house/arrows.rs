@@ -16,6 +16,7 @@ const ORDER: &[&str] = &[
     "millrace-wire",
     "millrace-registry",
     "millrace-sandbox",
+    "millrace-hosts",
     "millrace-transcode",
     "millrace-software",
     "millrace-gpu",

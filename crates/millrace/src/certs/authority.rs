@@ -1,6 +1,10 @@
 //! The authority of a small farm: a key that signs, and a certificate that says so.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, anyhow};
 use rcgen::{
@@ -30,17 +34,10 @@ pub fn validity(days: u32) -> (OffsetDateTime, OffsetDateTime) {
 /// # Errors
 /// There is one already and it is not to be replaced, or is to be and there is none.
 pub fn init(wanted: &InitArguments) -> anyhow::Result<()> {
-    let named = || wanted.dir.display().to_string();
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&wanted.dir).with_context(named)?;
-    let (certificate, key) = (wanted.dir.join("ca.pem"), wanted.dir.join("ca.key"));
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("{} authority", wanted.farm));
-    (params.not_before, params.not_after) = validity(wanted.days);
-    let new = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    make_folder(&wanted.dir)?;
+    let (certificate, key) = files(&wanted.dir);
     if wanted.replace {
+        let new = new(&wanted.farm, wanted.days)?;
         let old = read(&certificate)?;
         // The certificate first: with the old key it still signs nothing wrong.
         replace(&certificate, &format!("{}{old}", new.pem()), Secrecy::Public)?;
@@ -52,15 +49,46 @@ pub fn init(wanted: &InitArguments) -> anyhow::Result<()> {
         ));
         return Ok(());
     }
-    let otherwise = "another folder with --dir, or --replace to put a new authority in its place";
-    write_new(&key, &new.key().serialize_pem(), Secrecy::Secret, otherwise)?;
-    write_new(&certificate, &new.pem(), Secrecy::Public, otherwise)?;
+    create(&wanted.dir, &wanted.farm, wanted.days)?;
     crate::output::say(format_args!("{}: give it to every program", certificate.display()));
     crate::output::say(format_args!(
         "{}: signs certificates; keep it here, on no host of the farm",
         key.display()
     ));
     Ok(())
+}
+
+/// Makes one in a folder that has none, which need not be there.
+///
+/// # Errors
+/// There is one already.
+pub fn create(dir: &Path, farm: &str, days: u32) -> anyhow::Result<()> {
+    make_folder(dir)?;
+    let (certificate, key) = files(dir);
+    let new = new(farm, days)?;
+    let otherwise = "another folder with --dir, or --replace to put a new authority in its place";
+    write_new(&key, &new.key().serialize_pem(), Secrecy::Secret, otherwise)?;
+    write_new(&certificate, &new.pem(), Secrecy::Public, otherwise)
+}
+
+fn make_folder(dir: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| dir.display().to_string())
+}
+
+/// Certificate and key.
+fn files(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("ca.pem"), dir.join("ca.key"))
+}
+
+fn new(farm: &str, days: u32) -> anyhow::Result<CertifiedIssuer<'static, KeyPair>> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, format!("{farm} authority"));
+    (params.not_before, params.not_after) = validity(days);
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
 /// An authority that can sign.
@@ -77,7 +105,7 @@ impl Authority {
     /// # Errors
     /// There is none, or none that fits its key.
     pub fn load(dir: &Path) -> anyhow::Result<Self> {
-        let (certificate, key) = (dir.join("ca.pem"), dir.join("ca.key"));
+        let (certificate, key) = files(dir);
         let key_pair = KeyPair::from_pem(&read(&key)?)
             .map_err(|error| anyhow!("{}: {error}", key.display()))?;
         let mut all = pem_certificates(&certificate)?.into_iter();

@@ -1,12 +1,16 @@
 //! One certificate and its key.
 
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use millrace_tls::{Identity, Role};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use time::OffsetDateTime;
 
 use super::{
     arguments::IssueArguments,
@@ -21,6 +25,18 @@ use crate::prerequisite::Prerequisite;
 /// # Errors
 /// There is one already and it is not to be renewed, an address is none, or there is no authority.
 pub fn issue(wanted: &IssueArguments) -> anyhow::Result<()> {
+    let (certificate, until) = write(wanted)?;
+    let IssueArguments { role, name, .. } = wanted;
+    let certificate = certificate.display();
+    crate::output::say(format_args!("{certificate}: {role}/{name}, valid until {}", day(until)));
+    Ok(())
+}
+
+/// The same, and says nothing: the certificate's file, and its end.
+///
+/// # Errors
+/// As [`issue`].
+pub fn write(wanted: &IssueArguments) -> anyhow::Result<(PathBuf, OffsetDateTime)> {
     let identity = Identity { role: wanted.role, name: wanted.name.clone() };
     let file = |ending: &str| wanted.dir.join(format!("{}-{}.{ending}", wanted.role, wanted.name));
     let (certificate, key) = (file("pem"), file("key"));
@@ -49,12 +65,7 @@ pub fn issue(wanted: &IssueArguments) -> anyhow::Result<()> {
             write_new(&certificate, &text, Secrecy::Public, otherwise)?;
         }
     }
-    crate::output::say(format_args!(
-        "{}: {identity}, valid until {}",
-        certificate.display(),
-        day(until)
-    ));
-    Ok(())
+    Ok((certificate, until))
 }
 
 fn params(

@@ -10,12 +10,17 @@ mod issue;
 mod rights;
 mod show;
 
-use std::{io, process::ExitCode};
+use std::{io, net::IpAddr, path::Path, process::ExitCode};
+
+use millrace_tls::Identity;
 
 use crate::prerequisite::Prerequisite;
 
 pub use arguments::CertsArguments;
-use arguments::CertsCommand;
+use arguments::{CertsCommand, IssueArguments};
+
+/// A farm that is started to try it out has ended long before.
+const DAYS: u32 = 365;
 
 /// Does what is asked for.
 ///
@@ -30,6 +35,20 @@ pub fn run(arguments: &CertsArguments) -> anyhow::Result<ExitCode> {
     };
     done.map_err(of_a_person)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes an authority in a folder that has none, and a certificate for each program, at its address.
+///
+/// # Errors
+/// A file is there already or cannot be written.
+pub fn of_farm(dir: &Path, programs: Vec<(Identity, IpAddr)>) -> anyhow::Result<()> {
+    authority::create(dir, "small farm", DAYS)?;
+    for (Identity { role, name }, address) in programs {
+        let addresses = vec![address.to_string()];
+        let dir = dir.to_owned();
+        issue::write(&IssueArguments { role, name, addresses, days: DAYS, renew: false, dir })?;
+    }
+    Ok(())
 }
 
 /// All that can go wrong here lies in the files and folders that a person named, but for the disk under them.

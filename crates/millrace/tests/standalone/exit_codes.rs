@@ -1,8 +1,9 @@
 //! Commands that fail: with which code, and with which words. 2 is for a person to change something first.
 
-use std::{fs, net::TcpListener, path::PathBuf};
+use std::{fs, net::TcpListener, path::PathBuf, process::Command};
 
 use millrace_testkit::Scratch;
+use nix::unistd::geteuid;
 
 use super::{millrace, ready_file, standalone, text};
 
@@ -63,6 +64,27 @@ fn a_programs_own_file_is_checked_by_its_name_or_as_told() {
         let name = key.split(' ').next().unwrap();
         assert!(text(&output).contains(name), "{}", text(&output));
     }
+}
+
+#[test]
+fn a_farm_that_gets_no_network_namespaces_says_what_lacks_and_does_without_unless_nothing_else_will_do()
+ {
+    let scratch = Scratch::new("no-hosts").unwrap();
+    let up = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        // Whoever is not root lacks it anyhow.
+        command.args(geteuid().is_root().then_some("--bounding-set=-sys_admin"));
+        command.arg("--").arg(millrace().get_program()).args(["farm", "up", "--nodes", "1"]);
+        command.args(["--etcd", "/bin/true"]).args(arguments).env("TMPDIR", scratch.path());
+        command.output().unwrap()
+    };
+    let only = up(&["--addresses", "namespaces"]);
+    assert_eq!(only.status.code(), Some(2), "{}", text(&only));
+    assert!(text(&only).contains("--addresses namespaces: "), "{}", text(&only));
+    let without = text(&up(&[]));
+    assert!(without.contains("partition drills are off"), "{without}");
+    let why = ["no network namespace", "only root"].iter().any(|why| without.contains(why));
+    assert!(why && without.contains("127.0."), "{without}");
 }
 
 #[test]

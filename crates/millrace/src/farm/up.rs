@@ -1,6 +1,6 @@
 //! `millrace farm up`: a small farm of all programs and an etcd of three members on one machine, to try it out and to kill things.
 //!
-//! It starts what [`crate::farm_plan`] says, makes a channel, says what to try, and starts what dies again, until Ctrl-C. Programs
+//! It starts what [`super::plan`] says where [`super::place`] says, makes a channel, says what to try, and starts what dies again, until Ctrl-C. Programs
 //! are in process groups of their own, so that Ctrl-C stops them in order.
 
 use std::{
@@ -26,10 +26,14 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::{
+    folder::{self, Folder},
+    place::{self, Place},
+    plan::{FarmSize, Ground, Planned, plan},
+};
 use crate::{
     arguments::FarmUpArguments,
     doctor::{Holder, holder},
-    farm_plan::{FarmSize, Planned, plan},
     prerequisite::Prerequisite,
     ready_file,
 };
@@ -41,21 +45,24 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long a program may take to end.
 const STOP: Duration = Duration::from_secs(6);
 /// What died is started again after this, so that what happens meanwhile can be watched.
-const PAUSE: Duration = Duration::from_secs(5);
+pub(super) const PAUSE: Duration = Duration::from_secs(5);
 /// The channel that is made.
-const CHANNEL: &str = "demo";
+pub(super) const CHANNEL: &str = "demo";
 
-struct Running {
-    planned: Planned,
-    child: Child,
+/// A program.
+pub(super) struct Running {
+    pub(super) planned: Planned,
+    pub(super) child: Child,
     /// Since when it is dead.
     died: Option<Instant>,
 }
 
-struct Farm {
-    dir: PathBuf,
+/// All of it.
+pub(super) struct Farm {
+    pub(super) folder: Folder,
+    pub(super) place: Place,
     etcd: PathBuf,
-    programs: Vec<Running>,
+    pub(super) programs: Vec<Running>,
     ready_json: Option<PathBuf>,
     /// The channel's key, once there is one.
     key: Value,
@@ -66,28 +73,8 @@ struct Farm {
 /// # Errors
 /// A program is missing, an address is taken, or something does not start; the text says what to do.
 pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
-    let size = FarmSize {
-        subnet: arguments.subnet,
-        routers: arguments.routers,
-        nodes: arguments.nodes,
-        origins: arguments.origins,
-    };
-    let etcd = etcd(arguments.etcd.as_deref())?;
-    if let Some(path) = &arguments.ready_json {
-        ready_file::prepare(path)?;
-    }
-    let dir = free_dir(&env::temp_dir());
-    let plan = plan(&size, &dir);
-    plan.iter().try_for_each(check_free)?;
-    plan.iter()
-        .filter(|it| it.program != "etcd")
-        .try_for_each(|it| beside(it.program).map(drop))?;
     let mut stop = Signals::new()?;
-    fs::create_dir(&dir).map_err(|error| {
-        Prerequisite(format!("{}: {error}; name another folder with TMPDIR", dir.display()))
-    })?;
-    let ready_json = arguments.ready_json.clone();
-    let mut farm = Farm { dir, etcd, programs: Vec::new(), ready_json, key: Value::Null };
+    let (mut farm, plan) = prepare(arguments)?;
     let done = tokio::select! {
         up = farm.up(plan) => match up {
             Ok(()) => tokio::select! {
@@ -104,19 +91,56 @@ pub async fn run(arguments: &FarmUpArguments) -> anyhow::Result<ExitCode> {
     if let Some(file) = &arguments.ready_json {
         let _ = fs::remove_file(file);
     }
-    if done.is_err() && keep_logs(&farm.dir) {
-        crate::output::note(format_args!("the logs are in {}", farm.dir.display()));
+    if done.is_err() && folder::keep_logs(farm.folder.path()) {
+        crate::output::note(format_args!("the logs are in {}", farm.folder.path().display()));
     } else {
-        let _ = fs::remove_dir_all(&farm.dir);
+        let _ = fs::remove_dir_all(farm.folder.path());
     }
     done.map(|()| ExitCode::SUCCESS)
 }
 
+/// Finds all that is needed and makes the farm's hosts and folder. Starts none of its programs.
+fn prepare(arguments: &FarmUpArguments) -> anyhow::Result<(Farm, Vec<Planned>)> {
+    let FarmUpArguments { routers, nodes, origins, .. } = *arguments;
+    let (size, parent) = (FarmSize { routers, nodes, origins }, env::temp_dir());
+    let etcd = etcd(arguments.etcd.as_deref())?;
+    if let Some(path) = &arguments.ready_json {
+        ready_file::prepare(path)?;
+    }
+    for killed in folder::clear_killed(&parent) {
+        let killed = killed.display();
+        crate::output::say(format_args!(
+            "removed what a farm that was killed has left in {killed}"
+        ));
+    }
+    let place = Place::find(arguments, &size.names())?;
+    let ground = match place.network() {
+        Some(network) => Ground::network(size, network)?,
+        None => Ground::loopback(size, arguments.subnet.unwrap_or_default()),
+    };
+    let dir = folder::free(&parent);
+    let plan = plan(size, &ground, &dir);
+    if place.network().is_none() {
+        plan.iter().try_for_each(check_free)?;
+    }
+    plan.iter()
+        .filter(|it| it.program != "etcd")
+        .try_for_each(|it| beside(it.program).map(drop))?;
+    let folder = Folder::make(&dir).map_err(|error| {
+        Prerequisite(format!("{}: {error}; name another folder with TMPDIR", dir.display()))
+    })?;
+    let ready_json = arguments.ready_json.clone();
+    let (programs, key) = (Vec::new(), Value::Null);
+    Ok((Farm { folder, place, etcd, programs, ready_json, key }, plan))
+}
+
 impl Farm {
     async fn up(&mut self, plan: Vec<Planned>) -> anyhow::Result<()> {
-        let (etcd, ours): (Vec<_>, Vec<_>) =
-            plan.into_iter().partition(|planned| planned.program == "etcd");
-        for planned in etcd.into_iter().chain(ours) {
+        if let Some(network) = self.place.network() {
+            let names: Vec<_> = plan.iter().map(|planned| planned.name.clone()).collect();
+            place::equip(network, &names, self.folder.path())?;
+        }
+        for planned in plan {
             let child = self.spawn(&planned)?;
             self.programs.push(Running { planned, child, died: None });
         }
@@ -139,17 +163,22 @@ impl Farm {
             name => beside(name)?,
         };
         // Once it is there it is the operator's.
-        let settings = planned.file(&self.dir, "toml");
+        let settings = planned.file(self.folder.path(), "toml");
         if !planned.settings.is_empty() && !settings.exists() {
             fs::write(settings, &planned.settings)?;
         }
-        let _ = fs::remove_file(planned.file(&self.dir, "ready.json"));
-        let log = planned.file(&self.dir, "log");
+        let _ = fs::remove_file(planned.file(self.folder.path(), "ready.json"));
+        let log = planned.file(self.folder.path(), "log");
         let log = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(&program);
-        command.args(&planned.arguments).process_group(0).kill_on_drop(true);
+        // The kernel ends it should this process be killed before it can.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(network) = self.place.network() {
+            command.args(network.enter(&planned.name)?);
+        }
+        command.arg(&program).args(&planned.arguments).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        command.spawn().with_context(|| program.display().to_string())
+        command.spawn().context("setpriv, of util-linux")
     }
 
     /// Waits until a program can work.
@@ -163,7 +192,7 @@ impl Farm {
                     let (http, url) = (HttpClient::new(), format!("http://{client}/health"));
                     http.get_json(&url).await.is_ok_and(|health| health["health"] == "true")
                 }
-                None => planned.file(&self.dir, "ready.json").exists(),
+                None => planned.file(self.folder.path(), "ready.json").exists(),
             };
             if is_ready {
                 return Ok(());
@@ -176,14 +205,14 @@ impl Farm {
             }
             sleep(LOOK).await;
         };
-        let log = fs::read_to_string(planned.file(&self.dir, "log")).unwrap_or_default();
+        let log = fs::read_to_string(planned.file(self.folder.path(), "log")).unwrap_or_default();
         let tail: Vec<_> = log.lines().rev().take(5).collect();
         let tail: Vec<_> = tail.into_iter().rev().collect();
         bail!("{name} {why}; its last words:\n{}", tail.join("\n"))
     }
 
     /// Every program that listens for that: its name, and where.
-    fn listeners(&self, listener: &str) -> impl Iterator<Item = (&str, String)> {
+    pub(super) fn listeners(&self, listener: &str) -> impl Iterator<Item = (&str, String)> {
         let planned = self.programs.iter().map(|running| &running.planned);
         planned.filter_map(move |planned| {
             Some((planned.name.as_str(), planned.address(listener)?.to_string()))
@@ -199,7 +228,10 @@ impl Farm {
     async fn new_key(&self) -> anyhow::Result<Value> {
         let api = format!("http://{}", self.address("api-1", "api")?);
         let new = Ask::post("/v1/channels", Some(json!({ "channel": CHANNEL })));
-        let patient = Ask { patience: Duration::from_secs(10), ..new };
+        let token =
+            self.place.network().map(|_| fs::read_to_string(place::token(self.folder.path())));
+        let token = token.transpose()?.map(|token| token.trim().to_owned());
+        let patient = Ask { patience: Duration::from_secs(10), token, ..new };
         Ok(HttpClient::new().ask(&api, patient).await?["stream_key"].take())
     }
 
@@ -213,11 +245,12 @@ impl Farm {
             about.insert("pid".to_owned(), json!(running.child.id()));
             (of.name.clone(), Value::Object(about))
         });
+        let scheme = if self.place.network().is_some() { "https" } else { "http" };
         let metrics = self.programs.iter().filter_map(|running| {
             let admin = running.planned.address("admin")?;
-            Some((running.planned.name.clone(), json!(format!("http://{admin}/metrics"))))
+            Some((running.planned.name.clone(), json!(format!("{scheme}://{admin}/metrics"))))
         });
-        Ok(json!({
+        let mut facts = json!({
             "rtmp": format!("rtmp://{}/live", self.address("router-1", "rtmp")?),
             "stream_key": self.key,
             "stream": CHANNEL,
@@ -226,63 +259,15 @@ impl Farm {
             "api": format!("http://{}", self.address("api-1", "api")?),
             "metrics": metrics.collect::<serde_json::Map<_, _>>(),
             "programs": programs.collect::<serde_json::Map<_, _>>(),
-        }))
-    }
-
-    fn welcome(&self, ready: &Value) -> String {
-        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
-        let (api, rtmp, key) = (text("api"), text("rtmp"), text("stream_key"));
-        let others = |listener, first: &'static str| {
-            let found = self.listeners(listener).filter(move |(name, _)| *name != first);
-            found.map(|(name, at)| (name.to_owned(), at)).collect::<Vec<_>>()
-        };
-        let routers = others("rtmp", "router-1");
-        let routers =
-            routers.iter().map(|(name, at)| format!("  or to {name}: 'rtmp://{at}/live/{key}'\n"));
-        let origins = others("playback", "origin-1");
-        let origins: String = origins
-            .iter()
-            .map(|(name, at)| format!("  or at {name}: http://{at}/watch/{CHANNEL}\n"))
-            .collect();
-        let origin_step = match origins.is_empty() {
-            true => {
-                "kill -9 the origin               the picture stands until it is back; it gets the whole window then\n     (with --origins 2 another goes on)"
-            }
-            false => {
-                "kill -9 the origin that explain names  the other goes on within 2 s; reload the page there"
-            }
-        };
-        let pids = self.programs.iter().map(|running| {
-            let pid = running.child.id().map_or("-".to_owned(), |pid| pid.to_string());
-            format!("  {:<10} {pid}\n", running.planned.name)
+            "folder": self.folder.path(),
         });
-        format!(
-            "\nThe farm is up. Logs and settings are in {dir}.
-
-  publish  ffmpeg -re -stream_loop -1 -i FILE -c:v libx264 -preset veryfast -g 60 -c:a aac -f flv '{rtmp}/{key}'
-{routers}  watch    {watch}
-{origins}  console  {api}/
-
-Process ids:
-{pids}
-A drill, while you watch:
-  1. millrace explain {CHANNEL} --api {api}            where the stream is, and its worker
-  2. kill -9 WORKER                       the picture goes on; explain shows the death and the successor
-  3. kill -9 the node that makes it       another goes on within 3 s; the dead one is back after {pause} s
-  4. kill -9 one etcd, or all three       nothing happens to what is live
-  5. kill -9 the router                   the encoder has to connect again, to any router
-  6. {origin_step}
-Other settings: edit {dir}/NAME.toml, then kill that program. It is started again with the file as you left it.
-All programs are on one host at {net}: to cut them off from each other needs network namespaces, which this does not make.
-
-Ctrl-C stops everything.",
-            dir = self.dir.display(),
-            watch = text("watch"),
-            routers = routers.collect::<String>(),
-            pids = pids.collect::<String>(),
-            pause = PAUSE.as_secs(),
-            net = "addresses of 127.0.0.0/8",
-        )
+        if let Some(network) = self.place.network() {
+            let [ca, certificate, key] = place::monitor(self.folder.path());
+            facts["metrics_tls"] = json!({ "ca": ca, "certificate": certificate, "key": key });
+            facts["token_file"] = json!(place::token(self.folder.path()));
+            facts["network"] = json!({ "subnet": network.subnet(), "interface": network.uplink() });
+        }
+        Ok(facts)
     }
 
     /// Says what dies, and starts it again after a while. Ends only when something cannot be started again.
@@ -292,7 +277,7 @@ Ctrl-C stops everything.",
             let name = self.programs[at].planned.name.clone();
             match status {
                 Some(status) => {
-                    let log = self.programs[at].planned.file(&self.dir, "log");
+                    let log = self.programs[at].planned.file(self.folder.path(), "log");
                     crate::output::say(format_args!(
                         "{name} died: {status}; started again in {} s; its words are in {}",
                         PAUSE.as_secs(),
@@ -320,7 +305,7 @@ Ctrl-C stops everything.",
     /// Its settings, where somebody has changed them.
     fn edited(&self, at: usize) -> Option<PathBuf> {
         let planned = &self.programs[at].planned;
-        let file = planned.file(&self.dir, "toml");
+        let file = planned.file(self.folder.path(), "toml");
         let now = fs::read_to_string(&file).ok()?;
         (now != planned.settings).then_some(file)
     }
@@ -360,32 +345,9 @@ Ctrl-C stops everything.",
         }
         // A node's daemon that is told to stop leaves its workers to the next one, which does not come.
         for running in &self.programs {
-            millrace_node::end_left_behind(&self.dir.join(&running.planned.name));
+            millrace_node::end_left_behind(&self.folder.path().join(&running.planned.name));
         }
     }
-}
-
-/// A folder that is not there yet: an earlier farm of the same process id may have left one, as in a container.
-fn free_dir(parent: &Path) -> PathBuf {
-    let name = format!("millrace-farm-{}", std::process::id());
-    let later = (2..100).map(|number| format!("{name}-{number}"));
-    let mut names = std::iter::once(name.clone()).chain(later).map(|name| parent.join(name));
-    names.find(|dir| !dir.exists()).unwrap_or_else(|| parent.join(&name))
-}
-
-/// Removes from a farm's folder all that is no log with words in it; whether there is one.
-fn keep_logs(dir: &Path) -> bool {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut kept = false;
-    for path in entries.map(|entry| entry.path()) {
-        let is_log = path.extension().is_some_and(|ending| ending == "log");
-        if is_log && fs::metadata(&path).is_ok_and(|log| log.len() > 0) {
-            kept = true;
-        } else {
-            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
-        }
-    }
-    kept
 }
 
 /// The etcd to run: the one given, or the first on the path.
@@ -442,8 +404,8 @@ mod tests {
     fn an_etcd_that_is_not_there_and_an_address_that_is_taken_say_what_to_do() {
         let error = etcd(Some(Path::new("/nowhere/etcd"))).unwrap_err().to_string();
         assert!(error.contains("/nowhere/etcd"), "{error}");
-        let size = FarmSize { subnet: 251, routers: 1, nodes: 1, origins: 1 };
-        let all = plan(&size, Path::new("/tmp"));
+        let size = FarmSize { routers: 1, nodes: 1, origins: 1 };
+        let all = plan(size, &Ground::loopback(size, 251), Path::new("/tmp"));
         let taken = TcpListener::bind("127.251.3.1:7001").unwrap();
         let error = all.iter().find_map(|planned| check_free(planned).err()).unwrap().to_string();
         let holder = format!("({}) listens there", std::process::id());
@@ -460,22 +422,5 @@ mod tests {
             error.contains("no --subnet helps") && error.contains("--listen-playback"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn of_a_farm_that_failed_only_logs_with_words_stay() {
-        let parent = env::temp_dir().join(format!("millrace-keep-logs-{}", std::process::id()));
-        let dir = free_dir(&parent);
-        fs::create_dir_all(dir.join("etcd-1")).unwrap();
-        let second = free_dir(&parent);
-        for (file, text) in [("node-1.log", "why"), ("api-1.log", ""), ("node-1.toml", "x")] {
-            fs::write(dir.join(file), text).unwrap();
-        }
-        let kept = (keep_logs(&dir), fs::read_dir(&dir).unwrap().count());
-        fs::remove_file(dir.join("node-1.log")).unwrap();
-        let nothing = keep_logs(&dir);
-        fs::remove_dir_all(&parent).unwrap();
-        assert_eq!((kept, nothing), ((true, 1), false));
-        assert!(second != dir && second.parent() == Some(&parent), "{}", second.display());
     }
 }
