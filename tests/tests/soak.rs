@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// How long the churn lasts; 2 h in the long form.
-const CHURN: Duration = Duration::from_secs(130);
+const CHURN: Duration = Duration::from_secs(240);
 const LONG_CHURN: Duration = Duration::from_secs(7_200);
 /// Publishes in all, at least.
 const PUBLISHES: usize = 60;

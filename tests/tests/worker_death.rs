@@ -14,13 +14,46 @@ use nix::{
     unistd::Pid,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde_json::Value;
 
 /// One fault: when, and by which signal. Not SIGSEGV: a Rust program survives the first one that is only sent to it.
 #[derive(Clone, Copy, Debug)]
 struct Fault {
-    /// After the stream's first part, milliseconds.
-    at_ms: u64,
+    when: When,
     signal: Signal,
+}
+
+/// When a worker is struck.
+#[derive(Clone, Copy, Debug)]
+enum When {
+    /// So many milliseconds after the stream's first part.
+    At(u64),
+    /// All renditions have just ended a segment, not before so many seconds of media: the worker has a keyframe and no part of it.
+    AtBoundary(u64),
+    /// As long after that, milliseconds, as leaves the segment's first part half made.
+    InsidePart(u64),
+    /// So many milliseconds after the fault before.
+    Later(u64),
+}
+
+/// Segments of the usual clip, seconds.
+const SEGMENT_S: u64 = 2;
+/// Media of the next segment that no player may have yet for a moment to count as the boundary, seconds: less than a part.
+const BOUNDARY_S: f64 = 0.2;
+/// Half a part.
+const HALF_PART: Duration = Duration::from_millis(170);
+
+/// Waits until every rendition ends with a whole segment, the first time with `seconds` of media; a boundary that a busy machine
+/// has missed is not taken for one.
+async fn boundary(player: &Player, seconds: u64) {
+    for boundary in (seconds..).step_by(usize::try_from(SEGMENT_S).unwrap()) {
+        let boundary = boundary as f64;
+        player.media(boundary - 0.05, Duration::from_secs(10)).await.unwrap();
+        if player.progress().values().all(|one| one.media_s < boundary + BOUNDARY_S) {
+            return;
+        }
+        println!("the boundary at {boundary} s was missed");
+    }
 }
 
 /// What came of them.
@@ -46,7 +79,18 @@ async fn survive(before_first_part: bool, faults: &[Fault]) -> Outcome {
     player.media(0.3, Duration::from_secs(10)).await.unwrap();
     let start = tokio::time::Instant::now();
     for fault in faults {
-        tokio::time::sleep_until(start + Duration::from_millis(fault.at_ms)).await;
+        let last = struck.last().copied().unwrap_or_else(Instant::now);
+        match fault.when {
+            When::At(ms) => tokio::time::sleep_until(start + Duration::from_millis(ms)).await,
+            When::AtBoundary(seconds) => boundary(&player, seconds).await,
+            When::InsidePart(seconds) => {
+                boundary(&player, seconds).await;
+                tokio::time::sleep(HALF_PART).await;
+            }
+            When::Later(ms) => {
+                tokio::time::sleep_until((last + Duration::from_millis(ms)).into()).await;
+            }
+        }
         let worker = farm.worker(&channel.stream, pid).await.unwrap();
         kill(Pid::from_raw(worker), fault.signal).unwrap();
         struck.push(Instant::now());
@@ -62,7 +106,24 @@ async fn survive(before_first_part: bool, faults: &[Fault]) -> Outcome {
     let report = check(&recording, &clip.expected().at_least(0..=last)).unwrap();
     println!("{report}");
     report.assert_lossless();
+    assert_told(&farm.log(), &channel.stream);
     Outcome { recording, struck }
+}
+
+/// Insists that the log, which no terminal reads, is JSON, and that its workers' own words say whose they are.
+fn assert_told(log: &str, stream: &str) {
+    // Besides, people are welcomed.
+    let lines = log.lines().filter(|line| line.starts_with('{'));
+    let lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_workers = lines.iter().filter(|line| line["message"] == "worker says");
+    let of_stream: Vec<_> = of_workers.filter(|line| line["stream"] == stream).collect();
+    assert!(!of_stream.is_empty(), "no word of a worker of {stream}: {log}");
+    let has_epoch =
+        |fields: &Value| fields["epoch"].as_str().is_some_and(|epoch| !epoch.is_empty());
+    let spans = |line: &Value| line["spans"].as_array().cloned().unwrap_or_default();
+    for line in lines.iter().filter(|line| line["stream"] == stream) {
+        assert!(has_epoch(line) || spans(line).iter().any(has_epoch), "without an epoch: {line}");
+    }
 }
 
 impl Outcome {
@@ -80,19 +141,20 @@ const KILL: Signal = Signal::SIGKILL;
 
 #[tokio::test]
 async fn five_kills_lose_no_frame() {
-    let at = |at_ms| Fault { at_ms, signal: KILL };
-    // Inside a part, at a segment's boundary, during the recovery from that, and late.
-    let outcome = survive(true, &[at(3_100), at(6_000), at(6_250), at(12_700)]).await;
+    let at = |when| Fault { when, signal: KILL };
+    // Before the first part, inside a part, at a segment's boundary, during the recovery from that, and late.
+    let when = [When::InsidePart(2), When::AtBoundary(6), When::Later(250), When::At(13_700)];
+    let outcome = survive(true, &when.map(at)).await;
     println!("longest recovery: {:?}", outcome.longest_recovery());
 }
 
 #[tokio::test]
 async fn stopped_and_crashed_workers_are_replaced_without_a_lost_frame() {
     let faults = [
-        Fault { at_ms: 2_500, signal: Signal::SIGSTOP },
-        Fault { at_ms: 8_000, signal: Signal::SIGFPE },
-        Fault { at_ms: 11_000, signal: Signal::SIGABRT },
-        Fault { at_ms: 14_000, signal: Signal::SIGSTOP },
+        Fault { when: When::At(2_500), signal: Signal::SIGSTOP },
+        Fault { when: When::At(8_000), signal: Signal::SIGFPE },
+        Fault { when: When::At(11_000), signal: Signal::SIGABRT },
+        Fault { when: When::At(14_000), signal: Signal::SIGSTOP },
     ];
     survive(false, &faults).await;
 }
@@ -106,7 +168,7 @@ async fn faults_at_random_moments_lose_no_frame() {
     let signals = [KILL, Signal::SIGSTOP, Signal::SIGILL];
     let faults: Vec<_> = (0..5)
         .map(|round| Fault {
-            at_ms: round * 3_600 + random.random_range(0..3_600),
+            when: When::At(round * 3_600 + random.random_range(0..3_600)),
             signal: signals[random.random_range(0..signals.len())],
         })
         .collect();

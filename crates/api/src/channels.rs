@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json,
     extract::{
-        Path, Query, State,
+        Query, State,
         rejection::{BytesRejection, QueryRejection},
     },
     http::StatusCode,
@@ -16,7 +16,11 @@ use millrace_types::{Because, ChannelId, Decision, DecisionKind, Wall};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{farm::Farm, new_stream_key, problem::Problem};
+use crate::{
+    farm::Farm,
+    new_stream_key,
+    problem::{Name, Problem},
+};
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -38,11 +42,47 @@ pub(crate) struct NewChannel {
     dual: bool,
 }
 
-/// What of a channel is to be otherwise.
-#[derive(Debug, Deserialize)]
+/// What of a channel is to be otherwise; what is not named stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Edit {
-    dual: bool,
+    dual: Option<bool>,
+    low_latency: Option<bool>,
+    priority: Option<Priority>,
+}
+
+impl Edit {
+    const fn is_empty(&self) -> bool {
+        self.dual.is_none() && self.low_latency.is_none() && self.priority.is_none()
+    }
+
+    fn apply(&self, record: &mut ChannelRecord) {
+        record.dual = self.dual.unwrap_or(record.dual);
+        record.low_latency = self.low_latency.unwrap_or(record.low_latency);
+        record.priority = self.priority.unwrap_or(record.priority);
+    }
+
+    /// What becomes of the encoders, for operators.
+    fn pinned(&self) -> Option<&'static str> {
+        self.dual
+            .map(|dual| if dual { "two encoders, where there is capacity" } else { "one encoder" })
+    }
+
+    /// What else it changes, for operators.
+    fn changed(&self) -> Option<String> {
+        let low_latency = self.low_latency.map(|low| match low {
+            true => "low latency, from its next stream on".to_owned(),
+            false => "the usual latency, from its next stream on".to_owned(),
+        });
+        let priority = self.priority.map(|priority| format!("priority {}", text(priority)));
+        let all: Vec<String> = [low_latency, priority].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
+/// As it stands in records.
+fn text(priority: Priority) -> String {
+    json!(priority).as_str().unwrap_or_default().to_owned()
 }
 
 /// What becomes of the old keys.
@@ -109,13 +149,13 @@ pub(crate) async fn create(
 }
 
 /// One channel.
-pub(crate) async fn show(State(farm): State<Farm>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn show(State(farm): State<Farm>, Name(name): Name) -> Answer {
     let found = farm.registry.get::<ChannelRecord>(&parsed(&name)?.to_string())?;
     found.map(|record| Json(shown(&record, farm.now()))).ok_or_else(|| unknown(&name))
 }
 
 /// Forgets a channel and its keys.
-pub(crate) async fn delete(State(farm): State<Farm>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn delete(State(farm): State<Farm>, Name(name): Name) -> Answer {
     let channel = parsed(&name)?;
     if farm.registry.get::<ChannelRecord>(&channel.to_string())?.is_none() {
         return Err(unknown(&name));
@@ -126,24 +166,36 @@ pub(crate) async fn delete(State(farm): State<Farm>, Path(name): Path<String>) -
     Ok(Json(json!({ "channel": channel, "deleted": true })))
 }
 
-/// Pins a channel to two encoders, or frees it; its stream follows within a second.
+/// Pins a channel to two encoders or frees it, which its stream follows within a second; and changes what its next stream begins
+/// with.
 pub(crate) async fn edit(
     State(farm): State<Farm>,
-    Path(name): Path<String>,
+    Name(name): Name,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
-    let (channel, Edit { dual }) = (parsed(&name)?, from_json(&body?, r#"{"dual": true}"#)?);
-    let changed = change(&farm.registry, &channel, |record| record.dual = dual).await?;
-    tracing::info!(%channel, dual, "channel pinned or freed");
-    let text = if dual { "two encoders, where there is capacity" } else { "one encoder" };
-    note(&farm, DecisionKind::ChannelPinned, &channel, text);
+    let (channel, edit): (_, Edit) = (parsed(&name)?, from_json(&body?, r#"{"dual": true}"#)?);
+    if edit.is_empty() || edit.priority == Some(Priority::Unknown) {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "nothing that can be changed is named",
+            r#"send at least one of {"dual": true, "low_latency": true, "priority": "small", "standard" or "partner"}"#,
+        ));
+    }
+    let changed = change(&farm.registry, &channel, |record| edit.apply(record)).await?;
+    tracing::info!(%channel, dual = edit.dual, low_latency = edit.low_latency, priority = ?edit.priority, "channel changed");
+    if let Some(text) = edit.pinned() {
+        note(&farm, DecisionKind::ChannelPinned, &channel, text);
+    }
+    if let Some(text) = edit.changed() {
+        note(&farm, DecisionKind::ChannelChanged, &channel, &text);
+    }
     Ok(Json(shown(&changed, farm.now())))
 }
 
 /// Makes a new key of a channel; the old ones end unless they are kept.
 pub(crate) async fn rotate(
     State(farm): State<Farm>,
-    Path(name): Path<String>,
+    Name(name): Name,
     query: Result<Query<Rotation>, QueryRejection>,
 ) -> Answer {
     let Query(Rotation { keep_old, overlap_s }) = query?;
@@ -185,7 +237,7 @@ pub(crate) async fn rotate(
 /// Ends keys of a channel: without any, nobody can publish on it until it gets a new one.
 pub(crate) async fn revoke(
     State(farm): State<Farm>,
-    Path(name): Path<String>,
+    Name(name): Name,
     query: Result<Query<Revocation>, QueryRejection>,
 ) -> Answer {
     let Query(Revocation { key }) = query?;

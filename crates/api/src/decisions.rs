@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use millrace_registry::StreamRecord;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     farm::{Farm, Missing},
-    problem::Problem,
+    problem::{Name, Problem},
     reports,
 };
 
@@ -43,7 +43,7 @@ pub(crate) async fn list(
 }
 
 /// Why a stream is where it is, and what happened to it.
-pub(crate) async fn explain(State(farm): State<Farm>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn explain(State(farm): State<Farm>, Name(id): Name) -> Answer {
     let stream = reports::stream_id(&id)?;
     let query = DecisionQuery { stream: Some(stream.clone()), ..DecisionQuery::default() };
     let report = reports::newest_report(&farm, &stream);

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use millrace_registry::{NodeRecord, Order, OrderRecord};
@@ -13,38 +13,46 @@ use millrace_types::{Because, Decision, DecisionKind, NodeId, Wall};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{farm::Farm, problem::Problem};
+use crate::{
+    farm::Farm,
+    problem::{Name, Problem},
+};
 
 type Answer = Result<Json<Value>, Problem>;
 
-/// `?only_run=true`: the order is void when the node starts again.
+/// `?only_run=true`: the order is void when the node starts again. `?away=true`: the node need not be there; it finds the order
+/// when it comes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrderQuery {
     #[serde(default)]
     only_run: bool,
+    #[serde(default)]
+    away: bool,
 }
 
 /// The node takes no new streams, and those it has go elsewhere.
 pub(crate) async fn drain(
     State(farm): State<Farm>,
-    Path(name): Path<String>,
+    Name(name): Name,
     query: Result<Query<OrderQuery>, QueryRejection>,
 ) -> Answer {
-    give(&farm, &name, Order::Drain, query?.only_run).await
+    let Query(query) = query?;
+    give(&farm, &name, Order::Drain, &query).await
 }
 
 /// The node takes no new streams.
 pub(crate) async fn cordon(
     State(farm): State<Farm>,
-    Path(name): Path<String>,
+    Name(name): Name,
     query: Result<Query<OrderQuery>, QueryRejection>,
 ) -> Answer {
-    give(&farm, &name, Order::Cordon, query?.only_run).await
+    let Query(query) = query?;
+    give(&farm, &name, Order::Cordon, &query).await
 }
 
 /// No order holds for the node any more.
-pub(crate) async fn uncordon(State(farm): State<Farm>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn uncordon(State(farm): State<Farm>, Name(name): Name) -> Answer {
     let node = parsed(&name)?;
     let order = farm.registry.get::<OrderRecord>(node.as_str())?;
     if order.is_none() {
@@ -56,10 +64,19 @@ pub(crate) async fn uncordon(State(farm): State<Farm>, Path(name): Path<String>)
     Ok(Json(json!({ "node": node, "order": null })))
 }
 
-async fn give(farm: &Farm, name: &str, order: Order, only_run: bool) -> Answer {
+async fn give(farm: &Farm, name: &str, order: Order, query: &OrderQuery) -> Answer {
     let node = parsed(name)?;
-    let started = known(farm, &node)?.started;
-    let only_run = only_run.then_some(started);
+    if query.away && query.only_run {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "either away or only_run: a node that is not there has no run",
+            "leave only_run out; uncordon the node when it is to take streams again",
+        ));
+    }
+    let only_run = match query.away {
+        true => None,
+        false => Some(known(farm, &node)?.started).filter(|_| query.only_run),
+    };
     let record = OrderRecord { node, order, since: now(), only_run };
     farm.registry.put(&record).await?;
     let text = match order {
@@ -84,10 +101,10 @@ fn known(farm: &Farm, node: &NodeId) -> Result<NodeRecord, Problem> {
         Problem::new(
             StatusCode::NOT_FOUND,
             format!("no node {node} is registered"),
-            "see /v1/nodes for the names; a node that is down has no streams and needs no order",
+            "see /v1/nodes for the names; with ?away=true the order waits for a node that is not there",
         )
         .command(
-            "`millrace nodes` shows the names; a node that is down has no streams and needs no order",
+            "`millrace nodes` shows the names; with --away the order waits for a node that is not there",
         )
     })
 }

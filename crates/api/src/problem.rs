@@ -2,8 +2,11 @@
 
 use axum::{
     Json,
-    extract::rejection::{BytesRejection, QueryRejection},
-    http::StatusCode,
+    extract::{
+        FromRequestParts, Path,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
+    },
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 use millrace_registry::RegistryError;
@@ -73,6 +76,26 @@ impl From<QueryRejection> for Problem {
 impl From<BytesRejection> for Problem {
     fn from(rejection: BytesRejection) -> Self {
         let what_to_do = "send less: /v1/openapi.json says what is read";
+        Self::new(rejection.status(), rejection.body_text(), what_to_do)
+    }
+}
+
+/// A name in a path, as it was sent; what is no text is a [`Problem`] like any other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(name) = Path::from_request_parts(parts, state).await?;
+        Ok(Self(name))
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        let what_to_do = "names are made of a-z, 0-9, _ and -; /v1/openapi.json has the paths";
         Self::new(rejection.status(), rejection.body_text(), what_to_do)
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use millrace_registry::{NodeRecord, OrderRecord, OriginRecord};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     farm::{Answers, Farm, Missing, REMEMBERS},
     faults::faults,
-    problem::Problem,
+    problem::{Name, Problem},
 };
 
 type Answer = Result<Json<Value>, Problem>;
@@ -32,7 +32,7 @@ pub(crate) async fn streams(State(farm): State<Farm>) -> Answer {
 }
 
 /// One live stream, with what its node says of its worker.
-pub(crate) async fn stream(State(farm): State<Farm>, Path(id): Path<String>) -> Answer {
+pub(crate) async fn stream(State(farm): State<Farm>, Name(id): Name) -> Answer {
     let id = stream_id(&id)?;
     let Newest { found, missing } = newest_report(&farm, &id).await;
     let Some(mut report) = found else {

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
 use axum::{Json, Router, routing::get};
 use millrace_api::{Addresses, Api, Config, Role, TokenFile, start};
 use millrace_registry::{
-    ChannelRecord, NodeRecord, NodeState, OrderRecord, OriginRecord, Registry, RouterRecord,
+    ChannelRecord, NodeRecord, NodeState, Order, OrderRecord, OriginRecord, Registry, RouterRecord,
     StreamRecord,
 };
 use millrace_telemetry::Metrics;
@@ -129,6 +129,34 @@ async fn rotation_ends_the_old_key_unless_it_is_kept_and_revocation_ends_all() {
     );
     assert_eq!(bench.ask("DELETE", "/v1/channels/news", "").await.0, 200);
     assert_eq!(bench.ask("POST", "/v1/channels/news/rotate", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_channel_is_changed_in_what_is_named_and_only_there() {
+    let bench = Bench::new().await;
+    bench.ask("POST", "/v1/channels", r#"{"channel": "news", "dual": true}"#).await;
+    let (status, changed) = bench
+        .ask("PATCH", "/v1/channels/news", r#"{"low_latency": true, "priority": "partner"}"#)
+        .await;
+    let of = |name: &str| changed[name].clone();
+    assert_eq!((status, of("low_latency"), of("dual")), (200, json!(true), json!(true)));
+    assert_eq!(of("priority"), "partner");
+    let (_, log) = bench.ask("GET", "/v1/decisions?kind=channel_changed", "").await;
+    let said = log["decisions"][0]["text"].as_str().unwrap();
+    assert_eq!(said, "low latency, from its next stream on; priority partner");
+    for body in ["{}", r#"{"priority": "urgent"}"#, r#"{"keys": []}"#, r#"{"dual": "yes"}"#] {
+        let (status, answer) = bench.ask("PATCH", "/v1/channels/news", body).await;
+        assert!(status == 400 && is_problem(&answer), "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_text_is_a_problem_like_any_other() {
+    let bench = Bench::new().await;
+    for path in ["/v1/streams/%ff", "/v1/streams/%ff/explain", "/v1/channels/%c3%28"] {
+        let (status, answer) = bench.ask("GET", path, "").await;
+        assert!(status == 400 && is_problem(&answer), "{path}: {answer}");
+    }
 }
 
 #[tokio::test]
@@ -382,6 +410,14 @@ async fn orders_stand_in_the_registry_until_they_are_taken_back() {
         assert!(status == 404 && is_problem(&answer), "{answer}");
     }
     assert_eq!(bench.ask("POST", "/v1/nodes/A/drain", "").await.0, 400);
+    let waits = || bench.registry.get::<OrderRecord>("node-9").unwrap().map(|it| it.order);
+    assert_eq!(
+        bench.ask("POST", "/v1/nodes/node-9/cordon?away=true&only_run=true", "").await.0,
+        400
+    );
+    assert_eq!(waits(), None);
+    assert_eq!(bench.ask("POST", "/v1/nodes/node-9/cordon?away=true", "").await.0, 200);
+    assert_eq!(waits(), Some(Order::Cordon));
     assert_eq!(bench.ask("POST", "/v1/nodes/node-1/drain?sure=1", "").await.0, 400);
 }
 

@@ -63,7 +63,7 @@ pub enum Command {
     /// takes stays where it is, and is named with the reason.
     Drain(DrainArguments),
     /// Let a node take no new streams; those it has stay.
-    Cordon(OrderArguments),
+    Cordon(CordonArguments),
     /// Let a node that was drained or cordoned take streams again.
     Uncordon(OrderArguments),
     /// Check or show the configuration of `millrace standalone`, or check that of a program of its own.
@@ -279,6 +279,17 @@ pub struct OrderArguments {
     /// Which farm.
     #[command(flatten)]
     pub farm: FarmArguments,
+}
+
+/// `millrace cordon NODE`
+#[derive(Debug, Args)]
+pub struct CordonArguments {
+    /// Which node, and which farm.
+    #[command(flatten)]
+    pub order: OrderArguments,
+    /// The node is not there: the order waits for it.
+    #[arg(long)]
+    pub away: bool,
 }
 
 /// Longer than any drain: a year.

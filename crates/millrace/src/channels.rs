@@ -23,9 +23,17 @@ pub async fn run(arguments: &ChannelsArguments) -> anyhow::Result<ExitCode> {
             let new = json!({ "channel": name, "priority": priority.as_str(), "low_latency": low_latency, "dual": dual });
             with_key(farm, &tell(farm, "/v1/channels", Some(new)).await?)
         }
-        ChannelsCommand::Set { name, dual } => {
+        ChannelsCommand::Set { name, dual, low_latency, priority } => {
             let path = format!("/v1/channels/{name}");
-            let edit = Ask::patch(&path, json!({ "dual": dual }));
+            let priority = priority.map(|priority| json!(priority.as_str()));
+            let named = [
+                ("dual", dual.map(Value::Bool)),
+                ("low_latency", low_latency.map(Value::Bool)),
+                ("priority", priority),
+            ];
+            let edit =
+                named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            let edit = Ask::patch(&path, Value::Object(edit.collect()));
             show(farm, &send(farm, edit).await?, one)
         }
         ChannelsCommand::Rotate { name, keep_old, overlap } => {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     api_client::{ask, tell},
-    arguments::{DrainArguments, FarmArguments, OrderArguments},
+    arguments::{CordonArguments, DrainArguments, FarmArguments, OrderArguments},
     prerequisite::Prerequisite,
     table::{items, table, text},
 };
@@ -151,8 +151,9 @@ async fn progress_of(farm: &FarmArguments, node: &NodeId) -> anyhow::Result<Prog
 ///
 /// # Errors
 /// The API refuses, or the node does not follow in time.
-pub async fn cordon(arguments: &OrderArguments) -> anyhow::Result<ExitCode> {
-    followed(arguments, "cordon", "cordoned", "takes no new streams").await
+pub async fn cordon(arguments: &CordonArguments) -> anyhow::Result<ExitCode> {
+    let order = if arguments.away { "cordon?away=true" } else { "cordon" };
+    followed(&arguments.order, order, "cordoned", "takes no new streams").await
 }
 
 /// Takes an order back.

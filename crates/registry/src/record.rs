@@ -228,16 +228,16 @@ impl StreamRecord {
     }
 }
 
-/// Which lane a channel's streams go by.
+/// Which lane a channel's streams go by. Nothing acts by it yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// First to shrink.
+    /// Matters least.
     Small,
     /// The usual.
     #[default]
     Standard,
-    /// Capacity is kept for it.
+    /// Matters most.
     Partner,
     /// One that this build has no word for: as the usual.
     #[serde(other)]

@@ -440,7 +440,7 @@ impl Task {
         let (session, report) =
             Session::new(stream.clone(), low_latency, takeovers.clone(), context);
         let (commands, inbox) = mpsc::channel(COMMANDS);
-        let span = info_span!("session", %stream);
+        let span = info_span!("session", %stream, epoch = tracing::field::Empty);
         let ended = async move {
             let late = session.run(inbox).await;
             (stream, late)

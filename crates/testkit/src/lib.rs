@@ -14,6 +14,7 @@
 pub mod browser;
 mod check;
 mod clip;
+mod counted;
 mod decode;
 mod download;
 mod etcd;
@@ -35,6 +36,7 @@ mod waiting;
 
 pub use check::{check, check_aside};
 pub use clip::{ClipAudio, ClipSpec, Flaw, Fps};
+pub use counted::assert_counted;
 pub use etcd::{Etcd, EtcdHost, EtcdTls, EtcdVersion};
 pub use faulty_link::{FaultyLink, Flow, LinkState};
 pub use frames::{Completeness, Expected};

@@ -121,15 +121,14 @@ impl Report {
         self.renditions.iter().find(|rendition| rendition.name == name)
     }
 
-    /// Insists that there is no fault at all.
+    /// Insists that there is no fault at all, now and in an earlier try of the test ([`assert_counted`](crate::assert_counted)).
     ///
     /// # Panics
     ///
     /// With the whole report and every fault.
     #[track_caller]
     pub fn assert_lossless(&self) {
-        let faults = self.faults();
-        assert!(faults.is_empty(), "{} faults\n{self}", faults.len());
+        crate::assert_counted(self.faults().len(), || self.to_string());
     }
 }
 

@@ -81,6 +81,8 @@ reasons!(
         ChannelDeleted = "channel_deleted",
         /// A channel was pinned to two encoders, or is no longer.
         ChannelPinned = "channel_pinned",
+        /// A channel has another latency or priority.
+        ChannelChanged = "channel_changed",
         /// A channel has a new stream key.
         KeyRotated = "key_rotated",
         /// A channel's stream keys have ended.

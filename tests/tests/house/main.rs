@@ -13,6 +13,7 @@ mod links;
 mod manifests;
 mod messages;
 mod metrics;
+mod notice;
 mod reasons;
 mod sources;
 mod specification;

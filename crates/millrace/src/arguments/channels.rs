@@ -25,7 +25,7 @@ pub enum ChannelsCommand {
     Create {
         /// Its name, also that of its stream.
         name: ChannelId,
-        /// Its lane.
+        /// Its lane, kept and shown; this version treats all alike.
         #[arg(long, value_enum, default_value_t)]
         priority: ChannelPriority,
         /// 1 s less latency, stalls in a failover possible.
@@ -35,13 +35,20 @@ pub enum ChannelsCommand {
         #[arg(long)]
         dual: bool,
     },
-    /// Pin a channel to two encoders, or free it; a live stream follows within a second.
+    /// Change a channel; what is not named stays.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
     Set {
         /// Which channel.
         name: ChannelId,
-        /// Whether two nodes make its stream where there is capacity.
-        #[arg(long, action = clap::ArgAction::Set, value_name = "true|false")]
-        dual: bool,
+        /// Whether two nodes make its stream where there is capacity; a live stream follows within a second.
+        #[arg(long, value_name = "true|false", group = "what")]
+        dual: Option<bool>,
+        /// Whether it has 1 s less latency, stalls in a failover possible; from its next stream on.
+        #[arg(long, value_name = "true|false", group = "what")]
+        low_latency: Option<bool>,
+        /// Its lane, kept and shown; this version treats all alike.
+        #[arg(long, value_enum, group = "what")]
+        priority: Option<ChannelPriority>,
     },
     /// Make a new stream key, and print it; the old ones end as the API's settings say.
     Rotate {
@@ -69,15 +76,15 @@ pub enum ChannelsCommand {
     },
 }
 
-/// Which lane a channel's streams go by.
+/// Which lane a channel's streams go by. Kept and shown; this version treats all alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ChannelPriority {
-    /// First to shrink.
+    /// Matters least.
     Small,
     /// The usual.
     #[default]
     Standard,
-    /// Capacity is kept for it.
+    /// Matters most.
     Partner,
 }
 

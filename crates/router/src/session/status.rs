@@ -41,7 +41,12 @@ impl Session {
             report.node = self.link.as_ref().map(|state| state.link.node.clone());
             report.worker_pid = self.link.as_ref().map(|state| state.link.admitted.worker_pid);
             let epoch = self.link.as_ref().map_or(self.machine.epoch(), |state| state.writes_as);
-            report.epoch = epoch.to_string();
+            let epoch = epoch.to_string();
+            if report.epoch != epoch {
+                // Each line of the session says it.
+                tracing::Span::current().record("epoch", &epoch);
+            }
+            report.epoch = epoch;
             report.moving = self.moving.is_some();
             report.stays = self.stays.clone();
             report.two_because = self.second.wanted_because();
