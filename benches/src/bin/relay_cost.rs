@@ -4,7 +4,8 @@
 //! docs/SPECIFICATION.md. The workers only swallow what they are given: this program, started by the node under their names.
 //!
 //! Memory is what one stream more takes: read with half the streams and with all of them, so that what a program holds however many
-//! there are counts for neither side. Publishers send the same clip, each from another place of it: as the streams of a real farm,
+//! there are counts for neither side. Blocks of the replay buffer that wait on a thread, 4 MiB at most however many streams it has, are
+//! more in one reading than in the other by chance: they are said apart. Publishers send the same clip, each from another place of it: as the streams of a real farm,
 //! they do not all have their large pictures at the same time.
 
 use std::{
@@ -56,6 +57,15 @@ struct Arguments {
     /// Router and node know each other by certificates and encrypt; nginx does not.
     #[arg(long)]
     tls: bool,
+    /// Memory of router and node only, which no other work on the machine changes much: nginx is left out.
+    #[arg(long)]
+    memory_only: bool,
+}
+
+impl Arguments {
+    fn stream_seconds(&self) -> f64 {
+        f64::from(self.streams) * self.seconds as f64
+    }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -74,53 +84,72 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     for name in ["millrace-worker", "millrace-worker-av"] {
         symlink(env::current_exe()?, workers.path().join(name))?;
     }
-    let stream_seconds = f64::from(arguments.streams) * arguments.seconds as f64;
-    let (mut router, mut node) = (Series::default(), Series::default());
-    let (mut ours, mut theirs) = (Series::default(), Series::default());
-    let (mut kept, mut beside, mut of_nginx) =
-        (Series::default(), Series::default(), Series::default());
+    let mut all = Vec::new();
+    let (mut theirs, mut of_nginx) = (Series::default(), Series::default());
     for _ in 0..arguments.common.rounds {
         let farm =
             RelayFarm::start(arguments.streams.into(), workers.path(), arguments.tls).await?;
-        let used = through_the_farm(arguments, &clip, &farm).await?;
-        let [by_router, by_node] = used.cpu_seconds.map(|it| it / stream_seconds * 1e3);
+        all.push(through_the_farm(arguments, &clip, &farm).await?);
         drop(farm);
-        router.push(by_router);
-        node.push(by_node);
-        ours.push(by_router + by_node);
-        kept.push(used.replay_kib);
-        beside.push(used.pss_kib - used.replay_kib);
-        let (seconds, kib) = through_nginx(arguments, &clip).await?;
-        theirs.push(seconds / stream_seconds * 1e3);
-        of_nginx.push(kib);
+        if !arguments.memory_only {
+            let (seconds, kib) = through_nginx(arguments, &clip).await?;
+            theirs.push(seconds / arguments.stream_seconds() * 1e3);
+            of_nginx.push(kib);
+        }
     }
+    report(arguments, &all, &theirs, &of_nginx).say(arguments.common.json)
+}
+
+fn report(arguments: &Arguments, all: &[Used], theirs: &Series, of_nginx: &Series) -> Report {
+    let of = |figure: fn(&Used) -> f64| all.iter().map(figure).collect::<Series>();
     let mut report = Report::new(
         "What does a stream cost on its way to the worker, beside nginx-rtmp?",
         "CPU of router and node per relayed stream over nginx-rtmp",
     );
-    let unit = "CPU-ms per stream-second";
-    report.row(Row::new("router", unit, &router));
-    report.row(Row::new("node", unit, &node));
-    report.row(Row::new("router and node", unit, &ours));
-    report.row(Row::new("nginx-rtmp, one pull each", unit, &theirs));
-    let ratio = Row::new("router and node over nginx-rtmp", "", &ours.over(&theirs));
-    report.row(ratio.at_most(if arguments.tls { 1.5 } else { 1.0 }).aiming_at(0.5));
+    if !arguments.memory_only {
+        let unit = "CPU-ms per stream-second";
+        let ours = of(|used| used.cpu_ms[0] + used.cpu_ms[1]);
+        report.row(Row::new("router", unit, &of(|used| used.cpu_ms[0])));
+        report.row(Row::new("node", unit, &of(|used| used.cpu_ms[1])));
+        report.row(Row::new("router and node", unit, &ours));
+        report.row(Row::new("nginx-rtmp, one pull each", unit, theirs));
+        let ratio = Row::new("router and node over nginx-rtmp", "", &ours.over(theirs));
+        report.row(ratio.at_most(if arguments.tls { 1.5 } else { 1.0 }).aiming_at(0.5));
+    }
     let unit = "KiB per stream";
-    report.row(Row::new("replay buffer", unit, &kept));
-    let beside = Row::new("router and node beside it", unit, &beside);
-    report.row(beside.at_most(BESIDE_REPLAY_KIB));
-    report.row(Row::new("nginx-rtmp", unit, &of_nginx));
-    report.say(arguments.common.json)
+    report.row(Row::new("replay buffer", unit, &of(|used| used.replay_kib)));
+    report.row(Row::new(
+        "blocks of it that wait",
+        unit,
+        &of(|used| used.mapped_kib - used.replay_kib),
+    ));
+    report.row(Row::new("router beside them", unit, &of(Used::router_kib)));
+    report.row(Row::new("node", unit, &of(|used| used.pss_kib[1])));
+    let beside = of(|used| used.router_kib() + used.pss_kib[1]);
+    report.row(Row::new("router and node", unit, &beside).at_most(BESIDE_REPLAY_KIB));
+    if !arguments.memory_only {
+        report.row(Row::new("nginx-rtmp", unit, of_nginx));
+    }
+    report
 }
 
 /// What the streams took.
 struct Used {
-    /// Of router and node, for all of them.
-    cpu_seconds: [f64; 2],
-    /// What both grow by with one stream more.
-    pss_kib: f64,
+    /// Of router and node, ms per stream-second.
+    cpu_ms: [f64; 2],
+    /// What each grows by with one stream more.
+    pss_kib: [f64; 2],
     /// Media of it that the router keeps for successors.
     replay_kib: f64,
+    /// The same with blocks that wait for media.
+    mapped_kib: f64,
+}
+
+impl Used {
+    /// What the router grows by beside media and room for it.
+    fn router_kib(&self) -> f64 {
+        self.pss_kib[0] - self.mapped_kib
+    }
 }
 
 /// Router and node while all streams run.
@@ -137,13 +166,19 @@ async fn through_the_farm(
     let programs = [farm.usage("router")?, farm.usage("node")?];
     let admin = farm.address("router", "admin")?;
     let memory = || {
-        let replay = Scrape::of(admin)?.value("millrace_router_replay_bytes");
-        let replay_kib = replay.context("millrace_router_replay_bytes")? / 1024.0;
-        Ok([pss_kib_of(&programs)?, replay_kib])
+        let scrape = Scrape::of(admin)?;
+        let kib = |name: &str| {
+            Ok::<_, anyhow::Error>(scrape.value(name).context(name.to_owned())? / 1024.0)
+        };
+        let replay_kib = kib("millrace_router_replay_bytes")?;
+        let mapped_kib = kib("millrace_router_replay_mapped_bytes")?;
+        let [router, node] = programs;
+        Ok([router.pss_kib()?, node.pss_kib()?, replay_kib, mapped_kib])
     };
-    let (used, [pss_kib, replay_kib]) =
+    let (used, [router, node, replay_kib, mapped_kib]) =
         used_by(arguments, clip, &url, keys, &programs, memory).await?;
-    Ok(Used { cpu_seconds: [used[0], used[1]], pss_kib, replay_kib })
+    let cpu_ms = [used[0], used[1]].map(|seconds| seconds / arguments.stream_seconds() * 1e3);
+    Ok(Used { cpu_ms, pss_kib: [router, node], replay_kib, mapped_kib })
 }
 
 /// CPU-seconds of nginx-rtmp with as many publishers and a pull of each, and the KiB it grows by with one stream more.
@@ -155,7 +190,7 @@ async fn through_nginx(arguments: &Arguments, clip: &Clip) -> anyhow::Result<(f6
     let program = [Usage::of(nginx.pid())];
     let pulls = keys.iter().map(|key| Pull::start(&format!("{url}/{key}")));
     let pulls = pulls.collect::<anyhow::Result<Vec<_>>>()?;
-    let memory = || Ok([pss_kib_of(&program)?]);
+    let memory = || Ok([program[0].pss_kib()?]);
     let (used, [kib]) = used_by(arguments, clip, &url, keys, &program, memory).await?;
     drop(pulls);
     Ok((used[0], kib))
@@ -227,10 +262,6 @@ async fn mean_of<const FIGURES: usize>(
         sums = std::array::from_fn(|figure| sums[figure] + now[figure]);
     }
     Ok(sums.map(|sum| sum / f64::from(READINGS)))
-}
-
-fn pss_kib_of(programs: &[Usage]) -> anyhow::Result<f64> {
-    programs.iter().map(|it| it.pss_kib()).sum()
 }
 
 async fn cpu_seconds_of(programs: &[Usage], seconds: u64) -> anyhow::Result<Vec<f64>> {

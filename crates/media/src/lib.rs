@@ -14,7 +14,7 @@ pub use aac::{AacError, AacHeader};
 pub use avc::{AvcError, AvcRecord, Picture, Sps, clean_picture};
 pub use codec_name::{CodecName, announced_audio, announced_video};
 pub use flv::{AudioTag, FlvError, VideoTag, parse_audio, parse_video};
-pub use replay::Replay;
+pub use replay::{Replay, mapped_bytes as mapped_replay_bytes};
 pub use timeline::{
     Input, Resume, SourceError, SourceHints, SourceLimits, Stats, Timeline, TimelineStart,
     is_halved, kept_by_halving,

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime};
 
+pub use self::byte_log::mapped_bytes;
 use self::{
     byte_log::ByteLog,
     record::{Head, MAX_HEAD_BYTES},

@@ -46,10 +46,13 @@ impl Feed {
         Ok(count)
     }
 
-    /// The next item.
+    /// The next item. Once nothing waits, it holds no memory.
     pub fn pop(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
         self.bytes -= size(&item);
+        if self.items.is_empty() {
+            self.items = VecDeque::new();
+        }
         Some(item)
     }
 

@@ -1,8 +1,13 @@
 //! What the router counts.
 
+use millrace_media::mapped_replay_bytes;
 use millrace_telemetry::{
     Metrics,
-    prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts},
+    prometheus::{
+        IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+        core::{Collector, Desc},
+        proto::MetricFamily,
+    },
 };
 use millrace_types::RefusalReason;
 
@@ -46,6 +51,11 @@ impl RouterMetrics {
         for reason in RefusalReason::ALL {
             placements.with_label_values(&[reason.as_str()]);
         }
+        let mapped = IntGauge::new(
+            "millrace_router_replay_mapped_bytes",
+            "The same and that of blocks that wait for streams to need them, 4 MiB at most for each thread that carries media.",
+        );
+        metrics.add(Mapped(mapped.expect(VALID)));
         Self {
             sessions: gauge(
                 "millrace_router_sessions",
@@ -82,5 +92,20 @@ impl RouterMetrics {
                 "Sessions in which input had to be dropped before it was published.",
             ),
         }
+    }
+}
+
+/// Looked at when it is asked for.
+#[derive(Clone)]
+struct Mapped(IntGauge);
+
+impl Collector for Mapped {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.set(i64::try_from(mapped_replay_bytes()).unwrap_or(i64::MAX));
+        self.0.collect()
     }
 }

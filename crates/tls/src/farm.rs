@@ -21,11 +21,10 @@ use rustls::{
     version::TLS13,
 };
 use tokio::net::{TcpStream, ToSocketAddrs};
-use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 use tracing::{info, warn};
 
 use crate::{
-    Expected, FarmStream, FarmTlsConfig, Identity, Role, Socket, TlsError,
+    Expected, FarmStream, FarmTlsConfig, Identity, Role, Secured, TlsError,
     certificate::{SOON, read, read_chain},
     refusal::RefusalLog,
     verifier::{ClientVerifier, ServerVerifier, in_words},
@@ -114,9 +113,9 @@ impl FarmTls {
         roles: &'static [Role],
     ) -> io::Result<(FarmStream, Identity)> {
         let server = self.server(roles).map_err(io::Error::other)?;
-        let stream = TlsAcceptor::from(Arc::new(server)).accept(Socket::new(tcp)).await?;
+        let stream = Secured::accept(server, tcp).await?;
         let identity = peer(&stream)?;
-        Ok((FarmStream::Tls(Box::new(stream.into())), identity))
+        Ok((FarmStream::Secured(Box::new(stream)), identity))
     }
 
     /// The handshake of who connects, for that peer.
@@ -127,9 +126,9 @@ impl FarmTls {
         // An address is not sent along, so that the name of whom we look for is not seen on the way.
         let name = ServerName::from(tcp.peer_addr()?.ip());
         let client = self.client(expected).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::new(client)).connect(name, Socket::new(tcp)).await;
+        let stream = Secured::connect(client, name, tcp).await;
         let stream = stream.map_err(|error| io::Error::new(error.kind(), told(&error)))?;
-        Ok(FarmStream::Tls(Box::new(stream.into())))
+        Ok(FarmStream::Secured(Box::new(stream)))
     }
 
     fn server(&self, roles: &'static [Role]) -> Result<ServerConfig, rustls::Error> {
@@ -181,8 +180,8 @@ pub(crate) fn told(error: &io::Error) -> String {
     tls.map_or_else(|| error.to_string(), in_words)
 }
 
-fn peer(stream: &TlsStream<Socket>) -> io::Result<Identity> {
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+fn peer(stream: &Secured) -> io::Result<Identity> {
+    let shown = stream.peer_certificates().and_then(|chain| chain.first());
     let shown = shown.ok_or_else(|| io::Error::other("no certificate was shown"))?;
     Identity::of_certificate(shown).map_err(io::Error::other)
 }

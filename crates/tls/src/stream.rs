@@ -17,14 +17,16 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use crate::Socket;
+use crate::{Secured, Socket};
 
 /// The whole connection.
 #[derive(Debug)]
 pub enum FarmStream {
     /// Without TLS: on loopback only.
     Plain(TcpStream),
-    /// With TLS.
+    /// With TLS, between programs of the farm.
+    Secured(Box<Secured>),
+    /// With TLS, of people and their tools.
     Tls(Box<TlsStream<Socket>>),
 }
 
@@ -33,7 +35,9 @@ pub enum FarmStream {
 pub enum FarmReader {
     /// Without TLS.
     Plain(OwnedReadHalf),
-    /// With TLS.
+    /// With TLS, between programs of the farm.
+    Secured(ReadHalf<Secured>),
+    /// With TLS, of people and their tools.
     Tls(ReadHalf<TlsStream<Socket>>),
 }
 
@@ -42,7 +46,9 @@ pub enum FarmReader {
 pub enum FarmWriter {
     /// Without TLS.
     Plain(OwnedWriteHalf),
-    /// With TLS.
+    /// With TLS, between programs of the farm.
+    Secured(WriteHalf<Secured>),
+    /// With TLS, of people and their tools.
     Tls(WriteHalf<TlsStream<Socket>>),
 }
 
@@ -54,6 +60,7 @@ impl FarmStream {
     pub fn move_here(&mut self) -> io::Result<()> {
         let tcp = match self {
             Self::Plain(tcp) => tcp,
+            Self::Secured(secured) => &mut secured.tcp,
             Self::Tls(tls) => &mut tls.get_mut().0.tcp,
         };
         let again = std::net::TcpStream::from(tcp.as_fd().try_clone_to_owned()?);
@@ -67,6 +74,10 @@ impl FarmStream {
             Self::Plain(tcp) => {
                 let (reader, writer) = tcp.into_split();
                 (FarmReader::Plain(reader), FarmWriter::Plain(writer))
+            }
+            Self::Secured(secured) => {
+                let (reader, writer) = tokio::io::split(*secured);
+                (FarmReader::Secured(reader), FarmWriter::Secured(writer))
             }
             Self::Tls(tls) => {
                 let (reader, writer) = tokio::io::split(*tls);
@@ -86,6 +97,7 @@ macro_rules! reads {
             ) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     Self::Plain(plain) => Pin::new(plain).poll_read(context, buffer),
+                    Self::Secured(secured) => Pin::new(secured).poll_read(context, buffer),
                     Self::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
                 }
             }
@@ -103,6 +115,7 @@ macro_rules! writes {
             ) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
                     Self::Plain(plain) => Pin::new(plain).poll_write(context, bytes),
+                    Self::Secured(secured) => Pin::new(secured).poll_write(context, bytes),
                     Self::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
                 }
             }
@@ -114,6 +127,9 @@ macro_rules! writes {
             ) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
                     Self::Plain(plain) => Pin::new(plain).poll_write_vectored(context, slices),
+                    Self::Secured(secured) => {
+                        Pin::new(secured).poll_write_vectored(context, slices)
+                    }
                     Self::Tls(tls) => Pin::new(tls).poll_write_vectored(context, slices),
                 }
             }
@@ -121,6 +137,7 @@ macro_rules! writes {
             fn is_write_vectored(&self) -> bool {
                 match self {
                     Self::Plain(plain) => plain.is_write_vectored(),
+                    Self::Secured(secured) => secured.is_write_vectored(),
                     Self::Tls(tls) => tls.is_write_vectored(),
                 }
             }
@@ -128,6 +145,7 @@ macro_rules! writes {
             fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     Self::Plain(plain) => Pin::new(plain).poll_flush(context),
+                    Self::Secured(secured) => Pin::new(secured).poll_flush(context),
                     Self::Tls(tls) => Pin::new(tls).poll_flush(context),
                 }
             }
@@ -138,6 +156,7 @@ macro_rules! writes {
             ) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     Self::Plain(plain) => Pin::new(plain).poll_shutdown(context),
+                    Self::Secured(secured) => Pin::new(secured).poll_shutdown(context),
                     Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
                 }
             }

@@ -4,7 +4,7 @@
 //! What goes at once lies in memory that all connections of a thread share. What has to wait is copied into memory of its own.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::VecDeque,
     io::{self, IoSlice},
     pin::pin,
@@ -21,9 +21,14 @@ const MAX_SLICES: usize = 64;
 /// Room for heads of messages, made at once.
 const HEADS_BYTES: usize = 16 << 10;
 
+/// A line that was longer is not kept for the next writer.
+const LINE: usize = 1024;
+
 thread_local! {
     /// Where the next messages' heads are written.
     static HEADS: RefCell<BytesMut> = RefCell::default();
+    /// The line of whoever has something to write next: who has nothing has none.
+    static EMPTY_LINE: Cell<VecDeque<Bytes>> = Cell::default();
 }
 
 /// The writing half of a connection.
@@ -62,6 +67,9 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
     /// Puts whole frames in line as they are.
     pub fn pass_on(&mut self, frames: Bytes) {
         self.ready_bytes += frames.len();
+        if self.ready.capacity() == 0 {
+            self.ready = EMPTY_LINE.take();
+        }
         self.ready.push_back(frames);
     }
 
@@ -103,6 +111,10 @@ impl<W: AsyncWrite + Unpin> MessageWriter<W> {
                 self.ready.pop_front();
                 self.kept = self.kept.saturating_sub(1);
             }
+        }
+        let line = std::mem::take(&mut self.ready);
+        if (1..=LINE).contains(&line.capacity()) {
+            EMPTY_LINE.set(line);
         }
         self.to.flush().await?;
         self.unflushed = false;

@@ -8,6 +8,7 @@ use std::{
     alloc::{Layout, handle_alloc_error},
     cell::RefCell,
     collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use memmap2::MmapMut;
@@ -20,24 +21,47 @@ const MORE_BLOCKS: usize = 32;
 /// come from the system; one that does costs its four pages.
 const MAX_SPARE: usize = 256;
 
+/// All that there are.
+static BLOCKS: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    static SPARES: RefCell<Vec<MmapMut>> = const { RefCell::new(Vec::new()) };
+    static SPARES: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+#[derive(Debug)]
+struct Block(MmapMut);
+
+impl Block {
+    fn map() -> Self {
+        let made = MmapMut::map_anon(BLOCK_BYTES);
+        // As for every other piece of memory that there is not.
+        let made = made.unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; BLOCK_BYTES]>()));
+        BLOCKS.fetch_add(1, Ordering::Relaxed);
+        Self(made)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        BLOCKS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Memory of all blocks of the process, bytes: those that hold something for streams, and those that wait for some.
+pub fn mapped_bytes() -> usize {
+    BLOCKS.load(Ordering::Relaxed) * BLOCK_BYTES
 }
 
 /// A block, of this thread's if one waits.
-fn take() -> MmapMut {
-    SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
-        let made = MmapMut::map_anon(BLOCK_BYTES);
-        // As for every other piece of memory that there is not.
-        made.unwrap_or_else(|_| handle_alloc_error(Layout::new::<[u8; BLOCK_BYTES]>()))
-    })
+fn take() -> Block {
+    SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(Block::map)
 }
 
 /// A place counts the bytes that were ever appended before it.
 #[derive(Debug, Default)]
 pub(super) struct ByteLog {
     /// All full but for the last.
-    blocks: VecDeque<MmapMut>,
+    blocks: VecDeque<Block>,
     /// Place of the first block's first byte.
     base: u64,
     begin: u64,
@@ -75,7 +99,7 @@ impl ByteLog {
                 self.blocks.push_back(take());
             }
             let Some(block) = self.blocks.back_mut() else { return };
-            let room = &mut block[filled % BLOCK_BYTES..];
+            let room = &mut block.0[filled % BLOCK_BYTES..];
             let (fits, rest) = bytes.split_at(room.len().min(bytes.len()));
             room[..fits.len()].copy_from_slice(fits);
             self.end += fits.len() as u64;
@@ -116,7 +140,7 @@ impl ByteLog {
             let from = std::mem::take(&mut within);
             let taken = left.min(BLOCK_BYTES - from);
             left -= taken;
-            (taken > 0).then(|| &block[from..from + taken])
+            (taken > 0).then(|| &block.0[from..from + taken])
         })
     }
 }
@@ -148,6 +172,7 @@ mod tests {
         assert_eq!((spares(), logs[0].memory()), (28, 5 * BLOCK_BYTES));
         logs.clear();
         assert_eq!(spares(), MAX_SPARE);
+        assert!(mapped_bytes() >= MAX_SPARE * BLOCK_BYTES, "those that wait are some of all");
     }
 
     proptest! {

@@ -146,12 +146,16 @@ impl Session {
         self.check_deadline(now);
     }
 
-    /// The next thing to do; `None` when there is nothing left.
+    /// The next thing to do; `None` when there is nothing left, and no memory held for it.
     pub fn poll(&mut self) -> Option<Output> {
         if !self.sending.is_empty() {
             return Some(Output::Send(std::mem::take(&mut self.sending).into()));
         }
-        self.out.pop_front()
+        let next = self.out.pop_front();
+        if next.is_none() {
+            self.out = VecDeque::new();
+        }
+        next
     }
 
     /// When the next [`Input::Tick`] is due.

@@ -59,9 +59,13 @@ impl LinkState {
         self.link.writer.push(&Message::ChangeOrigin(change));
     }
 
-    /// Puts an item in line.
+    /// Puts an item in line: in the writer's, while that has room.
     pub(super) fn give(&mut self, item: Item) -> Result<(), TooFarBehind> {
-        self.feed.push(item)
+        if !self.feed.is_empty() || self.link.writer.pending_bytes() >= WRITER_BYTES {
+            return self.feed.push(item);
+        }
+        self.send(item);
+        Ok(())
     }
 
     /// Puts items in line; how many.
@@ -81,15 +85,19 @@ impl LinkState {
     pub(super) fn fill(&mut self) {
         while self.link.writer.pending_bytes() < WRITER_BYTES {
             let Some(item) = self.feed.pop() else { break };
-            self.sent_seq = item.seq();
-            self.has_spoken = true;
-            self.link.writer.push(&Message::Item(item));
+            self.send(item);
         }
         if self.feed.is_empty()
             && let Some(end) = self.end.take()
         {
             self.link.writer.push(&Message::End(end));
         }
+    }
+
+    fn send(&mut self, item: Item) {
+        self.sent_seq = item.seq();
+        self.has_spoken = true;
+        self.link.writer.push(&Message::Item(item));
     }
 
     /// Writes as much as goes without waiting.
