@@ -42,8 +42,10 @@ pub type Rungs = BTreeMap<RungId, Vec<u8>>;
 
 /// The work of a stream of 1080p30.
 pub fn start_order(transcoded: bool) -> Start {
-    let source =
-        Source { video: Some((1920, 1080, FrameRate { num: 30, den: 1 })), announced_kbps: None };
+    let source = Source {
+        video: Some((1920, 1080, FrameRate { num: 30, den: 1 })),
+        announced: Default::default(),
+    };
     let ladder: Ladder = match transcoded {
         true => full_ladder(&source, &LadderConfig::default()),
         false => passthrough_ladder(&source),

@@ -67,6 +67,8 @@ pub struct ManyOptions {
     pub heaps: bool,
     /// Viewers that make a stream hot; it cools after a second. `None`: as without settings.
     pub hot_viewers: Option<u64>,
+    /// What may leave each node for origins; `None`: it finds that out.
+    pub egress_bits_per_second: Option<u64>,
     /// Of which build all programs are at first.
     pub build: Build,
 }
@@ -88,6 +90,7 @@ impl Default for ManyOptions {
             keep_ended_s: 60,
             heaps: false,
             hot_viewers: None,
+            egress_bits_per_second: None,
             build: Build::Present,
         }
     }
@@ -410,13 +413,18 @@ impl ManyFarm {
                 });
                 format!("name = '{name}'\n{registry}{hot}{}", ladder_toml(&self.options.rungs))
             }
-            "node" => format!(
-                "name = '{name}'\nrun_dir = '{}'\ncapacity = {{ decode_pixels_per_second = \
-                 400000000, encode_pixels_per_second = 400000000, workers = 8, memory_bytes = \
-                 8589934592 }}\n{}{registry}",
-                run_dir.display(),
-                self.labels(name),
-            ),
+            "node" => {
+                let egress = self.options.egress_bits_per_second;
+                let egress = egress
+                    .map_or_else(String::new, |it| format!(", egress_bits_per_second = {it}"));
+                format!(
+                    "name = '{name}'\nrun_dir = '{}'\ncapacity = {{ decode_pixels_per_second = \
+                     400000000, encode_pixels_per_second = 400000000, workers = 8, memory_bytes = \
+                     8589934592{egress} }}\n{}{registry}",
+                    run_dir.display(),
+                    self.labels(name),
+                )
+            }
             "origin" => {
                 let keep = self.options.keep_ended_s;
                 let from = self.options.hot_viewers.map_or_else(String::new, |viewers| {

@@ -6,6 +6,7 @@ mod api_tls;
 mod clock_step;
 mod drain;
 mod dual;
+mod egress;
 mod farm_faults;
 mod farm_tls;
 mod farm_up;

@@ -74,6 +74,9 @@ const at = (when) => new Date(when).toLocaleTimeString();
 
 const mega = (value) => `${(value / 1e6).toFixed(0)} Mpx/s`;
 
+// Left out where it is not limited.
+const limit = (value, unit, digits, name) => (value === undefined ? 'no limit' : `${(value / unit).toFixed(digits)} ${name}`);
+
 async function refresh() {
   const note = document.getElementById('note');
   try {
@@ -86,7 +89,8 @@ async function refresh() {
     ]), 'No stream is live.');
     show('nodes', nodes.nodes.map((n) => [
       n.node, n.reachable ? n.state : cell(`${n.state}, does not answer`, 'bad'), n.streams && String(n.streams.length),
-      mega(n.decode_pixels_per_second), mega(n.encode_pixels_per_second), `${(n.memory_bytes / 2 ** 30).toFixed(1)} GiB`, n.version,
+      mega(n.decode_pixels_per_second), mega(n.encode_pixels_per_second), `${(n.memory_bytes / 2 ** 30).toFixed(1)} GiB`,
+      limit(n.host_cpu_millicores, 1e3, 1, 'cores'), limit(n.egress_bits_per_second, 1e6, 0, 'Mbit/s'), n.version,
     ]), 'No node is registered.');
     show('events', events.events.reverse().map((e) => [at(e.at), e.stream, e.kind, e.text]), 'Nothing has happened yet.');
     const missing = streams.missing.map((m) => m.name);

@@ -171,6 +171,10 @@ fn rung(rung: &Value) -> [String; 4] {
 fn all_nodes(answer: &Value) -> String {
     let mega =
         |value: &Value| value.as_u64().map_or("-".to_owned(), |v| (v / 1_000_000).to_string());
+    // Left out where it is not limited: nobody knows, or there is no end to it.
+    let open = |value: &Value, shown: fn(u64) -> String| {
+        value.as_u64().map_or("no limit".to_owned(), shown)
+    };
     let rows: Vec<_> = items(&answer["nodes"])
         .map(|node| {
             let reachable = node["reachable"] == true;
@@ -183,12 +187,24 @@ fn all_nodes(answer: &Value) -> String {
                     .map_or("-".to_owned(), |streams| streams.len().to_string()),
                 mega(&node["decode_pixels_per_second"]),
                 mega(&node["encode_pixels_per_second"]),
+                open(&node["host_cpu_millicores"], |it| format!("{:.1}", it as f64 / 1_000.0)),
+                open(&node["egress_bits_per_second"], |it| (it / 1_000_000).to_string()),
                 text(&node["link"]),
                 text(&node["version"]),
             ]
         })
         .collect();
-    let head = ["NODE", "STATE", "STREAMS", "DECODE MPX/S", "ENCODE MPX/S", "LINK", "BUILD"];
+    let head = [
+        "NODE",
+        "STATE",
+        "STREAMS",
+        "DECODE MPX/S",
+        "ENCODE MPX/S",
+        "HOST CPU",
+        "EGRESS MBIT/S",
+        "LINK",
+        "BUILD",
+    ];
     let mut shown = table(head, &rows);
     for order in items(&answer["orders_waiting"]) {
         let (node, order) = (text(&order["node"]), text(&order["order"]));
@@ -213,6 +229,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_node_that_does_not_know_its_egress_says_no_limit_and_not_nothing() {
+        let node = |host_cpu: Value, egress: Value| {
+            json!({ "node": "node-1", "state": "ready", "reachable": true, "link": "192.0.2.1:7001",
+                "host_cpu_millicores": host_cpu, "egress_bits_per_second": egress })
+        };
+        let shown = |nodes: Value| all_nodes(&json!({ "nodes": [nodes] }));
+        let known = shown(node(json!(3_400), json!(850_000_000)));
+        assert!(known.contains("3.4       850"), "{known}");
+        let unknown = shown(node(Value::Null, Value::Null));
+        assert!(unknown.contains("no limit  no limit"), "{unknown}");
+    }
 
     #[test]
     fn a_stream_whose_publisher_is_away_says_for_how_long_and_shows_no_old_bitrate() {

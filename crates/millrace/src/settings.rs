@@ -283,6 +283,12 @@ mod tests {
 
     const EXAMPLE: &str = include_str!("../config/standalone.toml");
 
+    /// Whether an example has the key, set or not.
+    fn says(example: &str, key: &str) -> bool {
+        let mut lines = example.lines().map(|line| line.trim_start_matches("# "));
+        lines.any(|line| line.starts_with(&format!("{key} =")))
+    }
+
     #[test]
     fn the_shipped_example_says_what_holds_without_it_and_leaves_no_key_out() {
         let example = Settings::parse(EXAMPLE).unwrap().sections;
@@ -292,11 +298,9 @@ mod tests {
             let keys = keys.as_object().map_or(vec![section], |keys| keys.keys().collect());
             for key in keys
                 .into_iter()
-                .filter(|key| !["ladder", "farm_tls", "hot"].contains(&key.as_str()))
+                .filter(|key| !["ladder", "farm_tls", "hot", "capacity"].contains(&key.as_str()))
             {
-                let said = EXAMPLE.lines().map(|line| line.trim_start_matches("# "));
-                let said = said.filter(|line| line.starts_with(&format!("{key} =")));
-                assert!(said.count() > 0, "{section}.{key} is not in the example");
+                assert!(says(EXAMPLE, key), "{section}.{key} is not in the example");
             }
         }
     }
@@ -329,11 +333,13 @@ mod tests {
             assert_eq!(read(program, text), defaults[program], "{program}");
             let own = defaults[program].as_object().unwrap().keys();
             for key in own.chain(registry.as_object().unwrap().keys()) {
-                let mut said = text.lines().map(|line| line.trim_start_matches("# "));
-                let found = said.any(|line| line.starts_with(&format!("{key} =")));
-                let is_section = ["ladder", "hot"].contains(&key.as_str());
-                assert!(found || is_section, "{key} is not in the example of {program}");
+                let is_section = ["ladder", "hot", "capacity"].contains(&key.as_str());
+                assert!(says(text, key) || is_section, "{key} is not in the example of {program}");
             }
+        }
+        for key in defaults["node"]["capacity"].as_object().unwrap().keys() {
+            let both = [EXAMPLE, include_str!("../config/node.toml")];
+            assert!(both.iter().all(|text| says(text, key)), "capacity.{key} is not in an example");
         }
     }
 
@@ -385,6 +391,14 @@ mod tests {
             ("origin.keep_ended_s = 9223372036854775807", "origin.keep_ended_s"),
             ("origin.idle_end_s = 1", "origin.idle_end_s = 1: give 40"),
             ("node.worker_memory_bytes = 4096", "node.worker_memory_bytes = 4096: give"),
+            (
+                "node.capacity.host_cpu_millicores = 0",
+                "node.capacity.host_cpu_millicores = 0: give",
+            ),
+            (
+                "node.capacity.egress_bits_per_second = 0",
+                "node.capacity.egress_bits_per_second = 0",
+            ),
             ("api.rotation_overlap_s = 9223372036854775807", "api.rotation_overlap_s"),
         ] {
             let error = Settings::parse(text).unwrap().values().unwrap_err().to_string();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use millrace_registry::{NodeState, Registry, StreamRecord};
-use millrace_sched::{Capacity, Demand, Ledger, NoRoom, Reservation, Resource, cost};
+use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource, cost};
 use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
 use millrace_wire::ChangeOrigin;
@@ -151,7 +151,7 @@ impl Denied {
 #[derive(Clone, Debug)]
 pub struct Host {
     questions: mpsc::Sender<Question>,
-    promised: watch::Receiver<Capacity>,
+    promised: watch::Receiver<Demand>,
 }
 
 impl Host {
@@ -164,7 +164,7 @@ impl Host {
         orphans: Vec<Orphan>,
     ) -> Self {
         let (questions, inbox) = mpsc::channel(QUEUE);
-        let (shown, promised) = watch::channel(Capacity::ZERO);
+        let (shown, promised) = watch::channel(Demand::ZERO);
         let mut books = Books {
             ledger,
             tls,
@@ -182,7 +182,7 @@ impl Host {
     }
 
     /// What is promised to streams, and each change of it.
-    pub fn promised(&self) -> watch::Receiver<Capacity> {
+    pub fn promised(&self) -> watch::Receiver<Demand> {
         self.promised.clone()
     }
 
@@ -252,7 +252,7 @@ struct Books {
     /// By intake; streams of one origin share its connections.
     origins: BTreeMap<SocketAddr, OriginClient>,
     metrics: NodeMetrics,
-    shown: watch::Sender<Capacity>,
+    shown: watch::Sender<Demand>,
     streams: BTreeMap<StreamId, Held>,
     /// Workers of the daemon before, until their routers come.
     orphans: BTreeMap<StreamId, Waiting>,
@@ -408,8 +408,8 @@ impl Books {
 
     fn wait_for_router(&mut self, orphan: Orphan) {
         let hello = &orphan.work.hello;
-        let (stream, demand) =
-            (hello.stream.clone(), cost(hello.source_pixels_per_second, &hello.ladder));
+        let stream = hello.stream.clone();
+        let demand = cost(hello.source_pixels_per_second, hello.announced, &hello.ladder);
         let reservation = self.ledger.take_over(demand);
         self.orphans.insert(stream, Waiting { orphan, demand, reservation });
     }
@@ -459,7 +459,10 @@ impl Books {
         };
         for resource in Resource::ALL {
             set(&self.metrics.promised, resource, promised.amount(resource));
-            set(&self.metrics.capacity, resource, capacity.amount(resource));
+            // What is not limited has no series.
+            if let Some(amount) = capacity.amount(resource) {
+                set(&self.metrics.capacity, resource, amount);
+            }
         }
         let assigned = self.streams.values().filter(|held| held.reservation.is_some()).count();
         let working = assigned + self.orphans.len();

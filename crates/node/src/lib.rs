@@ -16,6 +16,7 @@ mod assignment;
 mod children;
 mod config;
 mod delivery;
+mod egress;
 mod gate;
 mod host;
 mod link;
@@ -35,7 +36,8 @@ mod unpublished;
 mod worker_process;
 
 pub use children::{end_left_behind, end_workers};
-pub use config::Config;
+pub use config::{CapacityConfig, Config};
+pub use egress::Egress;
 pub use host::StreamStatus;
 pub use node::{Addresses, Node, NodeError, start};
 pub use run_dir::{MAX_RUN_DIR_BYTES, RunDir};

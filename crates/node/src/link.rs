@@ -212,7 +212,7 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
         .speaks
         .common(hello.speaks)
         .map_err(|none| No { reason: RefusalReason::Version, text: none.to_string() })?;
-    let demand = cost(hello.source_pixels_per_second, &hello.ladder);
+    let demand = cost(hello.source_pixels_per_second, hello.announced, &hello.ladder);
     let intake = desk.origins.intake_of(hello).ok_or_else(|| No {
         reason: RefusalReason::NodeUnavailable,
         text: "no origin is known".to_owned(),

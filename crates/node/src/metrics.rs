@@ -28,7 +28,7 @@ pub struct NodeMetrics {
     pub push_seconds: Histogram,
     /// Promised share of each dimension of capacity, in its own unit.
     pub promised: IntGaugeVec,
-    /// What the host has in each dimension of capacity.
+    /// What the host has in each dimension of capacity that is limited.
     pub capacity: IntGaugeVec,
 }
 
@@ -74,11 +74,11 @@ impl NodeMetrics {
             push_seconds: metrics.add(Histogram::with_opts(push_seconds).expect(VALID)),
             promised: gauges(
                 "millrace_node_promised_units",
-                "What is promised to streams: pixels per second, workers, bytes.",
+                "What is promised to streams: pixels per second, workers, bytes, millicores, bits per second.",
             ),
             capacity: gauges(
                 "millrace_node_capacity_units",
-                "What the host has: pixels per second, workers, bytes.",
+                "What the host has, where that is limited, in the same units.",
             ),
         }
     }

@@ -26,8 +26,10 @@ use tracing::{info, warn};
 use crate::{
     Config, admin,
     adoption::adopt_all,
+    egress::Egress,
     host::Host,
     link::{self, Desk},
+    measure,
     metrics::NodeMetrics,
     origins::Origins,
     registration::Registration,
@@ -42,9 +44,6 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(6);
 
 /// The least that `worker_memory_bytes` may be: no worker starts with less.
 const LEAST_WORKER_BYTES: u64 = 32 << 20;
-
-/// What was measured, in the run directory.
-const MEASURED: &str = "capacity.json";
 
 /// The node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -103,11 +102,14 @@ impl OwnSettings for Config {
     }
 
     fn values(&self) -> Result<(), SettingsError> {
-        let workers = self.capacity.as_ref().map_or(1, |capacity| capacity.workers);
+        // No stream could be without one of these; pixels may be, where nothing is to be encoded.
+        let some = |key: &str, amount: Option<u64>| within(key, amount.unwrap_or(1), 1..=u64::MAX);
         SettingsError::all([
             reachable(self.advertise),
             within("worker_memory_bytes", self.worker_memory_bytes, LEAST_WORKER_BYTES..=1 << 40),
-            within("capacity.workers", workers, 1..=u64::MAX),
+            some("capacity.workers", self.capacity.workers),
+            some("capacity.host_cpu_millicores", self.capacity.host_cpu_millicores),
+            some("capacity.egress_bits_per_second", self.capacity.egress_bits_per_second),
         ])
     }
 
@@ -208,10 +210,9 @@ async fn begin(
     orphans.iter().for_each(|orphan| drop(decisions.record(orphan.decision())));
     let abandoned: Vec<_> = orphans.iter().map(|orphan| orphan.work.hello.clone()).collect();
     let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
-    let capacity = match config.capacity {
-        Some(capacity) => capacity,
-        None => capacity_of(&config, &plan, !orphans.is_empty()).await,
-    };
+    let origins = Origins { only: config.origin_intake, registry: registry.clone() };
+    let egress = egress(&config, &origins);
+    let capacity = measure::capacity(&config, &plan, &egress, !orphans.is_empty()).await;
     let node_metrics = NodeMetrics::new(&metrics);
     let (ledger, view) = (Ledger::new(capacity), registry.clone());
     let host = Host::start(ledger, tls.clone(), view, node_metrics.clone(), orphans);
@@ -220,7 +221,6 @@ async fn begin(
     // To the process's end: who stops a node looks at its pages.
     tokio::spawn(serve_admin(admin_tcp, tls.clone(), pages, CancellationToken::new()));
     let spares = Spares::keep(&plan, &stopping.token());
-    let origins = Origins { only: config.origin_intake, registry: registry.clone() };
     let connections = TaskTracker::new();
     let desk = Desk {
         host: host.clone(),
@@ -245,12 +245,7 @@ async fn begin(
     readiness.ask_for_fault("registry", registry.silence());
     readiness.started();
     let registration = Registration::start(record, registry, host, readiness.clone());
-    let Capacity { decode_pixels_per_second, encode_pixels_per_second, workers, memory_bytes } =
-        capacity;
-    info!(
-        link = %addresses.link,
-        decode_pixels_per_second, encode_pixels_per_second, workers, memory_bytes, "node ready"
-    );
+    tell(addresses, &capacity, &egress);
     Ok(Node { addresses, stopping, connections, spares, readiness, registration, tls })
 }
 
@@ -289,32 +284,37 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// What the host can do. While workers of an earlier daemon run, that daemon's measurement holds: one beside them would find
-/// less.
-async fn capacity_of(config: &Config, plan: &WorkerPlan, is_busy: bool) -> Capacity {
-    let path = plan.run_dir.path().join(MEASURED);
-    let before = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    if let (true, Some(before)) = (is_busy, before) {
-        return before;
+/// The way by which media leaves this host. Where Link is taken on loopback only, the farm is on this host.
+fn egress(config: &Config, origins: &Origins) -> Egress {
+    let intakes = origins.intakes();
+    match intakes.is_empty() && config.farm_tls.is_none() {
+        true => Egress::OnThisHost,
+        false => Egress::to(&intakes),
     }
-    let capacity = measured(config, plan).await;
-    let text = serde_json::to_vec(&capacity).unwrap_or_default();
-    if let Err(error) = std::fs::write(&path, text) {
-        warn!(path = %path.display(), %error, "measurement not kept for a later daemon");
-    }
-    capacity
 }
 
-/// What the host can do, measured now.
-async fn measured(config: &Config, plan: &WorkerPlan) -> Capacity {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let speed = crate::measure::one_core(&plan.worker_dir).await;
-    let memory_bytes = crate::measure::memory_bytes().unwrap_or(4 << 30);
-    crate::measure::promised(speed, cores, memory_bytes, config.usable_share)
+fn tell(addresses: Addresses, capacity: &Capacity, egress: &Egress) {
+    info!(
+        link = %addresses.link,
+        decode_pixels_per_second = capacity.decode_pixels_per_second,
+        encode_pixels_per_second = capacity.encode_pixels_per_second,
+        workers = capacity.workers,
+        memory_bytes = capacity.memory_bytes,
+        host_cpu_millicores = capacity.host_cpu_millicores,
+        egress_bits_per_second = capacity.egress_bits_per_second,
+        "node ready"
+    );
+    if capacity.egress_bits_per_second.is_none() {
+        info!(why = %egress, "egress is not limited: capacity.egress_bits_per_second would limit it");
+    }
 }
 
 fn record(config: &Config, addresses: Addresses, capacity: Capacity, started: Wall) -> NodeRecord {
+    let speaks = config.newest_version.versions();
+    let said = |amount: Option<u64>| amount.filter(|_| !speaks.is_unsaid());
     NodeRecord {
+        host_cpu_millicores: said(capacity.host_cpu_millicores),
+        egress_bits_per_second: said(capacity.egress_bits_per_second),
         node: config.name.clone(),
         link: reached_at(addresses.link, config.advertise),
         admin: reached_at(addresses.admin, config.advertise),
@@ -327,6 +327,6 @@ fn record(config: &Config, addresses: Addresses, capacity: Capacity, started: Wa
         labels: config.labels.clone(),
         started,
         version: version_line().to_owned(),
-        speaks: config.newest_version.versions(),
+        speaks,
     }
 }

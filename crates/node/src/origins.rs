@@ -26,6 +26,12 @@ impl Origins {
         }
     }
 
+    /// Where media may have to go, as far as is known now.
+    pub fn intakes(&self) -> Vec<SocketAddr> {
+        let known = || self.registry.list::<OriginRecord>().into_iter().map(|it| it.intake);
+        self.only.map_or_else(|| known().collect(), |only| vec![only])
+    }
+
     fn recorded(&self, stream: &StreamId) -> Option<SocketAddr> {
         let origins = self.registry.list::<OriginRecord>();
         let record = self.registry.get::<StreamRecord>(stream.as_str()).ok().flatten();

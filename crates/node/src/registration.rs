@@ -4,8 +4,9 @@
 //! lost, or that cannot be read, stays in force as it was.
 
 use millrace_registry::{Allocated, Kept, NodeRecord, NodeState, OrderRecord, Registry};
-use millrace_sched::Capacity;
+use millrace_sched::Demand;
 use millrace_telemetry::Readiness;
+use millrace_types::Versions;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -54,7 +55,7 @@ struct Follower {
     registry: Registry,
     host: Host,
     readiness: Readiness,
-    promised: watch::Receiver<Capacity>,
+    promised: watch::Receiver<Demand>,
 }
 
 impl Follower {
@@ -69,7 +70,7 @@ impl Follower {
                 Ok(()) = self.promised.changed() => {}
                 else => return kept,
             }
-            let allocated = allocated(&self.promised.borrow_and_update());
+            let allocated = allocated(&self.promised.borrow_and_update(), self.record.speaks);
             if self.obey().await || self.record.allocated != allocated {
                 self.record.allocated = allocated;
                 kept.set(self.record.clone());
@@ -105,8 +106,12 @@ fn refusing(name: &str, state: NodeState) -> String {
     format!("the node is {}: no new streams until `millrace uncordon {name}`", state.as_str())
 }
 
-fn allocated(promised: &Capacity) -> Allocated {
+/// In the words of the version that is spoken.
+fn allocated(promised: &Demand, speaks: Versions) -> Allocated {
+    let said = |amount| if speaks.is_unsaid() { 0 } else { amount };
     Allocated {
+        host_cpu_millicores: said(promised.host_cpu_millicores),
+        egress_bits_per_second: said(promised.egress_bits_per_second),
         decode_pixels_per_second: promised.decode_pixels_per_second,
         encode_pixels_per_second: promised.encode_pixels_per_second,
         workers: promised.workers,
@@ -119,7 +124,7 @@ mod tests {
     use std::time::Duration;
 
     use millrace_registry::Order;
-    use millrace_sched::Ledger;
+    use millrace_sched::{Capacity, Ledger};
     use millrace_telemetry::Metrics;
     use millrace_types::Wall;
 
@@ -136,6 +141,8 @@ mod tests {
             encode_pixels_per_second: 1,
             workers: 2,
             memory_bytes: 1,
+            host_cpu_millicores: Some(9),
+            egress_bits_per_second: None,
             allocated: Allocated::default(),
             labels: Default::default(),
             started: Wall(7),
@@ -158,10 +165,25 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(5), seen).await.unwrap();
     }
 
+    #[test]
+    fn what_the_build_before_had_no_word_for_is_not_said_in_its_version() {
+        let one = Demand {
+            workers: 1,
+            host_cpu_millicores: 9,
+            egress_bits_per_second: 7,
+            ..Demand::ZERO
+        };
+        let now = allocated(&one, Versions::OURS);
+        assert_eq!((now.host_cpu_millicores, now.egress_bits_per_second), (9, 7));
+        let before = Allocated { workers: 1, ..Allocated::default() };
+        assert_eq!(allocated(&one, Versions::UNSAID), before);
+    }
+
     #[tokio::test]
     async fn the_record_follows_orders_and_reservations_and_goes_with_the_node() {
         let registry = Registry::in_memory();
-        let capacity = Capacity { workers: 2, ..Capacity::ZERO };
+        let host_cpu_millicores = None;
+        let capacity = Capacity { workers: 2, host_cpu_millicores, ..Capacity::ZERO };
         let (ledger, metrics) = (Ledger::new(capacity), NodeMetrics::new(&Metrics::new()));
         let host = Host::start(ledger, None, registry.clone(), metrics, Vec::new());
         let readiness = Readiness::default();
@@ -174,7 +196,7 @@ mod tests {
         registry.put(&order(Order::Cordon, None)).await.unwrap();
         let kept = Registration::start(record(), registry.clone(), host.clone(), readiness.clone());
         shows(&registry, |node| node.state == NodeState::Cordoned).await;
-        let one = Capacity { workers: 1, ..Capacity::ZERO };
+        let one = Demand { workers: 1, host_cpu_millicores: 9, ..Demand::ZERO };
         let epoch = millrace_types::Epoch::default();
         let intake = ([127, 0, 0, 1], 3).into();
         let refused = host.admit("a".parse().unwrap(), epoch, one, intake).await.unwrap_err();

@@ -65,6 +65,12 @@ pub struct NodeRecord {
     pub workers: u64,
     /// Memory for workers, bytes.
     pub memory_bytes: u64,
+    /// Thousandths of a core, for all but pixels. Left out when not limited, and by nodes that do not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_cpu_millicores: Option<u64>,
+    /// Bits per second that may leave it. Left out when not limited, and by nodes that do not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_bits_per_second: Option<u64>,
     /// What is reserved of it.
     #[serde(default)]
     pub allocated: Allocated,
@@ -93,6 +99,12 @@ pub struct Allocated {
     pub workers: u64,
     /// Bytes.
     pub memory_bytes: u64,
+    /// Thousandths of a core.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub host_cpu_millicores: u64,
+    /// Bits per second.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub egress_bits_per_second: u64,
 }
 
 /// What an operator wants of a node.

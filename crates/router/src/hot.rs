@@ -59,7 +59,8 @@ impl Looking {
         let free = live.filter(|it| !self.is_pinned(&it.stream));
         free.map(|it| Watched {
             viewers: viewers.get(&it.stream).copied().unwrap_or_default(),
-            demand: cost(it.source_pixels_per_second, &it.ladder),
+            // A record does not say what was announced: by the picture.
+            demand: cost(it.source_pixels_per_second, Default::default(), &it.ladder),
             is_here: it.router == self.router,
             is_granted: it.hot,
             stream: it.stream,

@@ -129,7 +129,7 @@ impl Fleet {
         constraints: Constraints,
     ) -> Result<Link, Unplaced> {
         let (nodes, strangers) = self.nodes();
-        let demand = cost(hello.source_pixels_per_second, &hello.ladder);
+        let demand = cost(hello.source_pixels_per_second, hello.announced, &hello.ladder);
         let last_node = last.as_ref().map(|last| &last.node);
         // Without the registry what it last said of free capacity is old: who has the capacity is asked.
         let is_current = self.registry.is_reachable();
@@ -308,6 +308,8 @@ pub mod tests {
             encode_pixels_per_second: 1 << 40,
             workers: 8,
             memory_bytes: 1 << 40,
+            host_cpu_millicores: None,
+            egress_bits_per_second: None,
             allocated: Default::default(),
             labels: Default::default(),
             started: Default::default(),

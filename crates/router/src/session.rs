@@ -31,9 +31,8 @@ use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
 use millrace_telemetry::{Clock, DecisionLog, Hurry, SystemClock};
 use millrace_types::{
-    DecisionKind, Epoch, Ladder, Mono, NodeId, Reason, RefusalReason, StreamId, Wall,
+    Announced, DecisionKind, Epoch, Ladder, Mono, NodeId, Reason, RefusalReason, StreamId, Wall,
 };
-use millrace_wire::Announced;
 use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
@@ -191,7 +190,7 @@ impl Tracks {
 
     fn source(&self) -> Source {
         let video = self.video.as_ref().map(|video| (video.width, video.height, video.frame_rate));
-        Source { video, announced_kbps: self.announced.video_kbps }
+        Source { video, announced: self.announced }
     }
 
     fn pixels_per_second(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! What publishers send, as a stream's clock takes it.
 
 use millrace_media::{FlvError, Input, SourceHints};
-use millrace_wire::Announced;
+use millrace_types::Announced;
 
 use crate::ingest::{MessageKind, PublisherMessage, StreamMetadata};
 

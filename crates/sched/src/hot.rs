@@ -116,7 +116,7 @@ impl HotStreams {
             let place = place.or_insert_with(|| it.is_granted.then(Place::default));
             cool(now, &self.config, it.viewers, place);
         }
-        let limit = share(total, self.config.share_percent);
+        let limit = total.percent(self.config.share_percent);
         let order = self.order(watched);
         let turn = first_that_fit(&order, &limit);
         for (stream, place) in &mut self.here {
@@ -150,7 +150,7 @@ impl HotStreams {
     /// Gives places to those whose turn it is, as far as others have left theirs.
     fn grant(&mut self, order: &[&Watched], turn: &BTreeSet<StreamId>, limit: &Capacity) {
         let held = order.iter().filter(|it| self.has_place(it));
-        let mut used = held.fold(Capacity::ZERO, |used, it| used.plus(&it.demand));
+        let mut used = held.fold(Demand::ZERO, |used, it| used.plus(&it.demand));
         for it in order.iter().filter(|it| it.is_here && turn.contains(&it.stream)) {
             if !self.has_place(it) && fits(&used, &it.demand, limit) {
                 used = used.plus(&it.demand);
@@ -195,7 +195,7 @@ fn settle(now: Mono, is_its_turn: bool, place: &mut Option<Place>) {
 
 /// Those that the share suffices for, one after the other; one that is too large for what is left lets the next have it.
 fn first_that_fit(order: &[&Watched], limit: &Capacity) -> BTreeSet<StreamId> {
-    let mut used = Capacity::ZERO;
+    let mut used = Demand::ZERO;
     let mut turn = BTreeSet::new();
     for it in order {
         if fits(&used, &it.demand, limit) {
@@ -206,22 +206,10 @@ fn first_that_fit(order: &[&Watched], limit: &Capacity) -> BTreeSet<StreamId> {
     turn
 }
 
-fn fits(used: &Capacity, demand: &Demand, limit: &Capacity) -> bool {
+fn fits(used: &Demand, demand: &Demand, limit: &Capacity) -> bool {
     let with = used.plus(demand);
-    Resource::ALL.iter().all(|it| demand.amount(*it) == 0 || with.amount(*it) <= limit.amount(*it))
-}
-
-fn share(total: &Capacity, percent: u8) -> Capacity {
-    let of = |amount: u64| {
-        let percent = u64::from(percent.min(100));
-        amount / 100 * percent + amount % 100 * percent / 100
-    };
-    Capacity {
-        decode_pixels_per_second: of(total.decode_pixels_per_second),
-        encode_pixels_per_second: of(total.encode_pixels_per_second),
-        workers: of(total.workers),
-        memory_bytes: of(total.memory_bytes),
-    }
+    let fits = |it: &Resource| demand.amount(*it) == 0 || limit.has(*it, with.amount(*it));
+    Resource::ALL.iter().all(fits)
 }
 
 #[cfg(test)]
@@ -241,7 +229,7 @@ mod tests {
         Watched {
             stream: name.parse().unwrap(),
             viewers,
-            demand: Capacity { encode_pixels_per_second: cost, ..Capacity::ZERO },
+            demand: Demand { encode_pixels_per_second: cost, ..Demand::ZERO },
             is_here: true,
             is_granted: false,
         }

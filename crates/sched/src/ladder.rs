@@ -1,6 +1,6 @@
 //! What a stream is encoded into, from its source and the configured rungs. Never upscales, keeps the aspect, sizes even.
 
-use millrace_types::{FrameRate, IdError, Ladder, Rung, RungId, RungKind, VideoRung};
+use millrace_types::{Announced, FrameRate, IdError, Ladder, Rung, RungId, RungKind, VideoRung};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// Above this many frames per second an encoded rung leaves out every other frame.
@@ -12,16 +12,13 @@ const LONGEST_SHORT_SIDE: u32 = 8192;
 /// Kilobits per second: beyond the 800,000 of level 6.2 (ITU-T H.264 table A-1), and below what encoders count in bits.
 const MOST_KBPS: u32 = 1_000_000;
 
-/// Kilobits per second: an announced bitrate below this is not believed.
-const LEAST_ANNOUNCED_KBPS: u32 = 100;
-
 /// What the router knows of a publisher's tracks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Source {
     /// Pixels, and the nominal rate; `None` for audio only.
     pub video: Option<SourceVideo>,
-    /// Bitrate of its picture as the publisher announced it, kilobits per second.
-    pub announced_kbps: Option<u32>,
+    /// Its bitrates as the publisher announced them.
+    pub announced: Announced,
 }
 
 /// The picture of a source.
@@ -143,7 +140,7 @@ pub fn unencoded_ladder(ladder: &Ladder) -> Ladder {
 /// A smaller picture costs less than its source: at most the source's bitrate in proportion to the sides, where that is
 /// known. The announced one is all there is when a ladder is chosen, since nothing is measured before the first frame.
 fn bitrate_kbps(wanted: &RungConfig, source: &Source, short_side: u32) -> u32 {
-    let believed = source.announced_kbps.filter(|&kbps| kbps >= LEAST_ANNOUNCED_KBPS);
+    let believed = source.announced.believed_video_kbps();
     let in_proportion = |kbps: u32| {
         let exact = u64::from(kbps) * u64::from(wanted.short_side) / u64::from(short_side);
         u32::try_from(exact).unwrap_or(u32::MAX).max(1)
@@ -211,8 +208,10 @@ mod tests {
     use super::*;
 
     fn sizes(width: u32, height: u32, num: u32, den: u32) -> Vec<(String, u32, u32, String)> {
-        let source =
-            Source { video: Some((width, height, FrameRate { num, den })), announced_kbps: None };
+        let source = Source {
+            video: Some((width, height, FrameRate { num, den })),
+            announced: Announced::default(),
+        };
         full_ladder(&source, &LadderConfig::default())
             .rungs
             .into_iter()
@@ -266,9 +265,10 @@ mod tests {
 
     #[test]
     fn no_rung_costs_more_than_a_thin_source_and_a_rich_one_changes_nothing() {
-        let bitrates = |announced_kbps| {
+        let bitrates = |video_kbps| {
+            let announced = Announced { video_kbps, audio_kbps: None };
             let video = Some((1280, 720, FrameRate { num: 30, den: 1 }));
-            let ladder = full_ladder(&Source { video, announced_kbps }, &LadderConfig::default());
+            let ladder = full_ladder(&Source { video, announced }, &LadderConfig::default());
             let video = ladder.rungs.into_iter().filter_map(|rung| match rung.kind {
                 RungKind::Video(video) => Some(video.bitrate_kbps),
                 _ => None,
@@ -285,7 +285,7 @@ mod tests {
     fn a_ladder_that_nothing_can_encode_keeps_every_name() {
         let source = Source {
             video: Some((1280, 720, FrameRate { num: 30, den: 1 })),
-            announced_kbps: None,
+            announced: Announced::default(),
         };
         let full = full_ladder(&source, &LadderConfig::default());
         let unencoded = unencoded_ladder(&full);
@@ -299,8 +299,10 @@ mod tests {
     #[test]
     fn a_source_is_never_scaled_up_and_audio_stays_alone() {
         assert!(sizes(640, 360, 30, 1).is_empty());
-        let ladder =
-            full_ladder(&Source { video: None, announced_kbps: None }, &LadderConfig::default());
+        let ladder = full_ladder(
+            &Source { video: None, announced: Announced::default() },
+            &LadderConfig::default(),
+        );
         assert_eq!(ladder.rungs.len(), 1);
         assert_eq!(ladder.rungs[0].kind, RungKind::Audio);
     }
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn the_ladder_follows_another_picture_and_what_it_cannot_fill_is_the_source_under_its_name() {
         let config = LadderConfig::default();
-        let of = |video| Source { video, announced_kbps: None };
+        let of = |video| Source { video, announced: Announced::default() };
         let rate = FrameRate { num: 30, den: 1 };
         let large = full_ladder(&of(Some((1_920, 1_080, rate))), &config);
         let small = of(Some((640, 480, rate)));

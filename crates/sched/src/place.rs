@@ -158,9 +158,10 @@ fn unfit(candidate: &Candidate, demand: &Demand, constraints: &Constraints) -> O
         return Some(Unfit::Label { name: name.clone(), value: value.clone() });
     }
     let full = Resource::ALL.into_iter().find_map(|resource| {
-        let (needed, free) = (demand.amount(resource), candidate.free.amount(resource));
-        let total = candidate.capacity.amount(resource);
-        (needed > free).then_some(Unfit::Full { resource, needed, free, total })
+        let needed = demand.amount(resource);
+        let free = candidate.free.amount(resource).filter(|&free| needed > free)?;
+        let total = candidate.capacity.amount(resource).unwrap_or(free);
+        Some(Unfit::Full { resource, needed, free, total })
     });
     let percent = constraints.spare_percent;
     let is_scarce = headroom(candidate, demand) * 100.0 < f64::from(percent);
@@ -172,14 +173,15 @@ fn better(a: &Ranked, b: &Ranked) -> Ordering {
     by_kind.then_with(|| b.headroom.total_cmp(&a.headroom)).then_with(|| a.node.cmp(&b.node))
 }
 
-/// The smallest free share over the dimensions that remains once the demand is placed.
+/// The smallest free share over the limited dimensions that remains once the demand is placed.
 fn headroom(candidate: &Candidate, demand: &Demand) -> f64 {
     let left = candidate.free.minus(demand);
     Resource::ALL
         .into_iter()
         .filter(|&resource| demand.amount(resource) > 0)
-        .map(|resource| {
-            left.amount(resource) as f64 / candidate.capacity.amount(resource).max(1) as f64
+        .filter_map(|resource| {
+            let (left, all) = (left.amount(resource)?, candidate.capacity.amount(resource)?);
+            Some(left as f64 / all.max(1) as f64)
         })
         .fold(1.0, f64::min)
 }
@@ -191,6 +193,8 @@ mod tests {
     fn encode(pixels: u64) -> Capacity {
         Capacity { encode_pixels_per_second: pixels, ..Capacity::ZERO }
     }
+
+    const WANTED: Demand = Demand { encode_pixels_per_second: 30, ..Demand::ZERO };
 
     fn candidate(node: &str, free: u64) -> Candidate {
         Candidate {
@@ -208,7 +212,7 @@ mod tests {
     }
 
     fn order(fleet: &[Candidate], constraints: &Constraints) -> Vec<String> {
-        let placement = place(fleet, &encode(30), constraints);
+        let placement = place(fleet, &WANTED, constraints);
         placement.order.iter().map(|ranked| ranked.node.to_string()).collect()
     }
 
@@ -216,7 +220,7 @@ mod tests {
     fn the_emptiest_node_comes_first_and_every_other_gets_its_reason() {
         let closed = Candidate { standing: Standing::Closed, ..candidate("drained", 100) };
         let fleet = [candidate("full", 20), candidate("half", 50), candidate("empty", 100), closed];
-        let placement = place(&fleet, &encode(30), &Constraints::default());
+        let placement = place(&fleet, &WANTED, &Constraints::default());
         assert_eq!(order(&fleet, &Constraints::default()), ["empty", "half"]);
         assert_eq!(placement.order[0].headroom, 0.7);
         let (full, drained) = (&placement.unfit[0].1, &placement.unfit[1].1);
@@ -236,6 +240,31 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_lacks_egress_or_host_cpu_is_not_asked_and_one_that_does_not_know_its_own_is() {
+        let with = |node: &str, host_cpu_millicores, egress_bits_per_second| {
+            let open = encode(100);
+            let capacity = Capacity { host_cpu_millicores, egress_bits_per_second, ..open };
+            Candidate { capacity, free: capacity, ..candidate(node, 0) }
+        };
+        let fleet = [
+            with("narrow", Some(100), Some(9)),
+            with("busy", Some(4), None),
+            with("wide", Some(100), Some(11)),
+            with("unknown", None, None),
+        ];
+        let demand = Demand { host_cpu_millicores: 5, egress_bits_per_second: 10, ..WANTED };
+        let placement = place(&fleet, &demand, &Constraints::default());
+        let order: Vec<_> = placement.order.iter().map(|ranked| ranked.node.as_str()).collect();
+        assert_eq!(order, ["unknown", "wide"], "what has no limit is not scarce");
+        assert!(placement.unfit.iter().all(|(_, why)| why.reason() == RefusalReason::NoCapacity));
+        let why: Vec<_> = placement.unfit.iter().map(|(_, why)| why.to_string()).collect();
+        assert_eq!(
+            why,
+            ["egress needs 10 but 9 of 9 are free", "host_cpu needs 5 but 4 of 4 are free"]
+        );
+    }
+
+    #[test]
     fn a_node_to_avoid_is_never_chosen_and_a_last_resort_comes_last() {
         let last = Candidate { standing: Standing::LastResort, ..candidate("a", 100) };
         let fleet = [last, candidate("b", 100), candidate("c", 40)];
@@ -243,7 +272,7 @@ mod tests {
         let avoid = BTreeSet::from(["b".parse().unwrap()]);
         let constraints = Constraints { avoid, ..Constraints::default() };
         assert_eq!(order(&fleet, &constraints), ["c", "a"]);
-        assert_eq!(place(&fleet, &encode(30), &constraints).unfit[0].1, Unfit::Avoided);
+        assert_eq!(place(&fleet, &WANTED, &constraints).unfit[0].1, Unfit::Avoided);
     }
 
     #[test]
@@ -251,7 +280,7 @@ mod tests {
         let fleet = [candidate("a", 40), candidate("b", 50)];
         let constraints = Constraints { spare_percent: 15, ..Constraints::default() };
         assert_eq!(order(&fleet, &constraints), ["b"]);
-        let scarce = &place(&fleet, &encode(30), &constraints).unfit[0].1;
+        let scarce = &place(&fleet, &WANTED, &constraints).unfit[0].1;
         assert_eq!(scarce.to_string(), "less than 15 % of what is scarcest would stay free");
         assert_eq!(scarce.reason(), RefusalReason::NoCapacity);
     }
@@ -271,7 +300,7 @@ mod tests {
         let require = BTreeMap::from([(ZONE.to_owned(), "west".to_owned())]);
         let constraints = Constraints { require, ..Constraints::default() };
         assert_eq!(order(&fleet, &constraints), ["b"]);
-        let unfit = place(&fleet, &encode(30), &constraints).unfit;
+        let unfit = place(&fleet, &WANTED, &constraints).unfit;
         assert_eq!(unfit[1].1.to_string(), "label zone is not west");
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here is a value: no clock is read, nothing does I/O. Units live in the types
 //! ([`MediaTime`], [`Mono`], [`Wall`]) or at the end of a name (`_ms`, `_kbps`, `_bytes`).
 
+mod announced;
 mod clock;
 mod decision;
 mod epoch;
@@ -14,6 +15,7 @@ mod stream_key;
 mod versions;
 mod worker_exit;
 
+pub use announced::Announced;
 pub use clock::{MEDIA_TIMESCALE, MediaTime, Mono, Wall};
 pub use decision::{Alternative, Because, Decision, DecisionKind, Reason};
 pub use epoch::Epoch;

@@ -5,14 +5,14 @@
 
 use bytes::{Bytes, BytesMut};
 use millrace_media::{Item, Tick};
-use millrace_types::{MediaTime, Msn, PartNo, Versions};
+use millrace_types::{Announced, MediaTime, Msn, PartNo, Versions};
 
 use crate::{
     convert::{self, ConvertError},
     frame::{self, Frame, FrameError},
     message::{
-        Admitted, Announced, Begin, Beside, ChangeOrigin, End, Health, Heartbeat, Hello, Init,
-        Message, OriginLost, Part, PartAck, Published, Ready, Restarting, Start, Work,
+        Admitted, Begin, Beside, ChangeOrigin, End, Health, Heartbeat, Hello, Init, Message,
+        OriginLost, Part, PartAck, Published, Ready, Restarting, Start, Work,
     },
     proto,
 };

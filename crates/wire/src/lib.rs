@@ -17,8 +17,8 @@ pub use codec::{DecodeError, Decoder, encode};
 pub use convert::ConvertError;
 pub use frame::FrameError;
 pub use message::{
-    Admitted, Announced, Begin, Beside, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init,
-    Message, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
+    Admitted, Begin, Beside, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init, Message,
+    OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
 };
 pub use reader::{MessageReader, RelayReader, Relayed};
 pub use writer::MessageWriter;

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use millrace_hls::{InitRecord, PartRecord};
 use millrace_media::Item;
 use millrace_types::{
-    EndReason, Epoch, Ladder, Mark, Msn, PartNo, RefusalReason, RungId, StreamId, Versions,
+    Announced, EndReason, Epoch, Ladder, Mark, Msn, PartNo, RefusalReason, RungId, StreamId,
+    Versions,
 };
 
 /// Everything that can be said.
@@ -92,15 +93,6 @@ pub struct Hello {
     pub announced: Announced,
     /// What the router speaks.
     pub speaks: Versions,
-}
-
-/// What a publisher says of its tracks' bitrates, kilobits per second; `None`: nothing that could be believed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Announced {
-    /// Of the pictures.
-    pub video_kbps: Option<u32>,
-    /// Of the sound.
-    pub audio_kbps: Option<u32>,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.

@@ -54,6 +54,7 @@ fn page<'a>(sources: impl Iterator<Item = (&'a str, &'a str)>) -> String {
                 "Config" => program.to_owned(),
                 "RegistryConfig" => "registry: `[registry]` of every program".to_owned(),
                 "HotConfig" => "router: `[hot]`".to_owned(),
+                "CapacityConfig" => "node: `[capacity]`".to_owned(),
                 "LadderConfig" => "router: `[ladder]`".to_owned(),
                 "RungConfig" => "router: each `[[ladder.rung]]`, best first".to_owned(),
                 _ if program == "sched" => continue,

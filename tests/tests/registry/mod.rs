@@ -50,6 +50,8 @@ fn node(name: &str, workers: u64) -> NodeRecord {
         encode_pixels_per_second: 1,
         workers,
         memory_bytes: 1,
+        host_cpu_millicores: None,
+        egress_bits_per_second: None,
         allocated: Default::default(),
         labels: Default::default(),
         started: Default::default(),

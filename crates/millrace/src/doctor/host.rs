@@ -1,7 +1,8 @@
-//! The machine: ports, cores, memory, descriptors, GPU.
+//! The machine: ports, cores, memory, network, descriptors, GPU.
 
 use std::{fs, net::TcpListener, path::Path};
 
+use millrace_node::Egress;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::{
@@ -43,9 +44,9 @@ pub fn ports(listeners: &[Listener]) -> Vec<Finding> {
     content.chain(taken).collect()
 }
 
-/// Cores, memory, descriptors, GPU.
+/// Cores, memory, network, descriptors, GPU.
 pub fn machine() -> Vec<Finding> {
-    vec![cores(), memory(), descriptors(), gpu()]
+    vec![cores(), memory(), network(&Egress::to(&[])), descriptors(), gpu()]
 }
 
 fn cores() -> Finding {
@@ -68,6 +69,20 @@ fn memory() -> Finding {
         true => Finding::ok("memory", found),
         false => Finding::warn("memory", found, "1 GiB or more for a 1080p ladder"),
     }
+}
+
+/// What a node of a farm of many hosts would go by; a farm of one sends nothing to other hosts' origins.
+fn network(egress: &Egress) -> Finding {
+    let found = egress.to_string();
+    Finding::ok(
+        "network",
+        match egress.bits_per_second() {
+            Some(_) => found,
+            None => {
+                format!("{found}: a node's egress has no limit but capacity.egress_bits_per_second")
+            }
+        },
+    )
 }
 
 fn descriptors() -> Finding {

@@ -10,6 +10,8 @@ pub fn capacity(record: &NodeRecord) -> Capacity {
         encode_pixels_per_second: record.encode_pixels_per_second,
         workers: record.workers,
         memory_bytes: record.memory_bytes,
+        host_cpu_millicores: record.host_cpu_millicores,
+        egress_bits_per_second: record.egress_bits_per_second,
     }
 }
 
@@ -21,11 +23,13 @@ pub(super) fn candidate(
     is_current: bool,
 ) -> Candidate {
     let capacity = capacity(record);
-    let allocated = Capacity {
+    let allocated = Demand {
         decode_pixels_per_second: record.allocated.decode_pixels_per_second,
         encode_pixels_per_second: record.allocated.encode_pixels_per_second,
         workers: record.allocated.workers,
         memory_bytes: record.allocated.memory_bytes,
+        host_cpu_millicores: record.allocated.host_cpu_millicores,
+        egress_bits_per_second: record.allocated.egress_bits_per_second,
     };
     let others = if was_here { allocated.minus(demand) } else { allocated };
     let free = if is_current { capacity.minus(&others) } else { capacity };
@@ -56,6 +60,8 @@ mod tests {
             encode_pixels_per_second: 100,
             workers: 2,
             memory_bytes: 100,
+            host_cpu_millicores: None,
+            egress_bits_per_second: Some(100),
             allocated: Default::default(),
             labels: Default::default(),
             started: Default::default(),
@@ -63,14 +69,18 @@ mod tests {
             speaks: Default::default(),
         };
         (record.allocated.workers, record.allocated.memory_bytes) = (2, 60);
-        let demand = Capacity { workers: 1, memory_bytes: 30, ..Capacity::ZERO };
+        record.allocated.host_cpu_millicores = 7;
+        record.allocated.egress_bits_per_second = 50;
+        let demand =
+            Demand { workers: 1, memory_bytes: 30, egress_bits_per_second: 50, ..Demand::ZERO };
         let free = |was_here, is_current| {
             let free = candidate(&record, &demand, was_here, is_current).free;
-            (free.workers, free.memory_bytes)
+            assert_eq!(free.host_cpu_millicores, None, "not limited, whatever is reserved");
+            (free.workers, free.memory_bytes, free.egress_bits_per_second)
         };
-        assert_eq!(free(false, true), (0, 40));
-        assert_eq!(free(true, true), (1, 70));
-        assert_eq!(free(false, false), (2, 100));
+        assert_eq!(free(false, true), (0, 40, Some(50)));
+        assert_eq!(free(true, true), (1, 70, Some(100)));
+        assert_eq!(free(false, false), (2, 100, Some(100)));
         let standing = |state, was_here| {
             let record = NodeRecord { state, ..record.clone() };
             candidate(&record, &demand, was_here, true).standing

@@ -7,12 +7,12 @@ use millrace_media::{
     TrackConfig, VideoConfig,
 };
 use millrace_types::{
-    EndReason, Epoch, FrameRate, Ladder, Mark, MediaTime, Msn, PartNo, RefusalReason, Rung,
-    RungKind, Versions, VideoRung,
+    Announced, EndReason, Epoch, FrameRate, Ladder, Mark, MediaTime, Msn, PartNo, RefusalReason,
+    Rung, RungKind, Versions, VideoRung,
 };
 use millrace_wire::{
-    Admitted, Announced, Begin, Beside, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init,
-    Message, OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
+    Admitted, Begin, Beside, ChangeOrigin, End, Ended, Health, Heartbeat, Hello, Init, Message,
+    OriginLost, Part, PartAck, Published, Ready, Refused, Restarting, Start, Work,
 };
 
 pub const EPOCH: Epoch = Epoch { generation: 3, placement: 1 };

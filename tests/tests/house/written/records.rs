@@ -31,11 +31,14 @@ fn records(version: u32) -> Samples<Json> {
         encode_pixels_per_second: 300_000_000,
         workers: 8,
         memory_bytes: 1 << 33,
+        host_cpu_millicores: None,
+        egress_bits_per_second: None,
         allocated: Allocated {
             decode_pixels_per_second: 62_208_000,
             encode_pixels_per_second: 27_648_000,
             workers: 1,
             memory_bytes: 1 << 30,
+            ..Allocated::default()
         },
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         started: NOW,
@@ -92,7 +95,19 @@ fn records(version: u32) -> Samples<Json> {
         speaks,
         viewers: (version > 1).then(|| ("live".parse().unwrap(), 1_200)).into_iter().collect(),
     };
-    vec![
+    let counting = NodeRecord {
+        host_cpu_millicores: Some(3_400),
+        egress_bits_per_second: Some(850_000_000),
+        allocated: Allocated {
+            host_cpu_millicores: 11,
+            egress_bits_per_second: 13_825_000,
+            ..node.allocated
+        },
+        ..node.clone()
+    };
+    let since_version_2 =
+        (version > 1).then(|| ("node_counting_host_cpu_and_egress", Json::of(counting)));
+    let all = vec![
         ("node", Json::of(node)),
         ("router", Json::of(router)),
         ("origin", Json::of(origin)),
@@ -101,5 +116,6 @@ fn records(version: u32) -> Samples<Json> {
         ("channel_plain", Json::of(plain)),
         ("order", Json::of(order.clone())),
         ("order_cordon", Json::of(OrderRecord { order: Order::Cordon, only_run: None, ..order })),
-    ]
+    ];
+    all.into_iter().chain(since_version_2).collect()
 }
