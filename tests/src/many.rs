@@ -243,8 +243,19 @@ impl ManyFarm {
     /// # Errors
     /// When it does not run.
     pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        self.kill_in_place(name)?;
+        self.stopped.remove(name);
+        Ok(())
+    }
+
+    /// The same to one that is to start again where it was.
+    ///
+    /// # Errors
+    /// As [`Self::kill`].
+    pub fn kill_in_place(&mut self, name: &str) -> anyhow::Result<()> {
         self.signal(name, Signal::SIGKILL)?;
         let mut gone = self.programs.remove(name).with_context(|| name.to_owned())?;
+        self.stopped.insert(name.to_owned(), gone.ready);
         gone.child.wait()?;
         Ok(())
     }

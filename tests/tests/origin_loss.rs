@@ -116,22 +116,81 @@ async fn playlist_at(http: &HttpClient, farm: &ManyFarm, origin: &str) -> anyhow
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
+/// Empties the stream's node by a drain, and waits until another makes it; which was left.
+async fn drained(farm: &ManyFarm) -> String {
+    let (from, _) = farm.made_by("router-1", "live", None).await.unwrap();
+    let path = format!("/v1/nodes/{from}/drain");
+    farm.api(Method::POST, &path, String::new()).await.unwrap();
+    made_elsewhere(farm, &from).await;
+    from
+}
+
+async fn made_elsewhere(farm: &ManyFarm, from: &str) {
+    let moved = until_some("the stream is made elsewhere", PATIENCE, async || {
+        let view = farm.stream("router-1", "live").await.ok()?;
+        (view.state == "live" && view.rest.get("node")?.as_str()? != from).then_some(())
+    });
+    moved.await.unwrap_or_else(|error| panic!("{error}\n{}", farm.log("router-1")));
+}
+
+/// Kills the origin that owns the stream, and starts it again once another does.
+async fn strike(farm: &mut ManyFarm) -> Instant {
+    let owner = owned_by(farm, None).await;
+    farm.kill_in_place(&owner).unwrap();
+    let struck = Instant::now();
+    owned_by(farm, Some(&owner)).await;
+    farm.start_again(&owner).await.unwrap();
+    struck
+}
+
+/// Waits until the stream's node has fetched what another published before it.
+async fn past_fetched(farm: &ManyFarm) {
+    let fetched = until_some("the past is fetched", PATIENCE, async || {
+        let (node, _) = farm.made_by("router-1", "live", None).await.ok()?;
+        let whole = farm.metric(&node, "millrace_node_pasts_total{result=\"whole\"}").await;
+        (whole.ok()? >= 1.0).then_some(())
+    });
+    fetched.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_killed_origins_streams_go_on_at_another_and_it_shows_them_when_it_is_back() {
     let Live { mut farm, clip, publisher, owner, other, at_front, at_other, _front } =
-        Live::begin(15, 1).await;
+        Live::begin(25, 2).await;
     at_front.media(5.1, PATIENCE).await.unwrap();
-    farm.kill(&owner).unwrap();
+    farm.kill_in_place(&owner).unwrap();
     let struck = Instant::now();
     assert_eq!(owned_by(&farm, Some(&owner)).await, other);
     at_front.media(8.0, PATIENCE).await.unwrap();
     farm.start_again(&owner).await.unwrap();
-    // It sees everything from the beginning: the whole window has moved.
+    at_front.media(10.7, PATIENCE).await.unwrap();
+    // The node that made all of it is left, and the origin dies before the new one can have fetched that.
+    let left = drained(&farm).await;
+    let struck_moved = strike(&mut farm).await;
+    let path = format!("/v1/nodes/{left}/uncordon");
+    farm.api(Method::POST, &path, String::new()).await.unwrap();
+    at_front.media(17.0, PATIENCE).await.unwrap();
+    // Nobody has what a dead node has made but the origin, and the node that goes on.
+    let (dies, _) = farm.made_by("router-1", "live", None).await.unwrap();
+    farm.kill(&dies).unwrap();
+    made_elsewhere(&farm, &dies).await;
+    past_fetched(&farm).await;
+    let struck_alone = strike(&mut farm).await;
+    // It sees everything from the beginning: the whole window has moved, each time.
     let late = watch(farm.address(&owner, "playback").unwrap());
     let recordings = Live::end(publisher, &clip, vec![at_front, at_other, late]).await;
     let recordings = &recordings[..2];
+    for (when, struck) in [
+        ("", struck),
+        (", its streams just moved", struck_moved),
+        (", its streams' node just dead", struck_alone),
+    ] {
+        let next = recordings.iter().flat_map(|recording| &recording.renditions);
+        let next = next.filter_map(|rung| rung.next_arrival_after(struck)).max();
+        println!("next part after an origin's death{when}: {:?} at most", next.unwrap());
+    }
     let longest = recordings.iter().map(|recording| longest_recovery(recording, struck)).max();
-    println!("next part after an origin's death: {:?} at most", longest.unwrap());
+    println!("longest time between two parts: {:?}", longest.unwrap());
 }
 
 /// Both encoders of the stream, once either alone would do: node and process of each.
@@ -147,30 +206,29 @@ async fn encoders(farm: &ManyFarm) -> [(Value, Value); 2] {
 
 #[tokio::test]
 async fn a_killed_origin_costs_a_dual_stream_no_encoder_and_the_second_goes_on_alone_at_the_next() {
-    let Live { mut farm, clip, publisher, owner, other, at_front, at_other, _front } =
+    let Live { mut farm, clip, publisher, owner: _, other: _, at_front, at_other, _front } =
         Live::begin(20, 2).await;
     farm.pin("live", true).await.unwrap();
     let before = encoders(&farm).await;
-    let played = at_front.media(4.0, PATIENCE).await;
-    played.unwrap();
-    farm.kill(&owner).unwrap();
-    let struck = Instant::now();
-    assert_eq!(owned_by(&farm, Some(&owner)).await, other);
+    at_front.media(4.0, PATIENCE).await.unwrap();
+    let struck = strike(&mut farm).await;
     // The second restores a second after the first.
     at_other.media(11.0, PATIENCE).await.unwrap();
     assert_eq!(encoders(&farm).await, before, "the same processes");
-    farm.kill(before[0].0.as_str().unwrap()).unwrap();
-    let struck_again = Instant::now();
+    // The first, which made more of it than the second, is left; and the origin dies.
+    assert_eq!(drained(&farm).await, before[0].0);
+    let struck_drained = strike(&mut farm).await;
+    let late = watch(farm.address(&owned_by(&farm, None).await, "playback").unwrap());
     let path = "/v1/decisions?stream=live";
-    let recordings = Live::end(publisher, &clip, vec![at_front, at_other]).await;
+    let recordings = Live::end(publisher, &clip, vec![at_front, at_other, late]).await;
     let decided = farm.api(Method::GET, path, String::new()).await.unwrap();
     let decided = decided["decisions"].as_array().unwrap();
     let count = |kind| decided.iter().filter(|it| it["kind"] == kind).count();
     assert_eq!(["placed", "paired", "promoted", "unpaired"].map(count), [1, 1, 1, 0]);
-    for (what, at) in [("its origin", struck), ("its first node", struck_again)] {
-        let rungs = recordings.iter().flat_map(|recording| &recording.renditions);
+    for (what, at) in [("", struck), (", its first node just left", struck_drained)] {
+        let rungs = recordings[..2].iter().flat_map(|recording| &recording.renditions);
         let next = rungs.filter_map(|rung| rung.next_arrival_after(at)).max();
-        println!("next part of a dual stream after the death of {what}: {next:?}");
+        println!("next part of a dual stream after its origin's death{what}: {next:?}");
     }
 }
 

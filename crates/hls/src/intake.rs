@@ -8,14 +8,16 @@
 //! | `PUT part_path` | media bytes, [`RECORD_HEADER`] = [`PartRecord`](crate::PartRecord) | 200 |
 //! | `PUT health_path` | any JSON value | 200 |
 //! | `POST end_path` | [`End`] | 200 |
+//! | `GET past_path` | | 200 [`Past`] as one line of JSON, then the media of its records, one after the other |
 //!
 //! A refusal is 409 with [`Refused`], a body that does not match its record 422, an unknown stream 404.
 //! Unknown fields are ignored, so that neighbours of another version are understood.
 
-use millrace_types::{Epoch, Mark, StreamId, Versions};
+use bytes::Bytes;
+use millrace_types::{Epoch, Mark, Msn, PartNo, RungId, StreamId, Versions};
 use serde::{Deserialize, Serialize};
 
-use crate::Refusal;
+use crate::{Backlog, Hash, InitRecord, PartRecord, Refusal};
 
 /// Carries the record of an init section or a part, as JSON.
 pub const RECORD_HEADER: &str = "millrace-record";
@@ -78,6 +80,77 @@ pub struct End {
     pub continues: bool,
 }
 
+/// A record of what was published before, whose media follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PastRecord {
+    /// An init section of so many bytes.
+    Init(InitRecord, u32),
+    /// A part.
+    Part(PartRecord),
+}
+
+impl PastRecord {
+    fn media(&self) -> (u32, Hash) {
+        match self {
+            Self::Init(record, length) => (*length, record.hash),
+            Self::Part(record) => (record.length, record.hash),
+        }
+    }
+}
+
+/// What players are shown of one rung behind some part, or the beginning of that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// In the order in which a window takes them.
+    pub records: Vec<PastRecord>,
+}
+
+/// The media that came is not what its records say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the media is not what its records say")]
+pub struct OtherMedia;
+
+impl Past {
+    /// Parts what goes into the line from what follows it.
+    pub fn of(backlog: Vec<Backlog>) -> (Self, Vec<Bytes>) {
+        let (records, media) = backlog
+            .into_iter()
+            .map(|record| match record {
+                Backlog::Init(record, bytes) => {
+                    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                    (PastRecord::Init(record, length), bytes)
+                }
+                Backlog::Part(record, bytes) => (PastRecord::Part(record), bytes),
+            })
+            .unzip();
+        (Self { records }, media)
+    }
+
+    /// Each record with its bytes, which do not hold on to `media`.
+    ///
+    /// # Errors
+    /// When a length or a hash does not match.
+    pub fn with_media(self, mut media: Bytes) -> Result<Vec<Backlog>, OtherMedia> {
+        let mut backlog = Vec::with_capacity(self.records.len());
+        for record in self.records {
+            let (length, hash) = record.media();
+            if media.len() < length as usize {
+                return Err(OtherMedia);
+            }
+            let bytes = Bytes::copy_from_slice(&media.split_to(length as usize));
+            if Hash::of(&bytes) != hash {
+                return Err(OtherMedia);
+            }
+            backlog.push(match record {
+                PastRecord::Init(record, _) => Backlog::Init(record, bytes),
+                PastRecord::Part(record) => Backlog::Part(record, bytes),
+            });
+        }
+        if media.is_empty() { Ok(backlog) } else { Err(OtherMedia) }
+    }
+}
+
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -128,4 +201,17 @@ pub fn health_path(stream: &StreamId) -> String {
 /// Path of a stream's end.
 pub fn end_path(stream: &StreamId) -> String {
     format!("/intake/v1/{stream}/end")
+}
+
+/// Path of what players are shown of a rung behind the part `after`, the query included.
+pub fn past_path(stream: &StreamId, rung: &RungId, after: Option<(Msn, PartNo)>) -> String {
+    let after = after.map(|(msn, part)| format!("?after={msn}.{part}")).unwrap_or_default();
+    format!("/intake/v1/{stream}/past/{rung}{after}")
+}
+
+/// Reads the query of [`past_path`]; `None`: it makes no sense.
+pub fn past_after(query: Option<&str>) -> Option<Option<(Msn, PartNo)>> {
+    let Some(query) = query else { return Some(None) };
+    let (msn, part) = query.strip_prefix("after=")?.split_once('.')?;
+    Some(Some((Msn(msn.parse().ok()?), PartNo(part.parse().ok()?))))
 }

@@ -342,27 +342,59 @@ impl RungWindow {
 
     /// See [`Window::backlog`](crate::Window::backlog).
     pub(crate) fn backlog(&self) -> Vec<Backlog> {
-        let (mut backlog, mut pushed) = (Vec::new(), None);
-        let listed = self.listed().flat_map(|segment| {
-            let last = segment.parts.len().saturating_sub(1);
-            let ends = move |index| segment.closed && index == last;
-            segment.parts.iter().enumerate().map(move |(index, part)| (part, ends(index)))
-        });
         let early = self.early.parts().map(|part| (part, false));
-        let init = |hash| self.inits.iter().find(|(init, _)| Some(init.hash) == hash).cloned();
-        for (part, ends) in listed.chain(early) {
-            if pushed != Some(part.record.init) {
-                pushed = Some(part.record.init);
-                backlog.extend(init(pushed).map(|(record, bytes)| Backlog::Init(record, bytes)));
-            }
-            let last = part.record.last || ends;
-            let record = PartRecord { last, ..part.record.clone() };
-            backlog.push(Backlog::Part(record, part.bytes.clone()));
-        }
+        let (mut backlog, pushed) = self.records(self.listed_parts().chain(early));
         let newest = self.inits.last().filter(|(init, _)| Some(init.hash) != pushed);
         let newest = newest.cloned().map(|(record, bytes)| Backlog::Init(record, bytes));
         backlog.extend(newest);
         backlog
+    }
+
+    /// See [`Window::past`](crate::Window::past).
+    pub(crate) fn past(&self, after: Option<(Msn, PartNo)>, max_bytes: usize) -> Vec<Backlog> {
+        let newer = |(part, _): &(&Part, bool)| Some((part.record.msn, part.record.part)) > after;
+        let mut bytes = 0;
+        let some = self.listed_parts().filter(newer).take_while(|(part, _)| {
+            let fits = bytes <= max_bytes;
+            bytes += part.bytes.len();
+            fits
+        });
+        self.records(some).0
+    }
+
+    /// The parts of the listed segments, and whether each ends a closed one.
+    fn listed_parts(&self) -> impl Iterator<Item = (&Part, bool)> {
+        self.listed().flat_map(|segment| {
+            let last = segment.parts.len().saturating_sub(1);
+            let ends = move |index| segment.closed && index == last;
+            segment.parts.iter().enumerate().map(move |(index, part)| (part, ends(index)))
+        })
+    }
+
+    /// Those parts, each init section before the first that needs it; and which of these is the last.
+    fn records<'a>(
+        &self,
+        parts: impl Iterator<Item = (&'a Part, bool)>,
+    ) -> (Vec<Backlog>, Option<Hash>) {
+        let (mut records, mut pushed) = (Vec::new(), None);
+        let init = |hash| self.inits.iter().find(|(init, _)| Some(init.hash) == hash).cloned();
+        for (part, ends) in parts {
+            if pushed != Some(part.record.init) {
+                pushed = Some(part.record.init);
+                records.extend(init(pushed).map(|(record, bytes)| Backlog::Init(record, bytes)));
+            }
+            let last = part.record.last || ends;
+            let record = PartRecord { last, ..part.record.clone() };
+            records.push(Backlog::Part(record, part.bytes.clone()));
+        }
+        (records, pushed)
+    }
+
+    /// The first part that is here, shown or not.
+    pub(crate) fn first(&self) -> Option<(Msn, PartNo)> {
+        let early = self.early.parts().next();
+        let first = self.listed_parts().next().map(|(part, _)| part).or(early)?;
+        Some((first.record.msn, first.record.part))
     }
 
     /// How far the run comes with parts; gaps behind it are not restored.

@@ -3,6 +3,8 @@
 //! First writer wins: a record never changes once it is in. Writers carry an epoch; older ones than the newest seen are fenced.
 //! The media bytes lie beside their record, so that forgetting a record frees them. Text is written by the playlist modules.
 
+mod past;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,

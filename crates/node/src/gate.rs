@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     origin_client::OriginClient,
     output::{Command, Heard, Output},
+    past::Past,
 };
 
 type Claimed = oneshot::Receiver<Result<Vec<Mark>, Refusal>>;
@@ -27,6 +28,8 @@ pub struct Claim {
     pub origin: OriginClient,
     /// Where the output says what was published.
     pub heard: mpsc::Sender<Heard>,
+    /// What others published before, if it was asked for ahead.
+    pub past: Option<Past>,
 }
 
 impl Claim {
@@ -64,6 +67,14 @@ impl Gate {
             Self::Closed(claim) => claim.make(output).await.map_or(Self::Open, Self::Claiming),
             other => other,
         };
+    }
+
+    /// What a standby that was never told to publish has fetched.
+    pub fn past(&mut self) -> Option<Past> {
+        match self {
+            Self::Closed(claim) => claim.past.take(),
+            Self::Claiming(_) | Self::Open | Self::Shut => None,
+        }
     }
 
     /// Whether it is open, once the output has answered if it was asked.

@@ -26,6 +26,7 @@ mod node;
 mod origin_client;
 mod origins;
 mod output;
+mod past;
 mod pusher;
 mod reachability;
 mod registration;

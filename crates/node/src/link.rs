@@ -312,9 +312,12 @@ async fn settle(
     origin: &OriginClient,
     speaks: Versions,
 ) -> Result<(Gate, Vec<Mark>, mpsc::Receiver<Heard>), No> {
-    let (claim, heard) = claim_of(hello, origin, speaks);
+    let (mut claim, heard) = claim_of(hello, origin, speaks);
     match hello.standby {
-        true => Ok((Gate::Closed(Box::new(claim)), nothing_to_make(hello), heard)),
+        true => {
+            claim.past = Some(output.past(hello.stream.clone(), &claim.open, origin.clone()));
+            Ok((Gate::Closed(Box::new(claim)), nothing_to_make(hello), heard))
+        }
         false => Ok((Gate::Open, claimed(claim, output).await?, heard)),
     }
 }
@@ -334,7 +337,7 @@ fn claim_of(
         restores: Vec::new(),
     };
     let (heard_by, heard) = mpsc::channel(HEARD);
-    (Claim { open, origin: origin.clone(), heard: heard_by }, heard)
+    (Claim { open, origin: origin.clone(), heard: heard_by, past: None }, heard)
 }
 
 /// Fences older writers, and says what is safe.

@@ -24,6 +24,8 @@ pub struct NodeMetrics {
     pub pushes: IntCounterVec,
     /// Origins that did not answer any more, once per stream.
     pub origin_losses: IntCounter,
+    /// Streams gone on with whose past was fetched from the origin, by how much of it came.
+    pub pasts: IntCounterVec,
     /// From a part's arrival to the origin's word that it is safe, seconds.
     pub push_seconds: Histogram,
     /// Promised share of each dimension of capacity, in its own unit.
@@ -71,6 +73,11 @@ impl NodeMetrics {
                 .expect(VALID),
             ),
             pushes: counters("millrace_node_pushes_total", "Requests to the origin.", "result"),
+            pasts: counters(
+                "millrace_node_pasts_total",
+                "Streams whose past was fetched from the origin, by how much of it came.",
+                "result",
+            ),
             push_seconds: metrics.add(Histogram::with_opts(push_seconds).expect(VALID)),
             promised: gauges(
                 "millrace_node_promised_units",

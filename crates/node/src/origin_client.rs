@@ -6,15 +6,19 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
-use millrace_hls::{InitRecord, PartRecord, StreamOpen, intake};
+use millrace_hls::{Backlog, InitRecord, PartRecord, StreamOpen, intake};
 use millrace_tls::{Expected, FarmConnector, FarmTls, Role, http_client};
-use millrace_types::{Epoch, Mark, StreamId};
+use millrace_types::{Epoch, Mark, Msn, PartNo, RungId, StreamId};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::Semaphore;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest wait for one answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Answers about the past that come at a time, of all streams: they leave room for what is live.
+const PASTS: usize = 4;
 
 /// A request to the origin did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +56,7 @@ pub struct OriginClient {
     address: SocketAddr,
     scheme: &'static str,
     http: Client<FarmConnector, Full<Bytes>>,
+    pasts: Arc<Semaphore>,
 }
 
 impl OriginClient {
@@ -60,7 +65,8 @@ impl OriginClient {
         let expected = Expected::any(Role::Origin);
         let connector = FarmConnector { tls, expected, patience: CONNECT_TIMEOUT };
         let scheme = connector.scheme();
-        Self { address, scheme, http: http_client(connector) }
+        let pasts = Arc::new(Semaphore::new(PASTS));
+        Self { address, scheme, http: http_client(connector), pasts }
     }
 
     /// Whose.
@@ -111,6 +117,22 @@ impl OriginClient {
     pub async fn end(&self, stream: &StreamId, end: intake::End) -> Result<(), OriginError> {
         let path = intake::end_path(stream);
         self.send(Method::POST, path, &json_type(), json(&end)?).await.map(drop)
+    }
+
+    /// What players are shown of a rung behind a part, or the beginning of that. Waits for its turn.
+    pub async fn past(
+        &self,
+        stream: &StreamId,
+        rung: &RungId,
+        after: Option<(Msn, PartNo)>,
+    ) -> Result<Vec<Backlog>, OriginError> {
+        let _turn = self.pasts.acquire().await.map_err(|error| unreadable(&error))?;
+        let path = intake::past_path(stream, rung, after);
+        let mut answer = self.send(Method::GET, path, &[], Bytes::new()).await?;
+        let end = answer.iter().position(|byte| *byte == b'\n').unwrap_or(answer.len());
+        let line = answer.split_to(end);
+        let past: intake::Past = from_json(&line)?;
+        past.with_media(answer.split_off(1.min(answer.len()))).map_err(|error| unreadable(&error))
     }
 
     async fn media(

@@ -2,7 +2,8 @@
 //!
 //! One task owns it; assignments speak to it through [`Output`], a bounded queue (policy `Block`). It outlives
 //! assignments: a successor claims it under a higher epoch and continues from its marks. And it outlives origins: what is in
-//! the window is given to the next one, or again to one that has lost its memory.
+//! the window is given to the next one, or again to one that has lost its memory. What others published before is put before
+//! it once it has come ([`Past`]).
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,10 @@ use millrace_hls::{Refusal, StreamOpen, Window, intake};
 use millrace_telemetry::{Clock, SystemClock};
 use millrace_types::{Epoch, Mark, RungId, StreamId};
 use millrace_wire::{Init, Part};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
@@ -23,6 +27,7 @@ use crate::{
     gate::Claim,
     metrics::NodeMetrics,
     origin_client::{OriginClient, OriginError},
+    past::Past,
     pusher::{Push, Pushed},
 };
 
@@ -30,13 +35,16 @@ use crate::{
 const QUEUE: usize = 64;
 /// Media of one stream that is kept for another origin, bytes (policy: the oldest segments go first): a window of 17 Mbit/s, and
 /// more than may be on its way to the origin.
-const MAX_WINDOW_BYTES: u64 = 64 << 20;
+pub const MAX_WINDOW_BYTES: u64 = 64 << 20;
 /// How long the origin may take to say what it has, before the node's own window is believed.
 const FENCE_PATIENCE: Duration = Duration::from_millis(700);
 /// How long the origin may take to have everything, once the stream has ended.
 const END_PATIENCE: Duration = Duration::from_secs(3);
 /// From one delivery of the whole window to the next, at least, when an origin forgets again.
 const REDELIVER_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a new origin is kept waiting for the first own parts, where they are to follow what was fetched.
+const POSTPONED: Duration = Duration::from_secs(1);
 
 /// For so long the second writer of a stream leaves it to the first to restore it.
 const YIELD: Duration = Duration::from_secs(1);
@@ -52,6 +60,8 @@ pub enum Command {
     Part(Epoch, Box<Part>),
     /// How the source does, as JSON for the origin's status.
     Health(String),
+    /// A standby that was not needed has fetched this: who claims next may need it.
+    Past(Past),
     /// The stream is over: push what is left, say so to the origin, answer.
     End(intake::End, oneshot::Sender<()>),
 }
@@ -82,6 +92,8 @@ pub struct Output {
     pub commands: mpsc::Sender<Command>,
     /// Beside the commands: those wait while the old origin takes nothing.
     change: watch::Sender<Option<Change>>,
+    /// Where its task runs.
+    runtime: Handle,
 }
 
 impl Output {
@@ -93,9 +105,16 @@ impl Output {
         let change = watch::Sender::new(None);
         let ears = Ears { hearing, changed: change.subscribe() };
         let sender = Sender { stream, said, metrics };
-        let task = Task { sender, clock: SystemClock::new(), current: None };
-        tokio::spawn(task.run(inbox, ears).instrument(span));
-        Self { commands, change }
+        let task =
+            Task { sender, clock: SystemClock::new(), current: None, past: None, postponed: None };
+        let runtime = Handle::current();
+        runtime.spawn(task.run(inbox, ears).instrument(span));
+        Self { commands, change, runtime }
+    }
+
+    /// Begins to fetch what others published, beside the output's task.
+    pub fn past(&self, stream: StreamId, open: &StreamOpen, origin: OriginClient) -> Past {
+        Past::fetch(&self.runtime, stream, open, origin)
     }
 
     /// The stream's media, all that is kept of it, goes to `origin` from now on, under `epoch`; `beside` another writer, which
@@ -115,6 +134,10 @@ struct Task {
     sender: Sender,
     clock: SystemClock,
     current: Option<Current>,
+    /// What others published before the window begins, on its way here.
+    past: Option<Past>,
+    /// Another origin, which is given the window as soon as that has begun.
+    postponed: Option<(tokio::time::Instant, OriginClient)>,
 }
 
 /// The state since the first claim.
@@ -129,6 +152,14 @@ struct Current {
     said_lost: bool,
     /// Since when the origin has known nothing of the stream.
     forgotten_at: Option<Instant>,
+}
+
+impl Current {
+    /// Goes on with another window of the same parts and more before them.
+    fn take(&mut self, window: Window) {
+        self.window = window;
+        self.window.forget_beyond(MAX_WINDOW_BYTES);
+    }
 }
 
 impl Task {
@@ -147,6 +178,7 @@ impl Task {
                         Box::pin(self.part(epoch, *part, &mut ears)).await;
                     }
                     Some(Command::Health(json)) => self.health(json),
+                    Some(Command::Past(past)) => self.past = self.past.take().or(Some(past)),
                     Some(Command::End(end, done)) => {
                         Box::pin(self.end(end, &mut ears)).await;
                         let _ = done.send(());
@@ -155,12 +187,16 @@ impl Task {
                 },
                 Some(pushed) = ears.hearing.recv() => self.tell(pushed),
                 Ok(()) = ears.changed.changed() => self.change_origin(&mut ears),
+                grew = grew(&mut self.past) => self.past_grew(grew),
+                () = due(&self.postponed) => self.deliver_postponed(),
             }
         }
     }
 
     async fn claim(&mut self, claim: Claim) -> Result<Vec<Mark>, Refusal> {
-        let Claim { open, origin, heard } = claim;
+        let Claim { open, origin, heard, past } = claim;
+        let moves = self.leaves_for(&origin);
+        let mut begins = self.current.is_none();
         // Whether no other node can have been asked since this one.
         let mut follows = true;
         let own = match &mut self.current {
@@ -178,7 +214,6 @@ impl Task {
             }
         };
         let Some(current) = &self.current else { return Ok(own) };
-        let moves = current.delivery.origin.address() != origin.address();
         let restores = if moves && follows { current.window.restorable() } else { Vec::new() };
         let announcement = StreamOpen { restores, ..open.clone() };
         let asked = origin.open(&self.sender.stream, &announcement);
@@ -193,7 +228,10 @@ impl Task {
         {
             // What is here has a hole, and begins before what players were shown meanwhile: no other origin may show it.
             current.window = Window::open(open.clone());
-            anew = true;
+            (anew, begins) = (true, true);
+        }
+        if begins {
+            self.take_up_past(past, asked.as_ref().ok(), &open, &origin);
         }
         match &asked {
             Ok(Ok(_)) if anew => self.deliver(origin, Announced::Already),
@@ -215,6 +253,86 @@ impl Task {
                 Ok(own)
             }
         }
+    }
+
+    /// Whether the claim is at another origin than the media goes to. What was fetched there is all that will come.
+    fn leaves_for(&mut self, origin: &OriginClient) -> bool {
+        let left = self.current.as_ref().map(|current| current.delivery.origin.address());
+        let leaves = left.is_some_and(|left| left != origin.address());
+        if leaves {
+            self.postponed = None;
+            self.join_past();
+        }
+        leaves
+    }
+
+    /// The window begins with this claim, of which the origin has `said` what it has, if it has answered.
+    fn take_up_past(
+        &mut self,
+        past: Option<Past>,
+        said: Option<&Result<Vec<Mark>, OriginError>>,
+        open: &StreamOpen,
+        origin: &OriginClient,
+    ) {
+        let ahead = past.or(self.past.take()).filter(|past| past.is_of(open.epoch.generation));
+        let said = said.map(|said| said.as_deref());
+        self.past = match said {
+            Some(Err(OriginError::Fenced(_))) => None,
+            // The next origin: it has nothing of what was fetched from the one before.
+            Some(Ok([])) => ahead.filter(Past::has_come),
+            _ => Some(ahead.unwrap_or_else(|| self.fetch_past(open, origin.clone()))),
+        };
+        if let (Some(_), Some(Ok([]))) = (&self.past, said) {
+            self.postpone(origin.clone());
+        }
+        self.past.iter().for_each(Past::hurry);
+    }
+
+    fn fetch_past(&self, open: &StreamOpen, origin: OriginClient) -> Past {
+        Past::fetch(&Handle::current(), self.sender.stream.clone(), open, origin)
+    }
+
+    /// Puts the past before the window once nothing is missing between the two; `grew`: more may come.
+    fn past_grew(&mut self, grew: bool) {
+        let Some((past, current)) = self.past.as_ref().zip(self.current.as_mut()) else {
+            return self.past = self.past.take().filter(|_| grew);
+        };
+        let joined = past.joined(&current.window);
+        let result = match (joined.is_some(), grew) {
+            (true, _) => "whole",
+            (false, true) => return,
+            (false, false) => "none",
+        };
+        if let Some(window) = joined {
+            current.take(window);
+        }
+        self.past_is_over(result);
+    }
+
+    /// The origin is lost: puts as much of the past before the window as has come.
+    fn join_past(&mut self) {
+        if let Some((past, current)) = self.past.as_ref().zip(self.current.as_mut()) {
+            current.take(past.joined_as_it_is(&current.window));
+            self.past_is_over("in_part");
+        }
+    }
+
+    /// An origin waits for the past until the window has begun: a hole before the first own parts would be waited for.
+    fn postpone(&mut self, origin: OriginClient) {
+        self.postponed = Some((tokio::time::Instant::now() + POSTPONED, origin));
+    }
+
+    fn deliver_postponed(&mut self) {
+        if let Some((_, origin)) = self.postponed.take() {
+            self.join_past();
+            self.deliver(origin, Announced::After(Duration::ZERO));
+        }
+    }
+
+    fn past_is_over(&mut self, result: &str) {
+        self.past = None;
+        info!(result, "what others published before");
+        self.sender.metrics.pasts.with_label_values(&[result]).inc();
     }
 
     fn begin(&mut self, open: &StreamOpen, origin: OriginClient, heard: mpsc::Sender<Heard>) {
@@ -248,6 +366,19 @@ impl Task {
         current.open.send_modify(|open| {
             (open.epoch, open.beside) = (change.epoch, change.beside);
         });
+        let has_begun = current.window.has_begun();
+        let open = current.open.borrow().clone();
+        match (change.beside, &self.past) {
+            // The other restores it there.
+            (Some(_), Some(_)) if !has_begun => {
+                self.past = Some(self.fetch_past(&open, change.origin.clone()));
+            }
+            (None, Some(_)) if !has_begun => {
+                return self.postpone(change.origin);
+            }
+            _ => self.join_past(),
+        }
+        self.postponed = None;
         let announced = match change.beside {
             Some(_) => Announced::After(YIELD),
             None => Announced::After(Duration::ZERO),
@@ -258,6 +389,7 @@ impl Task {
     async fn init(&mut self, epoch: Epoch, init: Init, ears: &mut Ears) {
         let Some(current) = &mut self.current else { return };
         match current.window.add_init(epoch, init.record.clone(), init.bytes.clone()) {
+            Ok(_) if self.postponed.is_some() => {}
             Ok(_) => {
                 let rung = init.record.rung.clone();
                 self.push(&rung, Push::Init(init), ears).await;
@@ -273,6 +405,12 @@ impl Task {
         match current.window.add_part(now, epoch, part.record.clone(), part.bytes.clone()) {
             Ok(_) => {
                 current.window.forget_beyond(MAX_WINDOW_BYTES);
+                if self.postponed.is_some() {
+                    if current.window.has_begun() {
+                        self.deliver_postponed();
+                    }
+                    return;
+                }
                 let rung = part.record.rung.clone();
                 self.push(&rung, Push::Part(part), ears).await;
             }
@@ -350,6 +488,7 @@ impl Task {
                 if number == delivery.number && is_due {
                     info!("the origin has lost its memory: giving it the window again");
                     let origin = delivery.origin.clone();
+                    self.join_past();
                     self.deliver(origin, Announced::After(Duration::ZERO));
                 }
                 return;
@@ -360,6 +499,7 @@ impl Task {
     }
 
     async fn end(&mut self, end: intake::End, ears: &mut Ears) {
+        self.deliver_postponed();
         let Some(current) = &mut self.current else { return };
         // A pusher ends once its queue is closed and empty.
         let rungs = current.delivery.take_rungs();
@@ -388,8 +528,23 @@ impl Task {
             warn!(%error, "origin was not told of the end");
         }
         if !end.continues {
-            self.current = None;
+            (self.current, self.past, self.postponed) = (None, None, None);
         }
+    }
+}
+
+/// Waits until more of the past has come; `false`: no more will.
+async fn grew(past: &mut Option<Past>) -> bool {
+    match past {
+        Some(past) => past.grew().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn due(postponed: &Option<(tokio::time::Instant, OriginClient)>) {
+    match postponed {
+        Some((until, _)) => tokio::time::sleep_until(*until).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,13 +19,13 @@ use axum::{
 use bytes::Bytes;
 use millrace_hls::{
     Accepted, Hash, InitRecord, PartRecord, Refusal, StreamOpen,
-    intake::{EPOCH_HEADER, End, Fence, Marks, RECORD_HEADER, Refused},
+    intake::{EPOCH_HEADER, End, Fence, Marks, Past, RECORD_HEADER, Refused, past_after},
 };
 use millrace_telemetry::Clock;
 use millrace_tls::{FarmListener, FarmTls, Gate, Peer, Role};
 use millrace_types::{
-    Because, Decision, DecisionKind, Epoch, MediaTime, NoCommonVersion, RefusalReason, StreamId,
-    Versions,
+    Because, Decision, DecisionKind, Epoch, MediaTime, NoCommonVersion, RefusalReason, RungId,
+    StreamId, Versions,
 };
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -40,6 +40,9 @@ use crate::{
 /// Half a second at the highest bitrate that is taken, with room to spare.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
+/// Media in one answer about the past, and one part more.
+const MAX_PAST_BYTES: usize = 2 << 20;
+
 /// The longest wait for a writer to hand over.
 const MAX_FLUSH: Duration = Duration::from_secs(3);
 
@@ -52,6 +55,8 @@ enum IntakeError {
     UnknownStream(StreamId),
     #[error("header {0} is missing or cannot be read")]
     Header(&'static str),
+    #[error("the query makes no sense")]
+    Query,
     #[error("the body is not what its record says")]
     Mismatch,
     #[error(transparent)]
@@ -68,6 +73,7 @@ impl IntoResponse for IntakeError {
             Self::Refused(refusal) => (StatusCode::CONFLICT, refusal.reason()),
             Self::UnknownStream(_) => (StatusCode::NOT_FOUND, "unknown_stream"),
             Self::Header(_) => (StatusCode::BAD_REQUEST, "bad_header"),
+            Self::Query => (StatusCode::BAD_REQUEST, "bad_query"),
             Self::Mismatch => (StatusCode::UNPROCESSABLE_ENTITY, "mismatch"),
             Self::NotTheWriter(_) => (StatusCode::FORBIDDEN, "not_the_writer"),
             Self::WrongRole => (StatusCode::FORBIDDEN, "wrong_role"),
@@ -101,6 +107,7 @@ pub(crate) fn service(shared: Arc<Player>) -> IntoMakeServiceWithConnectInfo<Rou
         .route("/intake/v1/{stream}/part", put(part))
         .route("/intake/v1/{stream}/health", put(health))
         .route("/intake/v1/{stream}/end", post(end))
+        .route("/intake/v1/{stream}/past/{rung}", get(past))
         .route(&format!("{RELAY_PREFIX}/{{*path}}"), get(relay))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(guard))
@@ -252,6 +259,22 @@ async fn end(
         shared.decisions.record(ended.because(Because::Finished));
     }
     Ok(StatusCode::OK)
+}
+
+/// A node that goes on with a stream asks for what was published before, to have it when this origin is lost.
+async fn past(
+    State(shared): Shared,
+    Path((stream, rung)): Path<(StreamId, RungId)>,
+    uri: Uri,
+) -> Result<Response, IntakeError> {
+    let after = past_after(uri.query()).ok_or(IntakeError::Query)?;
+    let known = find(&shared, stream)?;
+    let past = known.look(|window, _| window.past(&rung, after, MAX_PAST_BYTES));
+    let (past, media) = Past::of(past);
+    let mut line = serde_json::to_vec(&past).expect("invariant: records become JSON");
+    line.push(b'\n');
+    let chunks: Vec<Bytes> = std::iter::once(line.into()).chain(media).collect();
+    Ok(Body::new(crate::body::Body::from(chunks)).into_response())
 }
 
 /// Another origin asks for what its players want of a stream that is recorded here. Never asks on: requests cannot go in

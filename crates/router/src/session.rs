@@ -9,6 +9,7 @@
 
 mod driver;
 mod hot;
+mod left_node;
 mod link_side;
 mod link_state;
 mod moving;
@@ -37,6 +38,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use self::{
     hot::Hot,
+    left_node::LeftNode,
     link_state::LinkState,
     moving::{CutWatch, Moving},
     origin_side::OriginSide,
@@ -142,6 +144,8 @@ pub struct Session {
     link: Option<LinkState>,
     last: Option<Last>,
     moving: Option<Moving>,
+    /// Where it was before it was moved, for a moment.
+    left_node: Option<LeftNode>,
     /// The worker that there was lacks items before its newest: nobody may go on with it.
     worker_lacks: bool,
     /// The picture has become another, and the ladder is about to follow.
@@ -235,6 +239,7 @@ impl Session {
             link: None,
             last: None,
             moving: None,
+            left_node: None,
             worker_lacks: false,
             reshape: None,
             second: Second::default(),

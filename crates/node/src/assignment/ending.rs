@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millrace_hls::intake;
 use millrace_types::{DecisionKind, EndReason, RefusalReason};
-use millrace_wire::{End, Ended, Message, Published, Restarting};
-use tokio::sync::oneshot;
+use millrace_wire::{End, Ended, Message, Published, Relayed, Restarting};
+use tokio::{sync::oneshot, time::timeout};
 use tracing::{info, warn};
 
 use super::{Loop, silence::LINK_SILENCE};
@@ -13,6 +13,8 @@ use crate::output::{Command, Heard};
 
 /// How long a router should wait for the next daemon before it asks other nodes: a program's restart, with room.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a node that was left hears of another origin; its router closes the Link sooner.
+const STAYS: Duration = Duration::from_secs(10);
 /// How long the rest of a dead worker's socket may take.
 const REMAINS_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -51,11 +53,14 @@ impl Loop {
                 }
             }
         };
-        let _ = tokio::time::timeout(REMAINS_PATIENCE, remains).await;
+        let _ = timeout(REMAINS_PATIENCE, remains).await;
     }
 
     pub(super) async fn finish(mut self, outcome: Outcome) {
         let (stream, epoch) = (self.it.stream.clone(), self.it.epoch);
+        if let Some(past) = self.it.gate.past() {
+            let _ = self.it.output.commands.try_send(Command::Past(past));
+        }
         let reason = match outcome {
             Outcome::WorkerEnded(reason) => reason,
             Outcome::NodeStops if self.it.stopping.workers_stay() && self.it.gate.is_open() => {
@@ -101,7 +106,35 @@ impl Loop {
             self.tell_router(&Message::Published(Published { mark }));
         }
         let text = format!("worker {}: {}", self.it.worker.pid(), reason.as_str());
-        self.last_words(&Message::Ended(Ended { reason, text })).await;
+        let last = Message::Ended(Ended { reason, text });
+        match ended && !over {
+            true => self.stay(last).await,
+            false => self.last_words(&last).await,
+        }
+    }
+
+    /// Another node goes on: what was made here goes to the next origin from here, should the one that has it die before the other
+    /// node has fetched it. The router says so on the Link, while it holds that.
+    async fn stay(mut self, last: Message) {
+        let Some(mut link) = self.it.link.take() else { return };
+        let (host, stopping) = (self.it.host.clone(), self.it.stopping.clone());
+        let (stream, epoch) = (self.it.stream.clone(), self.it.epoch);
+        let superseded = self.it.superseded.clone();
+        drop(self);
+        let staying = async {
+            link.writer.send(&last).await?;
+            while let Some(said) = link.reader.next().await? {
+                if let Relayed::Message(Message::ChangeOrigin(change)) = said {
+                    host.change_origin(stream.clone(), epoch, change).await;
+                }
+            }
+            link.writer.shutdown().await
+        };
+        tokio::select! {
+            _ = timeout(STAYS, staying) => {}
+            () = stopping.said() => {}
+            () = superseded.cancelled() => {}
+        }
     }
 
     /// Leaves the worker, and what the origin does not have yet with it, to the daemon that comes.
@@ -123,6 +156,6 @@ impl Loop {
             link.writer.send(message).await?;
             link.writer.shutdown().await
         };
-        let _ = tokio::time::timeout(LINK_SILENCE, said).await;
+        let _ = timeout(LINK_SILENCE, said).await;
     }
 }

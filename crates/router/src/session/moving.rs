@@ -15,6 +15,7 @@ use tracing::info;
 
 use super::{
     Session,
+    left_node::LeftNode,
     standby::{Standby, StandbyEvent},
 };
 use crate::placement::{Last, Link, Unplaced};
@@ -290,8 +291,9 @@ impl Session {
     pub(super) fn writer_ended(&mut self) -> bool {
         let crossing = self.moving.as_ref().and_then(|moving| moving.crossing.as_ref());
         let Some(msn) = crossing.map(|crossing| crossing.msn) else { return false };
-        self.link = None;
+        let left = self.link.take();
         let complete = self.published.reaches(&self.ladder, msn);
+        self.left_node = left.filter(|_| complete).map(|state| LeftNode::hold(state.link));
         self.move_input(HandoverInput::WriterEnded { complete });
         true
     }

@@ -94,15 +94,24 @@ impl Session {
         self.machine.used(epoch);
         // A standby was asked under an epoch that is behind the writer's from here on.
         self.move_input(HandoverInput::StandbyLost);
-        let beside = self.keep_second().then(|| epoch.next_placement());
-        beside.iter().for_each(|second| self.machine.used(*second));
-        if let (Some(state), Some(origin)) = (&mut self.link, &self.origin.now) {
-            let intake = origin.intake;
-            state.change_origin(ChangeOrigin { epoch, intake, beside: None });
-            if let Some(second) = beside {
-                let change = ChangeOrigin { epoch: second, intake, beside: Some(epoch) };
-                self.second.change_origin(change);
-            }
+        let is_paired = self.keep_second();
+        let Some(intake) = self.origin.now.as_ref().map(|origin| origin.intake) else { return };
+        let first = ChangeOrigin { epoch, intake, beside: None };
+        let next = ChangeOrigin { epoch: epoch.next_placement(), intake, beside: Some(epoch) };
+        // Of two that give it what they have, the second does so later.
+        let left = self.left_node.take().filter(|left| !is_paired && left.is_there());
+        let writer = match left.is_some_and(|left| left.tell(first)) {
+            true => next,
+            false => first,
+        };
+        if is_paired {
+            self.second.change_origin(next);
+        }
+        if is_paired || writer.beside.is_some() {
+            self.machine.used(next.epoch);
+        }
+        if let Some(state) = &mut self.link {
+            state.change_origin(writer);
         }
         self.record();
         self.show();

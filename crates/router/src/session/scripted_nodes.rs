@@ -10,10 +10,13 @@ use std::{
 };
 
 use millrace_publisher::{Clip, Playout, Publisher, TagKind};
-use millrace_registry::{ChannelRecord, NodeRecord, NodeState, Registry};
+use millrace_registry::{ChannelRecord, NodeRecord, NodeState, OriginRecord, Registry};
 use millrace_telemetry::{Metrics, RelayThreads};
-use millrace_types::{StreamKey, Versions};
-use millrace_wire::{Admitted, Heartbeat, Hello, Message, MessageReader, MessageWriter};
+use millrace_types::{EndReason, Mark, MediaTime, Msn, PartNo, StreamKey, Versions};
+use millrace_wire::{
+    Admitted, ChangeOrigin, Ended, Heartbeat, Hello, Message, MessageReader, MessageWriter,
+    OriginLost, Published,
+};
 use tokio::{
     net::{
         TcpListener,
@@ -21,6 +24,7 @@ use tokio::{
     },
     time::{interval, timeout},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Config, Router, placement::tests::node};
 
@@ -72,15 +76,16 @@ impl Node {
 }
 
 impl Taken {
-    /// Says that it lives, and takes items, until it is told to begin.
-    async fn until_begin(mut self) -> Self {
+    /// Says that it lives, and takes items, until it is told what is `awaited`.
+    async fn until<T>(mut self, awaited: impl Fn(Message) -> Option<T>) -> (Self, T) {
         let (mut beat, mut seq) = (interval(BEAT), 0);
         loop {
             tokio::select! {
                 message = self.reader.next() => match message.unwrap().expect("the router goes on") {
                     Message::Item(item) => seq = item.seq(),
-                    Message::Begin(_) => return self,
-                    _ => {}
+                    other => if let Some(found) = awaited(other) {
+                        return (self, found);
+                    }
                 },
                 _ = beat.tick() => {
                     let beat = Message::Heartbeat(Heartbeat { seq, lag_ms: 0 });
@@ -89,6 +94,56 @@ impl Taken {
             }
         }
     }
+
+    /// The same until it is told to begin.
+    async fn until_begin(self) -> (Self, Msn) {
+        self.until(|message| match message {
+            Message::Begin(begin) => Some(begin.msn),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn until_origin_changes(self) -> ChangeOrigin {
+        let changed = self.until(|message| match message {
+            Message::ChangeOrigin(change) => Some(change),
+            _ => None,
+        });
+        timeout(PATIENCE, changed).await.expect("it is told").1
+    }
+
+    /// Says that everything before a segment is published, and its last word.
+    async fn flushed(&mut self, msn: Msn) {
+        for rung in &self.hello.ladder.rungs {
+            let (rung, before) = (rung.id.clone(), Msn(msn.0 - 1));
+            let mark = Mark { rung, msn: before, part: PartNo(0), end: MediaTime(0), closed: true };
+            self.writer.send(&Message::Published(Published { mark })).await.unwrap();
+        }
+        let ended = Ended { reason: EndReason::Stopped, text: String::new() };
+        self.writer.send(&Message::Ended(ended)).await.unwrap();
+    }
+}
+
+/// A stream of which a test can stop the sound, and everything by dropping it.
+struct Playing {
+    is_mute: Arc<AtomicBool>,
+    _task: AbortOnDropHandle<()>,
+}
+
+async fn play(registry: &Registry, router: &Router) -> Playing {
+    let key = StreamKey::from_random("live".parse().unwrap(), [1; 17]);
+    let json = serde_json::json!({ "channel": "live", "key_hashes": [key.hash()] });
+    registry.put(&serde_json::from_value::<ChannelRecord>(json).unwrap()).await.unwrap();
+    let url = format!("rtmp://{}/live", router.addresses.rtmp);
+    let mut publisher = Publisher::connect(&url, &key.reveal()).await.unwrap();
+    let is_mute = Arc::new(AtomicBool::new(false));
+    let muted = is_mute.clone();
+    let task = tokio::spawn(async move {
+        let heard = |kind| kind != TagKind::Audio || !muted.load(Relaxed);
+        let due = Playout::endless(&Clip::demo()).filter(|due| heard(due.tag.kind));
+        drop(publisher.play(due).await);
+    });
+    Playing { is_mute, _task: AbortOnDropHandle::new(task) }
 }
 
 async fn router(registry: &Registry) -> Router {
@@ -101,21 +156,11 @@ async fn router(registry: &Registry) -> Router {
 #[tokio::test]
 async fn nobody_goes_on_with_a_worker_that_was_lost_while_its_stream_was_crossing_to_another_node()
 {
-    let (registry, key) =
-        (Registry::in_memory(), StreamKey::from_random("live".parse().unwrap(), [1; 17]));
-    let json = serde_json::json!({ "channel": "live", "key_hashes": [key.hash()] });
-    registry.put(&serde_json::from_value::<ChannelRecord>(json).unwrap()).await.unwrap();
+    let registry = Registry::in_memory();
     let (writer, standby) = (Node::new().await, Node::new().await);
     writer.register(&registry, "a", NodeState::Ready).await;
     let router = router(&registry).await;
-    let url = format!("rtmp://{}/live", router.addresses.rtmp);
-    let mut publisher = Publisher::connect(&url, &key.reveal()).await.unwrap();
-    let is_mute = Arc::new(AtomicBool::new(false));
-    let muted = is_mute.clone();
-    let playing = tokio::spawn(async move {
-        let heard = |kind| kind != TagKind::Audio || !muted.load(Relaxed);
-        publisher.play(Playout::endless(&Clip::demo()).filter(|due| heard(due.tag.kind))).await
-    });
+    let playing = play(&registry, &router).await;
 
     // A worker that has all the router has sent may be gone on with.
     drop(writer.taken().await);
@@ -128,8 +173,8 @@ async fn nobody_goes_on_with_a_worker_that_was_lost_while_its_stream_was_crossin
     let other = standby.taken().await;
     assert!(other.hello.standby, "{:?}", other.hello);
     // Without sound the stream crosses for as long as the router waits for that.
-    is_mute.store(true, Relaxed);
-    let other = timeout(PATIENCE, other.until_begin()).await.expect("it begins");
+    playing.is_mute.store(true, Relaxed);
+    let (other, _) = timeout(PATIENCE, other.until_begin()).await.expect("it begins");
     again.abort();
     let next = tokio::select! {
         taken = writer.taken() => taken,
@@ -140,7 +185,43 @@ async fn nobody_goes_on_with_a_worker_that_was_lost_while_its_stream_was_crossin
         next.hello.replay_from, None,
         "its worker was given sound behind pictures that it lacks"
     );
-    drop(other);
-    playing.abort();
+    drop((other, playing));
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn an_origin_that_is_lost_right_after_a_move_is_made_up_for_by_the_node_that_was_left() {
+    let registry = Registry::in_memory();
+    for (name, port) in [("one", 1), ("two", 2)] {
+        let at: SocketAddr = ([127, 0, 0, 1], port).into();
+        let json = serde_json::json!({ "origin": name, "intake": at, "playback": at, "admin": at });
+        registry.put(&serde_json::from_value::<OriginRecord>(json).unwrap()).await.unwrap();
+    }
+    let (writer, standby) = (Node::new().await, Node::new().await);
+    writer.register(&registry, "a", NodeState::Ready).await;
+    let router = router(&registry).await;
+    let playing = play(&registry, &router).await;
+    let left = writer.taken().await;
+    let lost = left.hello.origin_intake.expect("there are origins");
+    let left = tokio::spawn(left.until(|message| matches!(message, Message::End(_)).then_some(())));
+
+    standby.register(&registry, "b", NodeState::Ready).await;
+    writer.register(&registry, "a", NodeState::Draining).await;
+    let other = standby.taken().await;
+    let (other, msn) = timeout(PATIENCE, other.until_begin()).await.expect("it begins");
+    let other =
+        tokio::spawn(other.until(|message| matches!(message, Message::Publish).then_some(())));
+    let (mut left, ()) = timeout(PATIENCE, left).await.expect("it is told to end").unwrap();
+    left.flushed(msn).await;
+    let (mut other, ()) = timeout(PATIENCE, other).await.expect("it publishes").unwrap();
+
+    let message = Message::OriginLost(OriginLost { intake: lost });
+    other.writer.send(&message).await.unwrap();
+    let (first, second) = tokio::join!(left.until_origin_changes(), other.until_origin_changes());
+    assert_ne!(first.intake, lost);
+    assert_eq!((first.beside, second.intake), (None, first.intake));
+    assert_eq!(second.beside, Some(first.epoch), "it gives what it has behind the other");
+    assert!(second.epoch > first.epoch);
+    drop(playing);
     router.stop().await;
 }

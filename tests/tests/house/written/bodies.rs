@@ -2,7 +2,7 @@
 
 use millrace_hls::{
     Hash, InitRecord, PartRecord, RenditionKind, StreamOpen,
-    intake::{End, Fence, Marks, Refused},
+    intake::{End, Fence, Marks, Past, PastRecord, Refused},
 };
 use millrace_types::{FrameRate, MediaTime, Msn, PartNo};
 
@@ -68,7 +68,9 @@ fn bodies(version: u32) -> Samples<Json> {
         fence: Some(EPOCH),
     };
     let plain_refused = Refused { fence: None, ..refused.clone() };
-    vec![
+    let records = vec![PastRecord::Init(init.clone(), 700), PastRecord::Part(part.clone())];
+    let past = (version >= 2).then(|| ("past", Json::of(Past { records })));
+    let bodies = vec![
         ("open", Json::of(open)),
         ("open_plain", Json::of(plain_open)),
         ("fence", Json::of(Fence { epoch: EPOCH, claims: true, flush_ms: 1_500 })),
@@ -80,5 +82,6 @@ fn bodies(version: u32) -> Samples<Json> {
         ("end", Json::of(End { epoch: EPOCH, continues: true })),
         ("refused", Json::of(refused)),
         ("refused_plain", Json::of(plain_refused)),
-    ]
+    ];
+    bodies.into_iter().chain(past).collect()
 }
