@@ -14,6 +14,7 @@ mod flushing;
 mod frame_stamps;
 mod hostile_worker;
 mod ingest;
+mod ladder_back;
 mod latency;
 mod node_restart;
 mod origin_cost;

@@ -82,6 +82,8 @@ pub struct Stream {
     is_refused: bool,
     /// The ladder that is asked for is another than the one before: there may be no room for it.
     reshaped: bool,
+    /// All that it lacks all rungs for is room.
+    lacks_room: bool,
     out: VecDeque<StreamOutput>,
 }
 
@@ -101,6 +103,7 @@ impl Stream {
             publishers: 0,
             is_refused: false,
             reshaped: false,
+            lacks_room: false,
             out: VecDeque::new(),
         }
     }
@@ -128,6 +131,11 @@ impl Stream {
     /// Whether all rungs are asked for.
     pub fn is_full(&self) -> bool {
         self.ladder == LadderChoice::Full
+    }
+
+    /// Whether it goes on without encoders only since no node had room for them.
+    pub const fn lacks_room(&self) -> bool {
+        self.lacks_room
     }
 
     /// Takes a fact in.
@@ -161,6 +169,9 @@ impl Stream {
             (State::Placing { ask_at: None }, I::Refused(reason)) => self.refused(now, reason),
             (State::Placing { ask_at: None } | State::Live, I::Lost(lost)) => self.lost(now, lost),
             (State::Live, I::Progressed) => self.progressed(),
+            (State::Live, I::RoomCameBack) if self.lacks_room => {
+                (self.ladder, self.lacks_room) = (LadderChoice::Full, false);
+            }
             (_, I::Tick) => self.tick(now),
             _ => {}
         }
@@ -224,7 +235,7 @@ impl Stream {
         let is_new = self.turn_away_at.is_some() || self.reshaped;
         let may_shrink = is_new && self.is_full();
         if may_shrink && reason == RefusalReason::NoCapacity {
-            self.ladder = LadderChoice::Passthrough;
+            (self.ladder, self.lacks_room) = (LadderChoice::Passthrough, true);
             return self.place();
         }
         let for_good = matches!(reason, RefusalReason::NoCapacity)
@@ -255,11 +266,11 @@ impl Stream {
             }
             if reason == EndReason::BadInput && self.bad_inputs == UNDECODABLE_FAILURES {
                 self.out.push_back(StreamOutput::RefusePublisher(RefusalReason::Undecodable));
-                self.ladder = LadderChoice::Passthrough;
+                (self.ladder, self.lacks_room) = (LadderChoice::Passthrough, false);
             }
         }
         if self.is_poison() {
-            self.ladder = LadderChoice::Passthrough;
+            (self.ladder, self.lacks_room) = (LadderChoice::Passthrough, false);
         }
         match self.failures {
             0 | 1 => self.place(),

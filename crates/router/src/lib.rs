@@ -18,6 +18,7 @@ mod moves;
 mod origin_fence;
 mod placement;
 mod published;
+mod regain;
 mod report;
 mod router;
 mod session;

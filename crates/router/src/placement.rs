@@ -21,11 +21,11 @@ use millrace_wire::{Admitted, Hello, Message, MessageReader, MessageWriter};
 use tokio::{sync::watch, time::timeout};
 use tracing::debug;
 
-use self::{
-    candidate::candidate,
-    unplaced::{Refusal, others, unplaced},
+use self::unplaced::{Refusal, others, unplaced};
+pub use self::{
+    candidate::{candidate, capacity},
+    unplaced::Unplaced,
 };
-pub use self::{candidate::capacity, unplaced::Unplaced};
 
 /// How long a node may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);

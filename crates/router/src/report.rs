@@ -7,6 +7,8 @@ use millrace_telemetry::Recorded;
 use millrace_types::{Ladder, Mark, NodeId, Rung, StreamId, Wall};
 use serde::Serialize;
 
+use crate::regain::Lack;
+
 /// Events of one stream that are kept.
 const KEPT_EVENTS: usize = 100;
 /// Below this a picture worth encoding is unlikely.
@@ -205,6 +207,9 @@ pub struct StreamReport {
     pub single_because: Option<String>,
     /// Why nothing is encoded, if so: `no_capacity`, or `poison` for what kills its encoders.
     pub unencoded_because: Option<String>,
+    /// What it would need for its ladder, if it goes on without for want of room; for this router alone.
+    #[serde(skip)]
+    pub lack: Option<Lack>,
     /// Workers lost so far.
     pub restarts: u64,
     /// The ladder and how far it is published.
@@ -233,6 +238,7 @@ impl StreamReport {
             second: None,
             single_because: None,
             unencoded_because: None,
+            lack: None,
             restarts: 0,
             rungs: Vec::new(),
             health: HealthReport::default(),

@@ -23,6 +23,7 @@ use crate::{
     moves,
     origin_fence::OriginFence,
     placement::Fleet,
+    regain,
     session::SessionContext,
     sessions::Sessions,
 };
@@ -221,6 +222,7 @@ async fn begin(
     };
     tokio::spawn(looking.run(sessions.clone(), stop.clone()));
     tokio::spawn(moves::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
+    tokio::spawn(regain::run(registry.clone(), sessions.clone(), SystemClock::new(), stop.clone()));
     let ingest = IngestConfig { limits: limits(&config), proxies: config.proxies.clone(), threads };
     let ingest =
         IngestServer::new(ingest, Arc::new(sessions.clone()), IngestMetrics::new(&metrics));

@@ -67,6 +67,8 @@ pub enum Command {
     End,
     /// The stream is to leave its node, if another takes it.
     MoveAway,
+    /// There is room for the ladder that the stream was placed without.
+    Regain,
 }
 
 /// A publisher on its way into a session.
@@ -155,6 +157,8 @@ pub struct Session {
     hot: Option<Hot>,
     /// Why nothing is encoded, if so.
     unencoded_because: Option<Reason>,
+    /// There is room for its ladder: it changes to it at the next point where it may.
+    is_regaining: bool,
     /// Why it was not moved, when it last should be.
     stays: Option<String>,
     cut_watch: CutWatch,
@@ -245,6 +249,7 @@ impl Session {
             second: Second::default(),
             hot: None,
             unencoded_because: None,
+            is_regaining: false,
             stays: None,
             cut_watch: CutWatch::default(),
             is_unplaced: false,

@@ -28,6 +28,7 @@ use crate::{
     doorstep::{Doorstep, Verdict},
     ingest::{Gate, Granted, Publication, PublishRequest, Refusal},
     key_lookup::KeyLookup,
+    regain::Lack,
     report::StreamReport,
     session::{Command, Joining, Session, SessionContext, Waiting},
 };
@@ -53,6 +54,8 @@ enum Question {
     Reports(oneshot::Sender<Vec<StreamReport>>),
     MadeOn(BTreeSet<NodeId>, oneshot::Sender<Vec<Leaver>>),
     MoveAway(StreamId),
+    Lacking(oneshot::Sender<Vec<(StreamId, Lack)>>),
+    Regain(StreamId),
     SetReplayBytes(usize),
     Stop(oneshot::Sender<()>),
 }
@@ -108,6 +111,17 @@ impl Sessions {
     pub async fn move_away(&self, stream: StreamId) {
         // Without the task there is no session either.
         let _ = self.questions.send(Question::MoveAway(stream)).await;
+    }
+
+    /// The streams that go on without encoders for want of room, and what they need.
+    pub async fn lacking(&self) -> Vec<(StreamId, Lack)> {
+        self.ask(Question::Lacking).await.unwrap_or_default()
+    }
+
+    /// Tells a stream's session that there is room for its ladder.
+    pub async fn regain(&self, stream: StreamId) {
+        // Without the task there is no session either.
+        let _ = self.questions.send(Question::Regain(stream)).await;
     }
 
     /// Tells every publisher to connect again.
@@ -353,6 +367,18 @@ impl Task {
                 if let Some(held) = self.sessions.get(&stream) {
                     // Full: it is told again.
                     let _ = held.commands.try_send(Command::MoveAway);
+                }
+            }
+            Question::Lacking(reply) => {
+                let lack = |(stream, held): (&StreamId, &Handle)| {
+                    Some((stream.clone(), held.report.borrow().lack.clone()?))
+                };
+                let _ = reply.send(self.sessions.iter().filter_map(lack).collect());
+            }
+            Question::Regain(stream) => {
+                if let Some(held) = self.sessions.get(&stream) {
+                    // Full: it is told again, later.
+                    let _ = held.commands.try_send(Command::Regain);
                 }
             }
             Question::SetReplayBytes(bytes) => self.context.replay_bytes = bytes,

@@ -49,6 +49,8 @@ reasons!(
         Cooled = "cooled",
         /// The stream goes on without encoders: they died of it, or no node had the capacity when it was placed.
         Unencoded = "unencoded",
+        /// The stream has its ladder, which it was placed without.
+        Encoded = "encoded",
         /// Input was dropped before it was published: a failure now would lose frames.
         Lossy = "lossy",
         /// The node is asked after all others for a while.
@@ -127,6 +129,8 @@ reasons!(
         Idle = "idle",
         /// The publisher said so, or was away for too long.
         Finished = "finished",
+        /// A node has room for it now.
+        RoomAgain = "room_again",
         /// It works again.
         WorksAgain = "works_again",
         /// As many watch it as make a stream hot.

@@ -36,6 +36,8 @@ pub enum StreamInput {
     Lost(Lost),
     /// Another router owns the stream's session now.
     TakenOver,
+    /// There may be room for all rungs, for which there was none.
+    RoomCameBack,
     /// Something new was published.
     Progressed,
     /// The node has flushed everything after [`StreamOutput::Finish`].

@@ -260,3 +260,37 @@ fn a_publisher_that_stays_away_ends_its_stream_after_the_flush() {
     stream.handle(at(31_000), StreamInput::Finished);
     assert_eq!(said(&mut stream), [StreamOutput::Close]);
 }
+
+#[test]
+fn a_stream_that_lacks_room_asks_for_all_rungs_at_its_next_ladder_once_there_is_room() {
+    let (full, passthrough) = (LadderChoice::Full, LadderChoice::Passthrough);
+    let mut stream = Stream::new(at(0), Epoch { generation: 1, placement: 0 });
+    let no_room = StreamInput::Refused(RefusalReason::NoCapacity);
+    for input in [StreamInput::PublisherJoined, StreamInput::SourceKnown, no_room.clone()] {
+        stream.handle(at(0), input);
+    }
+    stream.handle(at(0), StreamInput::Admitted);
+    assert_eq!(said(&mut stream), [place(1, full), place(2, passthrough)]);
+    assert!(stream.lacks_room() && !stream.is_full());
+    stream.handle(at(0), StreamInput::RoomCameBack);
+    assert!(!stream.lacks_room() && stream.is_full());
+    assert_eq!(said(&mut stream), [], "what there is goes on until the ladder changes");
+    // There was no room after all: as before.
+    stream.handle(at(0), StreamInput::Lost(Lost::Reshaped));
+    stream.handle(at(0), no_room);
+    stream.handle(at(0), StreamInput::Admitted);
+    assert_eq!(said(&mut stream), [place(3, full), place(4, passthrough)]);
+    assert!(stream.lacks_room());
+}
+
+#[test]
+fn room_gives_no_ladder_back_to_a_stream_that_kills_its_encoders() {
+    let mut stream = live();
+    stream.handle(at(0), worker(EndReason::Bug, "a"));
+    stream.handle(at(0), StreamInput::Admitted);
+    stream.handle(at(0), worker(EndReason::KilledSignal, "b"));
+    stream.handle(stream.deadline().unwrap(), StreamInput::Tick);
+    stream.handle(at(100), StreamInput::Admitted);
+    stream.handle(at(100), StreamInput::RoomCameBack);
+    assert!(!stream.lacks_room() && !stream.is_full());
+}

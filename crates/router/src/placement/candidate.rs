@@ -16,7 +16,7 @@ pub fn capacity(record: &NodeRecord) -> Capacity {
 }
 
 /// What the node said last of itself. What this stream holds there counts as free for it: it is a moment old, or about to go.
-pub(super) fn candidate(
+pub fn candidate(
     record: &NodeRecord,
     demand: &Demand,
     was_here: bool,

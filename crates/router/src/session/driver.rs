@@ -78,6 +78,7 @@ impl Session {
                 }
                 Happened::Told(None) => self.refuse(RefusalReason::ShuttingDown, "router"),
                 Happened::Told(Some(Command::MoveAway)) => self.move_away(),
+                Happened::Told(Some(Command::Regain)) => self.regain_ladder(),
                 Happened::Moving(event) => self.move_event(event),
                 Happened::Second(event) => self.second_event(event),
                 Happened::Published(event) => {
@@ -225,7 +226,7 @@ impl Session {
             LadderChoice::Full if !is_open => self.ladder.clone(),
             LadderChoice::Full => following_ladder(&self.ladder, &source, &self.context.ladder),
             LadderChoice::Passthrough if self.published.is_empty() => passthrough_ladder(&source),
-            LadderChoice::Passthrough => unencoded_ladder(&self.ladder),
+            LadderChoice::Passthrough => unencoded_ladder(self.known_ladder()),
         };
         let because: Reason = match self.machine.is_poison() {
             true => Because::Poison.into(),

@@ -49,6 +49,7 @@ impl Session {
         self.note(placed.saying(format!("{whose} {pid} on {node}, {replayed} items replayed")));
         self.last = Some(Last { node, patience: None });
         self.link = Some(state);
+        self.ladder_regained();
         self.input(StreamInput::Admitted);
         self.record();
         self.show();

@@ -10,12 +10,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use millrace_lifecycle::{HandoverInput, Lost, PairingInput, StreamInput};
 use millrace_media::{AccessUnit, Cut, Item, Track};
-use millrace_sched::{following_ladder, is_same_shape};
-use millrace_types::{Mono, Msn};
+use millrace_sched::{cost, following_ladder, is_same_shape};
+use millrace_types::{Because, DecisionKind, Ladder, Mono, Msn};
 use millrace_wire::End;
 use tracing::info;
 
 use super::Session;
+use crate::regain::Lack;
 
 /// How long the tracks may take to come to the new segment: a publisher may stop right after its first picture.
 const CROSSING: Duration = Duration::from_secs(2);
@@ -28,6 +29,8 @@ pub(super) struct Reshape {
     msn: Msn,
     /// Its IDR.
     idr_seq: u64,
+    /// The rungs until then, which players know.
+    before: Ladder,
     waits_for: BTreeSet<Track>,
     until: Mono,
     progress: Progress,
@@ -76,6 +79,7 @@ impl Session {
             self.reshape = Some(Reshape {
                 msn: unit.stamp.segment.msn,
                 idr_seq: unit.seq,
+                before: self.ladder.clone(),
                 waits_for: BTreeSet::from([Track::Video, Track::Audio]),
                 until: self.now() + CROSSING,
                 progress: Progress::Crossing,
@@ -97,6 +101,49 @@ impl Session {
         }
         let next = following_ladder(&self.ladder, &self.tracks.source(), &self.context.ladder);
         !is_same_shape(&next, &self.ladder)
+    }
+
+    /// The rungs that go on when the ladder cannot follow.
+    pub(super) fn known_ladder(&self) -> &Ladder {
+        self.reshape.as_ref().map_or(&self.ladder, |reshape| &reshape.before)
+    }
+
+    /// There is room for the ladder that the stream was placed without: it begins with the next segment that an IDR begins, as that
+    /// of another picture does.
+    pub(super) fn regain_ladder(&mut self) {
+        let is_busy = self.moving.is_some() || self.reshape.is_some() || self.link.is_none();
+        if is_busy || !self.machine.lacks_room() {
+            return;
+        }
+        info!(stream = %self.stream, "there is room for the ladder");
+        self.is_regaining = true;
+        self.input(StreamInput::RoomCameBack);
+        self.show();
+    }
+
+    /// A node has taken the stream, with its ladder or, since there was no room after all, as before.
+    pub(super) fn ladder_regained(&mut self) {
+        if std::mem::take(&mut self.is_regaining) && self.ladder.is_transcoded() {
+            let rungs: Vec<_> = self.ladder.rungs.iter().map(|rung| rung.id.as_str()).collect();
+            let encoded = self.decision(DecisionKind::Encoded).because(Because::RoomAgain);
+            self.note(encoded.saying(rungs.join(", ")));
+        }
+    }
+
+    /// What the stream would need for the ladder that it lacks, if room is all that it lacks.
+    pub(super) fn lack(&self) -> Option<Lack> {
+        if !self.machine.lacks_room() && !self.is_regaining {
+            return None;
+        }
+        let pixels = self.tracks.pixels_per_second();
+        let full = following_ladder(&self.ladder, &self.tracks.source(), &self.context.ladder);
+        let announced = self.tracks.announced;
+        full.is_transcoded().then(|| Lack {
+            full: cost(pixels, announced, &full),
+            held: cost(pixels, announced, &self.ladder),
+            node: self.link.as_ref().map(|state| state.link.node.clone()),
+            is_changing: self.is_regaining,
+        })
     }
 
     fn end_writer_for_ladder(&mut self) {
@@ -153,6 +200,7 @@ mod tests {
         let mut reshape = Reshape {
             msn: Msn(5),
             idr_seq: 7,
+            before: Ladder::default(),
             waits_for: BTreeSet::from([Track::Video, Track::Audio]),
             until: Mono(Duration::ZERO),
             progress: Progress::Crossing,

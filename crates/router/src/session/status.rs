@@ -54,6 +54,7 @@ impl Session {
             report.single_because = self.second.single_because();
             report.unencoded_because =
                 self.unencoded_because.map(|reason| reason.as_str().to_owned());
+            report.lack = self.lack();
             report.restarts = self.restarts;
             report.set_rungs(&self.ladder, &self.published.to_vec());
             report.health = HealthReport::of(&stats, self.replay.is_lossless());
