@@ -457,7 +457,8 @@ impl Task {
                 Some(pushed) = ears.hearing.recv() => self.tell(pushed),
                 Ok(()) = ears.changed.changed() => self.change_origin(ears),
             }
-            if self.current.as_ref().is_none_or(|current| current.delivery.number != delivery) {
+            let is_delivery = |current: &Current| current.delivery.number == delivery;
+            if self.postponed.is_some() || !self.current.as_ref().is_some_and(is_delivery) {
                 return;
             }
         }

@@ -123,13 +123,19 @@ async fn guard(
 ) -> Result<Response, IntakeError> {
     let role = match request.uri().path() {
         path if path.starts_with(RELAY_PREFIX) => Role::Origin,
-        path if path.ends_with("/fence") => Role::Router,
+        path if is_fence(path) => Role::Router,
         _ => Role::Node,
     };
     match peer.is_one_of(&[role]) {
         true => Ok(next.run(request).await),
         false => Err(IntakeError::WrongRole),
     }
+}
+
+/// `/intake/v1/{stream}/fence`; a stream, or a rung, may have that name too.
+fn is_fence(path: &str) -> bool {
+    let of_stream = path.strip_prefix("/intake/v1/").and_then(|rest| rest.split_once('/'));
+    of_stream.is_some_and(|(_, what)| what == "fence")
 }
 
 async fn open(
@@ -333,4 +339,19 @@ fn count(shared: &Player, result: &Result<Accepted, IntakeError>) {
         Err(_) => "mismatch",
     };
     shared.metrics.intake.with_label_values(&[label]).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routers_fence_streams_and_nodes_write_them_whatever_these_are_called() {
+        for path in ["/intake/v1/live/fence", "/intake/v1/fence/fence"] {
+            assert!(is_fence(path), "{path}");
+        }
+        for path in ["/intake/v1/fence", "/intake/v1/live/past/fence", "/intake/v1/fence/part"] {
+            assert!(!is_fence(path), "{path}");
+        }
+    }
 }

@@ -22,6 +22,12 @@ const KBPS_PER_MILLICORE: u64 = 4_000;
 const PIXELS_PER_BIT: u64 = 10;
 /// Kilobits per second of sound whose bitrate nobody announced.
 const AUDIO_KBPS: u32 = 160;
+/// Kilobits per second of sound that no encoder sends: who announces more has announced bits.
+const MOST_AUDIO_KBPS: u32 = 1_000;
+/// Pictures that are announced as more than so many times what their size suggests are taken for that much,
+const MOST_OVER_GUESSED: u64 = 8;
+/// or for so many kilobits per second where they are small.
+const MOST_VIDEO_KBPS: u64 = 20_000;
 /// Egress that is reserved for each bit of media, percent: pictures that take more for a while, and what is around the media.
 const EGRESS_PERCENT: u64 = 125;
 
@@ -55,8 +61,10 @@ pub fn cost(source_pixels_per_second: u64, announced: Announced, ladder: &Ladder
 /// What it takes to bring media in and every rung out. Each rung that is the source under another name is sent once more.
 fn carried(source_pixels_per_second: u64, announced: Announced, ladder: &Ladder) -> Demand {
     let guessed = source_pixels_per_second / PIXELS_PER_BIT / 1_000;
-    let video_kbps = announced.believed_video_kbps().map_or(guessed, u64::from);
-    let audio_kbps = u64::from(announced.audio_kbps.unwrap_or(AUDIO_KBPS));
+    let most = MOST_VIDEO_KBPS.max(guessed * MOST_OVER_GUESSED);
+    let video_kbps = announced.believed_video_kbps().map_or(guessed, |kbps| most.min(kbps.into()));
+    let audio_kbps = announced.audio_kbps.filter(|kbps| *kbps <= MOST_AUDIO_KBPS);
+    let audio_kbps = u64::from(audio_kbps.unwrap_or(AUDIO_KBPS));
     let rung_kbps = |kind: &RungKind| match kind {
         RungKind::Source => video_kbps,
         RungKind::Video(video) => u64::from(video.bitrate_kbps),
@@ -116,6 +124,20 @@ mod tests {
         let sound = Source { video: None, announced: Announced::default() };
         let demand = cost(0, sound.announced, &passthrough_ladder(&sound));
         assert_eq!((demand.egress_bits_per_second, demand.host_cpu_millicores), (200_000, 9));
+    }
+
+    #[test]
+    fn a_publisher_that_announces_bits_for_kilobits_reserves_no_host_for_itself() {
+        let of = |video_kbps, audio_kbps, height| {
+            let announced =
+                Announced { video_kbps: Some(video_kbps), audio_kbps: Some(audio_kbps) };
+            let (pixels, source) = source(height, announced);
+            cost(pixels, announced, &passthrough_ladder(&source)).egress_bits_per_second
+        };
+        assert_eq!(of(6_000, 160_000, 1_080), of(6_000, 160, 1_080));
+        assert_eq!(of(999_999, 160, 1_080), (8 * 6_220 + 160) * 1_250);
+        assert_eq!(of(999_999, 160, 180), (20_000 + 160) * 1_250);
+        assert_eq!(of(40_000, 320, 1_080), (40_000 + 320) * 1_250, "what can be is believed");
     }
 
     proptest! {
