@@ -158,35 +158,28 @@ trait Side {
     fn has_to_say(&self) -> bool;
 }
 
-impl Side for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
+/// Rustls names neither side by what both have.
+macro_rules! side {
+    ($connection:ty, $data:ty) => {
+        impl Side for $connection {
+            type Data = $data;
 
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
+            fn process<'c, 'i>(
+                &'c mut self,
+                incoming: &'i mut [u8],
+            ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+                self.process_tls_records(incoming)
+            }
 
-    fn has_to_say(&self) -> bool {
-        self.wants_write()
-    }
+            fn has_to_say(&self) -> bool {
+                self.wants_write()
+            }
+        }
+    };
 }
 
-impl Side for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-
-    fn has_to_say(&self) -> bool {
-        self.wants_write()
-    }
-}
+side!(UnbufferedClientConnection, ClientConnectionData);
+side!(UnbufferedServerConnection, ServerConnectionData);
 
 /// What a session has come to.
 enum Step<'c, D> {
