@@ -85,7 +85,7 @@ async fn survive(before_first_part: bool, faults: &[Fault]) -> Outcome {
             When::AtBoundary(seconds) => boundary(&player, seconds).await,
             When::InsidePart(seconds) => {
                 boundary(&player, seconds).await;
-                tokio::time::sleep(HALF_PART).await;
+                tokio::time::sleep_until(tokio::time::Instant::now() + HALF_PART).await;
             }
             When::Later(ms) => {
                 tokio::time::sleep_until((last + Duration::from_millis(ms)).into()).await;
