@@ -60,6 +60,11 @@ async fn grant_rights(etcd: &Etcd, dir: &Path) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_certificate_decides_who_may_write_what() -> anyhow::Result<()> {
+    let (newest, system) = (EtcdVersion::V3_7, EtcdVersion::System);
+    tokio::try_join!(rights_in(newest), rights_in(system)).map(|_| ())
+}
+
+async fn rights_in(version: EtcdVersion) -> anyhow::Result<()> {
     let scratch = Scratch::new("etcd-tls")?;
     let dir = scratch.path();
     let authority_ = authority(dir)?;
@@ -71,7 +76,7 @@ async fn a_certificate_decides_who_may_write_what() -> anyhow::Result<()> {
         certificate: dir.join("server.pem"),
         key: dir.join("server.key"),
     };
-    let etcd = Etcd::start_with(EtcdVersion::V3_7, vec![EtcdHost::here()], Some(tls))?;
+    let etcd = Etcd::start_with(version, vec![EtcdHost::here()], Some(tls))?;
     grant_rights(&etcd, dir).await?;
     let config = |name: Option<&str>| RegistryConfig {
         endpoints: etcd.endpoints(),
