@@ -83,7 +83,7 @@ async fn two_on_one(farm: &ManyFarm, seconds: u32) -> [Live; 2] {
 #[tokio::test]
 async fn a_farm_is_drained_and_restarted_node_by_node_and_no_stream_loses_a_frame() {
     let mut farm = ManyFarm::start(ManyOptions::default()).await.unwrap();
-    let [one, two] = two_on_one(&farm, 22).await;
+    let [one, two] = two_on_one(&farm, 27).await;
     let (empty, _) = order(&farm, "drain", "node-1").await;
     assert_eq!(empty["empty"], true);
     for live in [&one, &two] {
@@ -111,11 +111,37 @@ async fn a_farm_is_drained_and_restarted_node_by_node_and_no_stream_loses_a_fram
     }
     let four = Live::begin(&farm, "four", short).await;
     assert_eq!(node_of(&four, &farm).await, "node-2", "the emptier node is chosen");
-    let mut ended = vec![three];
-    for live in [four, one, two] {
+    let four = four.end().await;
+
+    // Both are on node-1 now, and the other is empty.
+    let moved = move_stream(&farm, &one, &["--to", "node-2"]).await;
+    assert_eq!(moved.unwrap()["to"], "node-2");
+    assert_eq!((node_of(&one, &farm).await, node_of(&two, &farm).await), on("node-2", "node-1"));
+    order(&farm, "cordon", "node-2").await;
+    let stays = move_stream(&farm, &two, &["--timeout", "1"]).await.unwrap_err();
+    assert!(stays.contains("stays on node-1") && stays.contains("takes no new work"), "{stays}");
+    assert_eq!(node_of(&two, &farm).await, "node-1");
+    let mut ended = vec![three, four];
+    for live in [one, two] {
         ended.push(live.end().await);
     }
     ended.iter().for_each(assert_whole);
+}
+
+fn on(one: &str, two: &str) -> (String, String) {
+    (one.to_owned(), two.to_owned())
+}
+
+/// Runs `millrace move STREAM --json`; what it says, or its error.
+async fn move_stream(farm: &ManyFarm, live: &Live, more: &[&str]) -> Result<Value, String> {
+    let api = format!("http://{}", farm.address("api-1", "api").unwrap());
+    let mut command = Command::new(program("millrace").unwrap());
+    command.args(["move", live.channel.stream.as_str(), "--json", "--api", &api]).args(more);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    match output.status.success() {
+        true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 /// Orders `from` to be drained, and waits until `to` has a standby for the stream: its worker.

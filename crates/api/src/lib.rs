@@ -13,6 +13,7 @@ mod farm;
 mod faults;
 mod http_client;
 mod metrics;
+mod moves;
 mod orders;
 mod problem;
 mod reports;

@@ -1,15 +1,13 @@
 //! Operators' orders to nodes: `POST /v1/nodes/{node}/drain`, `…/cordon`, `…/uncordon`. An order is a record in the
 //! registry; the node follows it, and routers what the node then says of itself.
 
-use std::time::SystemTime;
-
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
     http::StatusCode,
 };
 use millrace_registry::{NodeRecord, Order, OrderRecord};
-use millrace_types::{Because, Decision, DecisionKind, NodeId, Wall};
+use millrace_types::{Because, Decision, DecisionKind, NodeId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,6 +15,9 @@ use crate::{
     farm::Farm,
     problem::{Name, Problem},
 };
+
+/// Where an operator finds a node's name.
+pub(crate) const NAMES: &str = "`millrace nodes` shows the names";
 
 type Answer = Result<Json<Value>, Problem>;
 
@@ -77,7 +78,7 @@ async fn give(farm: &Farm, name: &str, order: Order, query: &OrderQuery) -> Answ
         true => None,
         false => Some(known(farm, &node)?.started).filter(|_| query.only_run),
     };
-    let record = OrderRecord { node, order, since: now(), only_run };
+    let record = OrderRecord { node, order, since: farm.now(), only_run };
     farm.registry.put(&record).await?;
     let text = match order {
         Order::Drain => "drain: it takes no new streams, and those it has go elsewhere",
@@ -109,14 +110,9 @@ fn known(farm: &Farm, node: &NodeId) -> Result<NodeRecord, Problem> {
     })
 }
 
-fn parsed(name: &str) -> Result<NodeId, Problem> {
+pub(crate) fn parsed(name: &str) -> Result<NodeId, Problem> {
     name.parse().map_err(|error: millrace_types::IdError| {
         Problem::new(StatusCode::BAD_REQUEST, error.to_string(), "see /v1/nodes for the names")
-            .command("`millrace nodes` shows the names")
+            .command(NAMES)
     })
-}
-
-fn now() -> Wall {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

@@ -42,12 +42,7 @@ pub(crate) async fn stream(State(farm): State<Farm>, Name(id): Name) -> Answer {
                 format!("stream {id} is on no router that answers; {} does not", router.name),
                 format!("look at that router: {}", router.error),
             ),
-            None => Problem::new(
-                StatusCode::NOT_FOUND,
-                format!("stream {id} is not live"),
-                "see /v1/streams for what is",
-            )
-            .command(LIVE),
+            None => not_live(&id),
         });
     };
     if let Some(fields) = report.as_object_mut() {
@@ -59,6 +54,12 @@ pub(crate) async fn stream(State(farm): State<Farm>, Name(id): Name) -> Answer {
 
 /// Where an operator finds a stream's name.
 pub(crate) const LIVE: &str = "`millrace streams` shows what is live";
+
+/// Nobody makes it.
+pub(crate) fn not_live(id: &StreamId) -> Problem {
+    let error = format!("stream {id} is not live");
+    Problem::new(StatusCode::NOT_FOUND, error, "see /v1/streams for what is").command(LIVE)
+}
 
 /// The name of a stream as it stands in a path.
 pub(crate) fn stream_id(text: &str) -> Result<StreamId, Problem> {

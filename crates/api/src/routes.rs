@@ -19,7 +19,7 @@ use crate::{
     backup, channels, decisions,
     farm::Farm,
     metrics::ApiMetrics,
-    orders,
+    moves, orders,
     problem::Problem,
     reports,
 };
@@ -40,6 +40,7 @@ pub(crate) fn described() -> Vec<(&'static str, MethodRouter<Farm>)> {
         ("/v1/streams", get(reports::streams)),
         ("/v1/streams/{id}", get(reports::stream)),
         ("/v1/streams/{id}/explain", get(decisions::explain)),
+        ("/v1/streams/{id}/move", post(moves::order).delete(moves::take_back)),
         ("/v1/decisions", get(decisions::list)),
         ("/v1/events", get(reports::events)),
         ("/v1/nodes", get(reports::nodes)),

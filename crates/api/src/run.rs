@@ -24,6 +24,7 @@ use crate::{
     channels::MAX_OVERLAP,
     farm::Farm,
     metrics::ApiMetrics,
+    moves,
     routes::{Door, routes},
     tokens::Tokens,
 };
@@ -168,6 +169,8 @@ async fn begin(config: Config, registry: Registry, metrics: Metrics) -> Result<A
         let looking = stop.clone().run_until_cancelled_owned(looking);
         tasks.spawn(async move { looking.await.unwrap_or_default() });
     }
+    let tidying = stop.clone().run_until_cancelled_owned(moves::tidy(registry.clone()));
+    tasks.spawn(async move { tidying.await.unwrap_or_default() });
     let door = Door {
         access: Access { token, tokens, read_needs_token, trusts_this_host },
         metrics: api_metrics,

@@ -7,12 +7,12 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
 use axum::{Json, Router, routing::get};
 use millrace_api::{Addresses, Api, Config, Role, TokenFile, start};
 use millrace_registry::{
-    ChannelRecord, NodeRecord, NodeState, Order, OrderRecord, OriginRecord, Registry, RouterRecord,
-    StreamRecord,
+    ChannelRecord, MoveRecord, NodeRecord, NodeState, Order, OrderRecord, OriginRecord, Registry,
+    RouterRecord, StreamRecord,
 };
 use millrace_telemetry::Metrics;
-use millrace_testkit::{HttpClient, free_port};
-use millrace_types::{StreamKey, Wall};
+use millrace_testkit::{HttpClient, free_port, until_some};
+use millrace_types::{Epoch, StreamKey, Wall};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,6 +20,8 @@ use tokio::{
 };
 
 const WITHIN: Duration = Duration::from_secs(5);
+/// Longer than anything that is waited for takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 struct Bench {
     registry: Registry,
@@ -343,23 +345,8 @@ async fn a_stream_shows_its_workers_sandbox_and_a_node_that_is_gone_does_not_hid
     let line = json!([{ "stream": "b", "epoch": { "generation": 1, "placement": 2 }, "worker_pid": 7,
         "lag_ms": 40, "sandbox": [["seccomp", "applied"]] }]);
     let admin = scripted(&[("/v1/streams", line)]).await;
-    let mut node = NodeRecord {
-        node: "node-1".parse().unwrap(),
-        link: admin,
-        admin,
-        state: NodeState::Ready,
-        decode_pixels_per_second: 1,
-        encode_pixels_per_second: 1,
-        workers: 1,
-        memory_bytes: 1,
-        host_cpu_millicores: None,
-        egress_bits_per_second: None,
-        allocated: Default::default(),
-        labels: Default::default(),
-        started: Default::default(),
-        version: "0".to_owned(),
-        speaks: Default::default(),
-    };
+    let mut node = node("node-1", NodeState::Ready);
+    (node.link, node.admin) = (admin, admin);
     bench.registry.put(&node).await.unwrap();
     let (_, stream) = bench.ask("GET", "/v1/streams/b", "").await;
     let worker =
@@ -375,15 +362,14 @@ async fn a_stream_shows_its_workers_sandbox_and_a_node_that_is_gone_does_not_hid
     assert_eq!(nodes["nodes"][0]["reachable"], false);
 }
 
-#[tokio::test]
-async fn orders_stand_in_the_registry_until_they_are_taken_back() {
-    let bench = Bench::new().await;
+/// A node at whose address nobody answers.
+fn node(name: &str, state: NodeState) -> NodeRecord {
     let admin = SocketAddr::from(([127, 0, 0, 1], free_port().unwrap()));
-    let node = NodeRecord {
-        node: "node-1".parse().unwrap(),
+    NodeRecord {
+        node: name.parse().unwrap(),
         link: admin,
         admin,
-        state: NodeState::Ready,
+        state,
         decode_pixels_per_second: 1,
         encode_pixels_per_second: 1,
         workers: 1,
@@ -395,8 +381,13 @@ async fn orders_stand_in_the_registry_until_they_are_taken_back() {
         started: Wall(7),
         version: "0".to_owned(),
         speaks: Default::default(),
-    };
-    bench.registry.put(&node).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn orders_stand_in_the_registry_until_they_are_taken_back() {
+    let bench = Bench::new().await;
+    bench.registry.put(&node("node-1", NodeState::Ready)).await.unwrap();
     let held = || bench.registry.get::<OrderRecord>("node-1").unwrap();
     let (status, answer) = bench.ask("POST", "/v1/nodes/node-1/drain", "").await;
     assert_eq!((status, &answer["order"]), (200, &json!("drain")));
@@ -423,6 +414,56 @@ async fn orders_stand_in_the_registry_until_they_are_taken_back() {
     assert_eq!(bench.ask("POST", "/v1/nodes/node-9/cordon?away=true", "").await.0, 200);
     assert_eq!(waits(), Some(Order::Cordon));
     assert_eq!(bench.ask("POST", "/v1/nodes/node-1/drain?sure=1", "").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_stream_is_told_to_move_to_a_node_that_takes_it_and_the_order_goes_once_it_is_done() {
+    let bench = Bench::new().await;
+    for (name, state) in [
+        ("node-1", NodeState::Ready),
+        ("node-2", NodeState::Ready),
+        ("node-3", NodeState::Cordoned),
+    ] {
+        bench.registry.put(&node(name, state)).await.unwrap();
+    }
+    let stream = StreamRecord {
+        stream: "news".parse().unwrap(),
+        router: "router-1".parse().unwrap(),
+        epoch: Epoch { generation: 3, placement: 5 },
+        node: Some("node-1".parse().unwrap()),
+        origin: None,
+        ladder: Default::default(),
+        since: Wall(1),
+        takeovers: Default::default(),
+        source_pixels_per_second: 0,
+        hot: false,
+    };
+    bench.registry.put(&stream).await.unwrap();
+    let held = || bench.registry.get::<MoveRecord>("news").unwrap();
+    for (path, status) in [
+        ("/v1/streams/other/move", 404),
+        ("/v1/streams/news/move?to=node-9", 404),
+        ("/v1/streams/news/move?to=node-1", 409),
+        ("/v1/streams/news/move?to=node-3", 409),
+        ("/v1/streams/news/move?to=", 400),
+        ("/v1/streams/news/move?at=node-2", 400),
+    ] {
+        let (said, answer) = bench.ask("POST", path, "").await;
+        assert!(said == status && is_problem(&answer), "{path}: {said} {answer}");
+        assert_eq!(held(), None, "{path}");
+    }
+    let (status, answer) = bench.ask("POST", "/v1/streams/news/move", "").await;
+    assert_eq!((status, &answer["from"], &answer["to"]), (200, &json!("node-1"), &json!(null)));
+    bench.ask("POST", "/v1/streams/news/move?to=node-2", "").await;
+    assert_eq!(held().unwrap().to.unwrap().as_str(), "node-2");
+    let (status, answer) = bench.ask("DELETE", "/v1/streams/news/move", "").await;
+    assert_eq!((status, &answer["move"], held()), (200, &json!(null), None));
+
+    bench.ask("POST", "/v1/streams/news/move", "").await;
+    let moved = StreamRecord { node: Some("node-2".parse().unwrap()), ..stream };
+    bench.registry.put(&moved).await.unwrap();
+    let gone = until_some("the order is done", PATIENCE, async || held().is_none().then_some(()));
+    gone.await.unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use millrace_types::{Mono, StreamId};
+use millrace_types::{Mono, NodeId, StreamId};
 
 /// Streams of one router that move at the same time: each is decoded twice while it does.
 pub const MOST_AT_ONCE: usize = 4;
@@ -17,6 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Leaver {
     /// Which.
     pub stream: StreamId,
+    /// Where to; `None`: wherever there is room.
+    pub to: Option<NodeId>,
     /// It is on its way.
     pub moving: bool,
 }
@@ -32,8 +34,8 @@ struct Try {
 pub struct Moves(BTreeMap<StreamId, Try>);
 
 impl Moves {
-    /// The streams to move now. `leavers` are all that should, in the order in which they shall; the others are forgotten.
-    pub fn due(&mut self, now: Mono, leavers: &[Leaver]) -> Vec<StreamId> {
+    /// Those to move now. `leavers` are all that should, in the order in which they shall; the others are forgotten.
+    pub fn due<'a>(&mut self, now: Mono, leavers: &'a [Leaver]) -> Vec<&'a Leaver> {
         self.0.retain(|stream, _| leavers.iter().any(|leaver| leaver.stream == *stream));
         let moving = leavers.iter().filter(|leaver| leaver.moving).count();
         let is_due = |leaver: &&Leaver| {
@@ -41,8 +43,8 @@ impl Moves {
             !leaver.moving && known.is_none_or(|known| now >= known.next_at)
         };
         let chosen = leavers.iter().filter(is_due).take(MOST_AT_ONCE.saturating_sub(moving));
-        let chosen: Vec<StreamId> = chosen.map(|leaver| leaver.stream.clone()).collect();
-        for stream in &chosen {
+        let chosen: Vec<&Leaver> = chosen.collect();
+        for Leaver { stream, .. } in &chosen {
             let count = self.0.get(stream).map_or(0, |known| known.count);
             let pause = (FIRST_PAUSE * 2_u32.pow(count.min(10))).min(LONGEST_PAUSE);
             self.0.insert(stream.clone(), Try { count: count + 1, next_at: now + pause });
@@ -62,13 +64,14 @@ mod tests {
     fn leavers(names: &[&str], moving: usize) -> Vec<Leaver> {
         let leaver = |(at, name): (usize, &&str)| Leaver {
             stream: name.parse().unwrap(),
+            to: None,
             moving: at < moving,
         };
         names.iter().enumerate().map(leaver).collect()
     }
 
     fn due(moves: &mut Moves, now: u64, leavers: &[Leaver]) -> Vec<String> {
-        moves.due(at(now), leavers).iter().map(ToString::to_string).collect()
+        moves.due(at(now), leavers).iter().map(|leaver| leaver.stream.to_string()).collect()
     }
 
     #[test]

@@ -62,6 +62,11 @@ pub enum Command {
     /// Waits until the node is empty, and says how far it is. No viewer and no publisher notices. A stream that no other node
     /// takes stays where it is, and is named with the reason.
     Drain(DrainArguments),
+    /// Move a stream to another node, make before break: no viewer and no publisher notices.
+    ///
+    /// Waits until it is made there. When no node takes it in time it stays where it is, and the order is taken back. It may move again
+    /// later, by another order or when its node fails.
+    Move(MoveArguments),
     /// Let a node take no new streams; those it has stay.
     Cordon(CordonArguments),
     /// Let a node that was drained or cordoned take streams again.
@@ -315,6 +320,25 @@ pub struct DrainArguments {
     pub no_wait: bool,
     /// Seconds to wait at most.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(..=LONGEST_DRAIN_S))]
+    pub timeout: u64,
+}
+
+/// `millrace move STREAM`
+#[derive(Debug, Args)]
+pub struct MoveArguments {
+    /// Which stream; `millrace streams` shows them.
+    pub stream: StreamId,
+    /// The node that is to make it; default the one with the most room.
+    #[arg(long, value_name = "NODE")]
+    pub to: Option<NodeId>,
+    /// Which farm.
+    #[command(flatten)]
+    pub farm: FarmArguments,
+    /// Do not wait: the order stands until the stream has moved or ended.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Seconds to wait at most.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=LONGEST_DRAIN_S))]
     pub timeout: u64,
 }
 

@@ -17,6 +17,7 @@ mod doctor;
 mod explain;
 mod farm;
 mod live;
+mod moving;
 mod orders;
 mod output;
 mod prerequisite;
@@ -53,6 +54,7 @@ async fn main() -> ExitCode {
         Command::Backup(arguments) => backup::backup(&arguments).await,
         Command::Restore(arguments) => backup::restore(&arguments).await,
         Command::Drain(arguments) => orders::drain(&arguments).await,
+        Command::Move(arguments) => moving::move_stream(&arguments).await,
         Command::Cordon(arguments) => orders::cordon(&arguments).await,
         Command::Uncordon(arguments) => orders::uncordon(&arguments).await,
         Command::Config(arguments) => config_command::run(&arguments),

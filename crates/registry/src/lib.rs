@@ -22,8 +22,8 @@ mod view;
 pub use kept::Kept;
 pub use program_settings::{OwnSettings, ProgramSettings};
 pub use record::{
-    Allocated, ChannelRecord, EndingKey, NodeRecord, NodeState, Order, OrderRecord, OriginRecord,
-    Priority, Record, RouterRecord, StreamRecord,
+    Allocated, ChannelRecord, EndingKey, MoveRecord, NodeRecord, NodeState, Order, OrderRecord,
+    OriginRecord, Priority, Record, RouterRecord, StreamRecord,
 };
 pub use registry::{Changes, Follower, Registry, RegistryError};
 pub use settings::{RegistryConfig, SettingsError};

@@ -146,6 +146,32 @@ impl OrderRecord {
     }
 }
 
+/// An operator's order that a stream leaves a node. It holds while the stream is made there in that session; the API deletes it
+/// once it does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveRecord {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Its session, [`Epoch::generation`].
+    pub generation: u64,
+    /// The node that it is to leave.
+    pub from: NodeId,
+    /// The node that is to make it; any that has room when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<NodeId>,
+    /// When it was given.
+    pub since: Wall,
+}
+
+impl MoveRecord {
+    /// Whether the stream, of which that is known, is still to be moved.
+    pub fn holds(&self, stream: Option<&StreamRecord>) -> bool {
+        stream.is_some_and(|stream| {
+            stream.epoch.generation == self.generation && stream.node.as_ref() == Some(&self.from)
+        })
+    }
+}
+
 /// A program that takes publishers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouterRecord {
@@ -313,30 +339,55 @@ record!(OriginRecord, "origins", origin);
 record!(StreamRecord, "streams", stream);
 record!(ChannelRecord, "channels", channel);
 record!(OrderRecord, "orders", node);
+record!(MoveRecord, "moves", stream);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Made on `b`.
+    fn stream(placement: u64) -> StreamRecord {
+        StreamRecord {
+            stream: "live".parse().unwrap(),
+            router: "b".parse().unwrap(),
+            epoch: Epoch { generation: 2, placement },
+            node: Some("b".parse().unwrap()),
+            origin: None,
+            ladder: Ladder::default(),
+            since: Wall(0),
+            takeovers: Takeovers::default(),
+            source_pixels_per_second: 0,
+            hot: false,
+        }
+    }
 
     #[test]
     fn an_origin_gives_a_stream_up_only_for_a_record_newer_than_what_it_took() {
         let [a, b]: [NodeId; 2] = ["a", "b"].map(|name| name.parse().unwrap());
         let epoch = |placement| Epoch { generation: 2, placement };
         let record = |origin: Option<&NodeId>, placement| StreamRecord {
-            stream: "live".parse().unwrap(),
-            router: b.clone(),
-            epoch: epoch(placement),
-            node: None,
             origin: origin.cloned(),
-            ladder: Ladder::default(),
-            since: Wall(0),
-            takeovers: Takeovers::default(),
-            source_pixels_per_second: 0,
-            hot: false,
+            ..stream(placement)
         };
         assert!(record(Some(&b), 4).has_left(&a, epoch(3)));
         assert!(!record(Some(&b), 3).has_left(&a, epoch(4)), "news from before it took over");
         assert!(!record(Some(&a), 4).has_left(&a, epoch(3)));
         assert!(!record(None, 4).has_left(&a, epoch(3)));
+    }
+
+    #[test]
+    fn an_order_to_move_holds_while_the_session_that_it_is_for_is_made_where_it_was() {
+        let order = |generation, from: &str| MoveRecord {
+            stream: "live".parse().unwrap(),
+            generation,
+            from: from.parse().unwrap(),
+            to: None,
+            since: Wall(0),
+        };
+        assert!(order(2, "b").holds(Some(&stream(7))), "whatever the placement");
+        assert!(!order(2, "a").holds(Some(&stream(7))));
+        assert!(!order(1, "b").holds(Some(&stream(7))));
+        assert!(!order(2, "b").holds(Some(&stream(7).over())));
+        assert!(!order(2, "b").holds(None));
     }
 }

@@ -1,15 +1,14 @@
-//! Sees to it that streams leave the nodes that are to be empty: looks at the registry and at the sessions, and tells a few of
-//! them at a time to move. Which and when is `millrace_lifecycle::Moves`' decision.
+//! Sees to it that streams leave the nodes that are to be empty, and those that an operator moves them from: looks at the registry
+//! and at the sessions, and tells a few of them at a time to move. Which and when is `millrace_lifecycle::Moves`' decision.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use millrace_lifecycle::Moves;
-use millrace_registry::{NodeRecord, NodeState, Registry};
+use millrace_registry::{MoveRecord, NodeRecord, NodeState, Registry, StreamRecord};
 use millrace_telemetry::{Clock, SystemClock};
-use millrace_types::NodeId;
 use tokio_util::sync::CancellationToken;
 
-use crate::sessions::Sessions;
+use crate::sessions::{Departures, Sessions};
 
 /// From one look to the next while streams have to leave; without any, only changes in the registry are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -23,15 +22,13 @@ pub async fn run(
 ) {
     let (mut changes, mut moves) = (registry.changes(), Moves::default());
     loop {
-        let nodes = registry.list::<NodeRecord>();
-        let draining = nodes.into_iter().filter(|node| node.state == NodeState::Draining);
-        let draining: BTreeSet<NodeId> = draining.map(|node| node.node).collect();
-        let leavers = match draining.is_empty() {
+        let departures = departures(&registry);
+        let leavers = match departures.is_empty() {
             true => Vec::new(),
-            false => sessions.made_on(draining).await,
+            false => sessions.leaving(departures).await,
         };
-        for stream in moves.due(clock.mono(), &leavers) {
-            sessions.move_away(stream).await;
+        for leaver in moves.due(clock.mono(), &leavers) {
+            sessions.move_away(leaver.clone()).await;
         }
         let look_again = async {
             match leavers.is_empty() {
@@ -44,5 +41,20 @@ pub async fn run(
             changed = changes.changed() => if changed.is_err() { return },
             () = look_again => {}
         }
+    }
+}
+
+/// What is to leave, of all routers' streams.
+fn departures(registry: &Registry) -> Departures {
+    let draining = registry.list::<NodeRecord>().into_iter();
+    let draining = draining.filter(|node| node.state == NodeState::Draining).map(|node| node.node);
+    let ordered = registry.list::<MoveRecord>().into_iter();
+    let ordered = ordered.filter(|order| {
+        let stream = registry.get::<StreamRecord>(order.stream.as_str());
+        order.holds(stream.ok().flatten().as_ref())
+    });
+    Departures {
+        draining: draining.collect(),
+        ordered: ordered.map(|order| (order.stream, order.to)).collect(),
     }
 }

@@ -52,12 +52,37 @@ enum Question {
     /// What it sends can be taken: it is let in, or told why not.
     Join(Newcomer, Waiting),
     Reports(oneshot::Sender<Vec<StreamReport>>),
-    MadeOn(BTreeSet<NodeId>, oneshot::Sender<Vec<Leaver>>),
-    MoveAway(StreamId),
+    Leaving(Departures, oneshot::Sender<Vec<Leaver>>),
+    MoveAway(Leaver),
     Lacking(oneshot::Sender<Vec<(StreamId, Lack)>>),
     Regain(StreamId),
     SetReplayBytes(usize),
     Stop(oneshot::Sender<()>),
+}
+
+/// What is to leave.
+#[derive(Clone, Debug, Default)]
+pub struct Departures {
+    /// These nodes are to be empty.
+    pub draining: BTreeSet<NodeId>,
+    /// These streams are to go to that node, or wherever there is room.
+    pub ordered: BTreeMap<StreamId, Option<NodeId>>,
+}
+
+impl Departures {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.draining.is_empty() && self.ordered.is_empty()
+    }
+
+    fn leaver(&self, stream: &StreamId, report: &StreamReport) -> Option<Leaver> {
+        let ordered = self.ordered.get(stream);
+        let second = report.second.as_ref().map(|second| &second.node);
+        let is_left = |node| self.draining.contains(node);
+        let leaves = ordered.is_some() || report.node.iter().chain(second).any(is_left);
+        let to = ordered.cloned().flatten();
+        leaves.then(|| Leaver { stream: stream.clone(), to, moving: report.moving })
+    }
 }
 
 /// A publisher with a key of a channel.
@@ -102,15 +127,15 @@ impl Sessions {
         self.ask(Question::Reports).await.unwrap_or_default()
     }
 
-    /// The streams that these nodes make for this router, by name.
-    pub async fn made_on(&self, nodes: BTreeSet<NodeId>) -> Vec<Leaver> {
-        self.ask(|reply| Question::MadeOn(nodes, reply)).await.unwrap_or_default()
+    /// The streams of this router that are to leave their nodes, by name.
+    pub async fn leaving(&self, departures: Departures) -> Vec<Leaver> {
+        self.ask(|reply| Question::Leaving(departures, reply)).await.unwrap_or_default()
     }
 
     /// Tells a stream's session to leave its node, if another takes it.
-    pub async fn move_away(&self, stream: StreamId) {
+    pub async fn move_away(&self, leaver: Leaver) {
         // Without the task there is no session either.
-        let _ = self.questions.send(Question::MoveAway(stream)).await;
+        let _ = self.questions.send(Question::MoveAway(leaver)).await;
     }
 
     /// The streams that go on without encoders for want of room, and what they need.
@@ -353,20 +378,16 @@ impl Task {
                 let reports = self.sessions.values().map(|held| held.report.borrow().clone());
                 let _ = reply.send(reports.collect());
             }
-            Question::MadeOn(nodes, reply) => {
+            Question::Leaving(departures, reply) => {
                 let leaver = |(stream, held): (&StreamId, &Handle)| {
-                    let report = held.report.borrow();
-                    let second = report.second.as_ref().map(|second| &second.node);
-                    let is_there =
-                        report.node.iter().chain(second).any(|node| nodes.contains(node));
-                    is_there.then(|| Leaver { stream: stream.clone(), moving: report.moving })
+                    departures.leaver(stream, &held.report.borrow())
                 };
                 let _ = reply.send(self.sessions.iter().filter_map(leaver).collect());
             }
-            Question::MoveAway(stream) => {
+            Question::MoveAway(Leaver { stream, to, .. }) => {
                 if let Some(held) = self.sessions.get(&stream) {
                     // Full: it is told again.
-                    let _ = held.commands.try_send(Command::MoveAway);
+                    let _ = held.commands.try_send(Command::MoveAway(to));
                 }
             }
             Question::Lacking(reply) => {

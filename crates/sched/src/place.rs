@@ -44,6 +44,8 @@ pub struct Candidate {
 pub struct Constraints {
     /// Nodes that it may not go to: it is leaving them, or made there already.
     pub avoid: BTreeSet<NodeId>,
+    /// The one node that it may go to, where somebody has said which.
+    pub only: Option<NodeId>,
     /// Labels that the node must have.
     pub require: BTreeMap<String, String>,
     /// Zones in which it is made already: nodes of others come first.
@@ -145,7 +147,8 @@ pub fn place(candidates: &[Candidate], demand: &Demand, constraints: &Constraint
 }
 
 fn unfit(candidate: &Candidate, demand: &Demand, constraints: &Constraints) -> Option<Unfit> {
-    if constraints.avoid.contains(&candidate.node) {
+    let is_another = constraints.only.as_ref().is_some_and(|only| *only != candidate.node);
+    if is_another || constraints.avoid.contains(&candidate.node) {
         return Some(Unfit::Avoided);
     }
     if candidate.standing == Standing::Closed {
@@ -273,6 +276,20 @@ mod tests {
         let constraints = Constraints { avoid, ..Constraints::default() };
         assert_eq!(order(&fleet, &constraints), ["c", "a"]);
         assert_eq!(place(&fleet, &WANTED, &constraints).unfit[0].1, Unfit::Avoided);
+    }
+
+    #[test]
+    fn only_the_node_that_was_said_is_chosen_and_only_if_it_has_room() {
+        let fleet = [candidate("a", 100), candidate("b", 50), candidate("full", 20)];
+        let only = |node: &str| Constraints {
+            only: Some(node.parse().unwrap()),
+            ..Constraints::default()
+        };
+        assert_eq!(order(&fleet, &only("b")), ["b"]);
+        assert_eq!(place(&fleet, &WANTED, &only("b")).unfit[0].1, Unfit::Avoided);
+        let full = place(&fleet, &WANTED, &only("full"));
+        assert!(full.order.is_empty());
+        assert!(matches!(full.unfit[2].1, Unfit::Full { .. }));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn grants(identity: &Identity, prefix: &str) -> Vec<String> {
         Role::Node => vec![own("nodes")],
         Role::Router => vec![own("routers"), all("streams")],
         Role::Origin => vec![own("origins")],
-        Role::Api => vec![all("channels"), all("orders")],
+        Role::Api => vec![all("channels"), all("orders"), all("moves")],
         Role::Etcd | Role::Operator | Role::Monitor => return Vec::new(),
     };
     grants.insert(0, format!("read {prefix}/ --prefix=true"));

@@ -16,12 +16,14 @@ use tracing::info;
 use super::{
     Session,
     left_node::LeftNode,
-    standby::{Standby, StandbyEvent},
+    standby::{Standby, StandbyEvent, Wanted},
 };
 use crate::placement::{Last, Link, Unplaced};
 
 /// A stream on its way from one node to another.
 pub(super) struct Moving {
+    /// Where to; `None`: wherever there is room.
+    to: Option<NodeId>,
     machine: Handover,
     standby: Standby,
     /// The segment whose first picture comes next.
@@ -100,13 +102,22 @@ pub(super) fn refusals_of_others(asked: &[Alternative], writer: Option<&NodeId>)
 
 impl Session {
     /// Begins to move the stream off its node, if it is made there and is not on its way already.
-    pub(super) fn move_away(&mut self) {
+    pub(super) fn move_away(&mut self, to: Option<NodeId>) {
         let is_made = self.machine.is_live() && self.link.is_some();
-        if self.moving.is_some() || !is_made || self.leave_by_second() {
+        if self.moving.is_some() || !is_made {
+            return;
+        }
+        let second = self.second.paired_node().filter(|second| to.as_ref() != Some(second));
+        if let (Some(to), Some(second)) = (&to, second) {
+            let why = format!("{to} cannot take over: its second encoder, on {second}, does");
+            return self.not_moved(MoveEnd::Refused, Some(why));
+        }
+        if self.leave_by_second() {
             return;
         }
         self.second_input(PairingInput::Unwanted);
         self.moving = Some(Moving {
+            to,
             machine: Handover::new(self.now()),
             standby: Standby::default(),
             segment: Msn(0),
@@ -159,7 +170,8 @@ impl Session {
     }
 
     fn ask_standby(&mut self) {
-        let asking = self.ask_other_node(None, None);
+        let only = self.moving.as_ref().and_then(|moving| moving.to.clone());
+        let asking = self.ask_other_node(Wanted { only, ..Wanted::default() });
         if let Some(moving) = &mut self.moving {
             moving.standby.ask(asking);
         }
@@ -320,6 +332,10 @@ impl Session {
 
     fn move_over(&mut self, end: MoveEnd, why: Option<String>) {
         self.moving = None;
+        self.not_moved(end, why);
+    }
+
+    fn not_moved(&mut self, end: MoveEnd, why: Option<String>) {
         self.context.metrics.moves.with_label_values(&[end.as_str()]).inc();
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         let text = format!("{}{why}", end.as_str());

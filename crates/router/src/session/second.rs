@@ -22,7 +22,7 @@ use super::{
     Session,
     link_state::LinkState,
     moving::refusals_of_others,
-    standby::{Standby, StandbyEvent},
+    standby::{Standby, StandbyEvent, Wanted},
 };
 use crate::{
     placement::{Last, Link, Unplaced},
@@ -146,6 +146,11 @@ impl Second {
     fn node(&self) -> Option<NodeId> {
         self.standby.link.as_ref().map(|state| state.link.node.clone())
     }
+
+    /// Where the stream goes on when it leaves its first node.
+    pub(super) fn paired_node(&self) -> Option<NodeId> {
+        self.node().filter(|_| self.machine.is_paired())
+    }
 }
 
 impl Session {
@@ -202,7 +207,9 @@ impl Session {
                 PairingOutput::Ask => {
                     let first = self.link.as_ref().map(|state| state.writes_as);
                     self.second.asked_without = self.second.lost_on.take();
-                    let asking = self.ask_other_node(first, self.second.asked_without.clone());
+                    let rather_not = self.second.asked_without.clone();
+                    let asking =
+                        self.ask_other_node(Wanted { beside: first, rather_not, only: None });
                     self.second.standby.ask(asking);
                 }
                 PairingOutput::Begin => self.begin_second(),

@@ -16,6 +16,17 @@ use crate::placement::{Link, Unplaced};
 /// Share of what is scarcest on a node that a second encoder leaves free, percent: it is the first to go without.
 const SPARE_PERCENT: u8 = 15;
 
+/// Which other node a stream is to have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    /// It helps this writer, which stays.
+    pub(super) beside: Option<Epoch>,
+    /// Only if there is no other.
+    pub(super) rather_not: Option<NodeId>,
+    /// This one and no other.
+    pub(super) only: Option<NodeId>,
+}
+
 /// A node on its way to make a stream, or to help to.
 #[derive(Default)]
 pub(super) struct Standby {
@@ -105,19 +116,15 @@ impl Drop for Standby {
 }
 
 impl Session {
-    /// Asks nodes other than the stream's, under an epoch of its own. `beside`: the writer that stays. `rather_not`: only if
-    /// there is no other.
-    pub(super) fn ask_other_node(
-        &mut self,
-        beside: Option<Epoch>,
-        rather_not: Option<NodeId>,
-    ) -> JoinHandle<Result<Link, Unplaced>> {
+    /// Asks nodes other than the stream's, under an epoch of its own.
+    pub(super) fn ask_other_node(&mut self, wanted: Wanted) -> JoinHandle<Result<Link, Unplaced>> {
+        let Wanted { beside, rather_not, only } = wanted;
         let epoch = self.machine.epoch().next_placement();
         self.machine.used(epoch);
         let hello = millrace_wire::Hello { beside, ..self.hello(epoch, true) };
         let here = self.link.iter().map(|writer| writer.link.node.clone());
         let avoid: BTreeSet<_> = here.collect();
-        let mut constraints = Constraints { avoid, ..Constraints::default() };
+        let mut constraints = Constraints { avoid, only, ..Constraints::default() };
         if beside.is_some() {
             let nodes = self.context.registry.list::<NodeRecord>();
             let here = nodes.iter().filter(|node| constraints.avoid.contains(&node.node));

@@ -2,8 +2,8 @@
 
 use millrace_lifecycle::Takeovers;
 use millrace_registry::{
-    Allocated, ChannelRecord, EndingKey, NodeRecord, NodeState, Order, OrderRecord, OriginRecord,
-    Priority, RouterRecord, StreamRecord,
+    Allocated, ChannelRecord, EndingKey, MoveRecord, NodeRecord, NodeState, Order, OrderRecord,
+    OriginRecord, Priority, RouterRecord, StreamRecord,
 };
 use millrace_types::Wall;
 
@@ -105,8 +105,19 @@ fn records(version: u32) -> Samples<Json> {
         },
         ..node.clone()
     };
-    let since_version_2 =
-        (version > 1).then(|| ("node_counting_host_cpu_and_egress", Json::of(counting)));
+    let move_order = MoveRecord {
+        stream: "live".parse().unwrap(),
+        generation: 3,
+        from: "node-1".parse().unwrap(),
+        to: Some("node-2".parse().unwrap()),
+        since: NOW,
+    };
+    let since_version_2 = [
+        ("node_counting_host_cpu_and_egress", Json::of(counting)),
+        ("move", Json::of(move_order.clone())),
+        ("move_anywhere", Json::of(MoveRecord { to: None, ..move_order })),
+    ];
+    let since_version_2 = since_version_2.into_iter().filter(|_| version > 1);
     let all = vec![
         ("node", Json::of(node)),
         ("router", Json::of(router)),
