@@ -1,4 +1,4 @@
-//! Reads nextest's JUnit report: how many tests passed, and how long each took. Reads no other XML.
+//! Reads nextest's JUnit report: how many tests passed, how long each took, and what those that measure printed. Reads no other XML.
 
 use std::fmt::Write as _;
 
@@ -13,6 +13,8 @@ pub struct TestCase {
     pub failed: bool,
     /// Whether it failed first and passed when tried again.
     pub flaky: bool,
+    /// What it printed, if `.config/nextest.toml` has that kept.
+    pub printed: String,
 }
 
 /// The tests of a report, in its order.
@@ -31,6 +33,9 @@ pub fn test_cases(xml: &str) -> Vec<TestCase> {
             seconds: attribute(tag, "time").and_then(|time| time.parse().ok()).unwrap_or(0.0),
             failed: body.contains("<failure") || body.contains("<error"),
             flaky: body.contains("<flakyFailure") || body.contains("<flakyError"),
+            printed: body.rsplit_once("<system-out>").map_or_else(String::new, |(_, rest)| {
+                unescaped(rest.split("</system-out>").next().unwrap_or(""))
+            }),
         });
     }
     cases
@@ -57,6 +62,31 @@ pub fn slowest(cases: &[TestCase], count: usize) -> String {
     text
 }
 
+/// Text as it was before XML.
+fn unescaped(text: &str) -> String {
+    let named = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+    named.iter().fold(text.to_owned(), |text, (name, meant)| text.replace(name, meant))
+}
+
+/// What tests that passed printed: times, tables and seeds, below the name of each, without the words of Rust's own test harness.
+pub fn measured(cases: &[TestCase]) -> String {
+    let mut text = String::new();
+    for case in cases.iter().filter(|case| !case.failed) {
+        let is_of_harness = |line: &str| {
+            line.starts_with("running 1 test")
+                || line.starts_with("test result: ")
+                || (line.starts_with("test ") && line.ends_with("... ok"))
+        };
+        let mut lines = case.printed.lines().filter(|line| !is_of_harness(line.trim()));
+        let lines: Vec<_> =
+            lines.by_ref().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        if !lines.is_empty() {
+            let _ = writeln!(text, "{}\n    {}", case.name, lines.join("\n    "));
+        }
+    }
+    text
+}
+
 /// `N passed, N failed`: the line by which machines read the outcome.
 pub fn count_line(cases: &[TestCase]) -> String {
     let failed = cases.iter().filter(|case| case.failed).count();
@@ -79,6 +109,14 @@ mod tests {
       <flakyFailure timestamp="2026" type="test failure">late</flakyFailure>
     </testcase>
     <testcase name="d" classname="millrace-types" time="0.001">
+      <system-out>
+running 1 test
+seed 7, 0.3 s &lt; 1 s
+| a | b |
+test d ... ok
+
+test result: ok. 1 passed; 0 failed
+</system-out>
     </testcase>
   </testsuite>
 </testsuites>"#;
@@ -101,7 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn what_tests_that_passed_printed_is_told_without_the_harness() {
+        let text = measured(&test_cases(REPORT));
+        assert_eq!(text, "millrace-types d\n    seed 7, 0.3 s < 1 s\n    | a | b |\n");
+    }
+
+    #[test]
     fn an_empty_report_counts_nothing() {
         assert_eq!(count_line(&test_cases("")), "0 passed, 0 failed");
+        assert_eq!(measured(&test_cases("")), "");
     }
 }

@@ -34,7 +34,8 @@ pub fn test(mut arguments: Arguments) -> Result<ExitCode> {
     let report = steps::run(if filters.is_empty() { all(full) } else { some(full, &filters) });
     let cases = nextest::results(full);
     let summary = format!(
-        "slowest tests\n{}\nsteps\n{}\n{}\n",
+        "measured\n{}\nslowest tests\n{}\nsteps\n{}\n{}\n",
+        junit::measured(&cases),
         junit::slowest(&cases, SLOWEST),
         report.table(),
         junit::count_line(&cases)
