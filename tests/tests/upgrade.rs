@@ -124,6 +124,8 @@ impl Bench {
 
     /// First the router that has no stream, then the one that has: its publisher comes back at the other.
     async fn all_routers(&mut self, has: &str, other: &str, build: Build, next: ClipSpec) {
+        let made = next.clone();
+        tokio::task::spawn_blocking(move || made.file()).await.unwrap().unwrap();
         self.restart(other, build).await;
         self.cut_ms.push(unix_ms());
         self.farm.next_build(has, build);
