@@ -362,7 +362,10 @@ impl Task {
                 }
             }
             Err(error) => {
-                error!(%error, "session lost to a bug");
+                // Cancelled: the program stops, and with it the threads that connections and their sessions run on.
+                if error.is_panic() {
+                    error!(%error, "session lost to a bug");
+                }
                 self.sessions.retain(|_, held| !held.commands.is_closed());
             }
         }
