@@ -53,6 +53,7 @@ fn hello() -> Hello {
         beside: None,
         announced: Default::default(),
         speaks: Versions::OURS,
+        left_open: Vec::new(),
     }
 }
 

@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use millrace_testkit::{ClipSpec, Player, PlayerOptions, Publisher, check, until_some};
+use millrace_testkit::{
+    ClipSpec, Player, PlayerOptions, Publisher, Recording, RenditionRecording, check, until_some,
+};
 use millrace_tests::{ManyFarm, ManyOptions};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// Frames from one keyframe of the clip to the next.
+const GOP: u32 = 60;
 
 #[tokio::test]
 async fn a_stream_whose_workers_die_on_two_nodes_goes_on_unencoded_on_every_rung() {
@@ -41,20 +46,31 @@ async fn a_stream_whose_workers_die_on_two_nodes_goes_on_unencoded_on_every_rung
     );
     player.media(f64::from(clip.seconds) - 0.2, Duration::from_secs(8)).await.unwrap();
     let recording = player.stop().await.unwrap();
-    // What an encoder made and what passes through do not join inside a GOP: the other rungs lose nothing.
-    let untouched = millrace_testkit::Recording {
-        renditions: recording
-            .renditions
-            .iter()
-            .filter(|rung| ["source", "audio"].contains(&rung.name.as_str()))
-            .cloned()
-            .collect(),
-        ..recording.clone()
-    };
     let last = clip.frames().last().unwrap() - 2;
-    check(&untouched, &clip.expected().at_least(0..=last)).unwrap().assert_lossless();
-    for rung in ["240p", "144p", "audio"] {
-        let media_s = recording.rendition(rung).unwrap().media_s();
-        assert!(media_s > f64::from(clip.seconds) - 0.5, "{rung} went on for {media_s} s");
+    let expected = clip.expected().at_least(0..=last);
+    let only = |wanted: &[&str]| {
+        let is_wanted = |rung: &&RenditionRecording| wanted.contains(&rung.name.as_str());
+        let renditions = recording.renditions.iter().filter(is_wanted).cloned().collect();
+        Recording { renditions, ..recording.clone() }
+    };
+    check(&only(&["source", "audio"]), &expected).unwrap().assert_lossless();
+
+    // What an encoder made and what passes through do not join inside a GOP: the rest of that segment is told to be missing, and
+    // nothing else is, nor does anything of it come that does not decode.
+    let encoded = check(&only(&["240p", "144p"]), &expected).unwrap();
+    println!("{encoded}");
+    for rung in &encoded.renditions {
+        let video = rung.video.as_ref().unwrap();
+        assert_eq!(rung.decode_errors, Vec::<String>::new(), "{}", rung.name);
+        let wrong = [&video.repeated, &video.out_of_order, &video.unexpected];
+        assert!(wrong.iter().all(|frames| frames.is_empty()), "{}: {wrong:?}", rung.name);
+        assert!(video.unreadable_at_s.is_empty(), "{}: {video:?}", rung.name);
+        let (first, end) = (video.missing[0], video.missing.last().unwrap() + 1);
+        assert_eq!(video.missing, (first..end).collect::<Vec<_>>(), "{}", rung.name);
+        assert!(end % GOP == 0 && end - first < GOP, "{}: {first} to {end}", rung.name);
+        let all_told = |told: &String| told.ends_with("is a gap");
+        assert!(rung.missing_parts.iter().all(all_told), "{:?}", rung.missing_parts);
+        let media_s = recording.rendition(&rung.name).unwrap().media_s();
+        assert!(media_s > f64::from(clip.seconds) - 0.5, "{} lasts {media_s} s", rung.name);
     }
 }

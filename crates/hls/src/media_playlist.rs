@@ -128,7 +128,7 @@ fn write_segment(text: &mut String, segment: &Segment, before: Option<&Segment>,
     }
     line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", segment.start.to_wall()));
     if seconds_between(segment.end, end) < (PARTS_TARGETS * TARGET_SECONDS) as f64 {
-        let parts = segment.parts.iter().filter(|part| !part.bytes.is_empty());
+        let parts = segment.parts.iter().filter(|_| !segment.is_gap());
         parts.for_each(|part| write_part(text, part));
     }
     if segment.is_gap() {
@@ -139,12 +139,13 @@ fn write_segment(text: &mut String, segment: &Segment, before: Option<&Segment>,
     }
 }
 
-fn write_part(text: &mut String, Part { record, .. }: &Part) {
+fn write_part(text: &mut String, Part { record, bytes }: &Part) {
     let independent = if record.independent { ",INDEPENDENT=YES" } else { "" };
+    let gap = if bytes.is_empty() { ",GAP=YES" } else { "" };
     line(
         text,
         format_args!(
-            "#EXT-X-PART:DURATION={:.5},URI=\"{}.{}.m4s\"{independent}",
+            "#EXT-X-PART:DURATION={:.5},URI=\"{}.{}.m4s\"{independent}{gap}",
             record.duration_seconds(),
             record.msn,
             record.part

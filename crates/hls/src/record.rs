@@ -107,8 +107,8 @@ pub enum RenditionKind {
     },
 }
 
-/// One part: a CMAF chunk sequence `moof mdat`, the smallest thing a player fetches. Without bytes, alone in its segment and last in it:
-/// its maker has nothing to show in that segment, which is a gap.
+/// One part: a CMAF chunk sequence `moof mdat`, the smallest thing a player fetches. Without bytes its maker has nothing to show in that
+/// time; where no part of a segment has any, the segment is a gap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRecord {
     /// Which rung.

@@ -464,7 +464,8 @@ impl Window {
     pub fn segment(&self, rung: &RungId, msn: Msn) -> Option<Vec<Bytes>> {
         let segment = self.rungs.get(rung)?.segment(msn)?;
         let full = segment.closed && !segment.is_gap();
-        full.then(|| segment.parts.iter().map(|part| part.bytes.clone()).collect())
+        let bytes = segment.parts.iter().map(|part| part.bytes.clone());
+        full.then(|| bytes.filter(|bytes| !bytes.is_empty()).collect())
     }
 
     /// How far each announced rung has come.

@@ -35,7 +35,7 @@ const PUBLISHER_GRACE: Duration = Duration::from_secs(30);
 const FIRST_PLACEMENT: Duration = Duration::from_secs(5);
 /// How long the last flush may take.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
-/// Workers lost in a row without progress that make a stream poison,
+/// Workers lost in a row, none of which had published anything, that make a stream poison,
 const POISON_FAILURES: u32 = 3;
 /// and nodes that lost them: a node with a fault of its own is one.
 const POISON_NODES: usize = 2;
@@ -71,7 +71,9 @@ pub struct Stream {
     /// `Some` until the stream is live: when its publisher is turned away.
     turn_away_at: Option<Mono>,
     failures: u32,
-    /// Workers among them, and on which nodes.
+    /// The placement there is, or was last, has published something.
+    has_progressed: bool,
+    /// Workers among them that had published nothing, and on which nodes.
     worker_failures: u32,
     failed_on: BTreeSet<NodeId>,
     /// Workers that could not decode what the publisher sends.
@@ -97,6 +99,7 @@ impl Stream {
             give_up_at: Some(now + PUBLISHER_GRACE),
             turn_away_at: None,
             failures: 0,
+            has_progressed: false,
             worker_failures: 0,
             failed_on: BTreeSet::new(),
             bad_inputs: 0,
@@ -248,19 +251,23 @@ impl Stream {
     }
 
     fn progressed(&mut self) {
-        (self.failures, self.worker_failures) = (0, 0);
+        (self.failures, self.worker_failures, self.has_progressed) = (0, 0, true);
         self.failed_on.clear();
     }
 
     fn lost(&mut self, now: Mono, lost: Lost) {
+        let has_worked = std::mem::take(&mut self.has_progressed);
         if matches!(lost, Lost::Restart | Lost::Reshaped) {
             self.reshaped |= lost == Lost::Reshaped;
             return self.place();
         }
         self.failures += 1;
         if let Lost::Worker(reason, node) = lost {
-            self.worker_failures += 1;
-            self.failed_on.insert(node);
+            // One that worked until it died is no evidence: whatever killed it may have come from outside.
+            if !has_worked {
+                self.worker_failures += 1;
+                self.failed_on.insert(node);
+            }
             if reason == EndReason::BadInput {
                 self.bad_inputs += 1;
             }

@@ -190,6 +190,7 @@ mod tests {
             announced: Default::default(),
             beside: None,
             speaks: Default::default(),
+            left_open: Vec::new(),
         }
     }
 

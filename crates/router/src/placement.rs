@@ -349,6 +349,7 @@ pub mod tests {
             announced: Default::default(),
             beside: None,
             speaks: Versions::OURS,
+            left_open: Vec::new(),
         }
     }
 

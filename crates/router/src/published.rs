@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, Msn, RungId};
+use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, Msn, RungId, RungKind};
 
 /// A rung this far behind the furthest one no longer holds input back, ticks of 90 kHz. Sound that always comes late (up to 4.5 s are
 /// waited for) is not so far behind when its part is done.
@@ -66,6 +66,13 @@ impl PublishedMarks {
         ladder.rungs.iter().all(|rung| self.0.get(&rung.id).is_some_and(reached))
     }
 
+    /// Where the rungs of the ladder that are encoded were left within a segment.
+    pub fn open_encoded(&self, ladder: &Ladder) -> Vec<Mark> {
+        let encoded = ladder.rungs.iter().filter(|rung| matches!(rung.kind, RungKind::Video(_)));
+        let marks = encoded.filter_map(|rung| self.0.get(&rung.id));
+        marks.filter(|mark| !mark.closed).cloned().collect()
+    }
+
     /// The marks a successor resumes from: `None`, and so from the oldest input, as long as a rung has none.
     pub fn resume_by(&self, ladder: &Ladder) -> Option<Vec<Mark>> {
         ladder.rungs.iter().map(|rung| self.0.get(&rung.id).cloned()).collect()
@@ -74,7 +81,7 @@ impl PublishedMarks {
 
 #[cfg(test)]
 mod tests {
-    use millrace_types::{MediaTime, PartNo, Rung, RungKind};
+    use millrace_types::{FrameRate, MediaTime, PartNo, Rung, VideoRung};
 
     use super::*;
 
@@ -98,6 +105,26 @@ mod tests {
         assert!(!marks.reaches(&ladder, Msn(2)), "b is open");
         marks.note(closed("b", 6));
         assert!(marks.reaches(&ladder, Msn(2)) && !marks.reaches(&ladder, Msn(3)));
+    }
+
+    #[test]
+    fn rungs_that_an_encoder_left_within_a_segment_are_named() {
+        let video = RungKind::Video(VideoRung {
+            width: 2,
+            height: 2,
+            frame_rate: FrameRate { num: 30, den: 1 },
+            halved: false,
+            bitrate_kbps: 100,
+        });
+        let mut ladder = ladder(&["source", "240p", "144p", "90p"]);
+        ladder.rungs[1..].iter_mut().for_each(|rung| rung.kind = video.clone());
+        let mut marks = PublishedMarks::default();
+        assert_eq!(marks.open_encoded(&ladder), []);
+        for rung in ["source", "240p"] {
+            marks.note(mark(rung, 3, 120_000));
+        }
+        marks.note(Mark { closed: true, ..mark("144p", 5, 180_000) });
+        assert_eq!(marks.open_encoded(&ladder), [mark("240p", 3, 120_000)]);
     }
 
     #[test]

@@ -32,7 +32,8 @@ use millrace_registry::Registry;
 use millrace_sched::{LadderConfig, Source};
 use millrace_telemetry::{Clock, DecisionLog, Hurry, SystemClock};
 use millrace_types::{
-    Announced, DecisionKind, Epoch, Ladder, Mono, NodeId, Reason, RefusalReason, StreamId, Wall,
+    Announced, DecisionKind, Epoch, Ladder, Mark, Mono, NodeId, Reason, RefusalReason, StreamId,
+    Wall,
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -157,6 +158,8 @@ pub struct Session {
     hot: Option<Hot>,
     /// Why nothing is encoded, if so.
     unencoded_because: Option<Reason>,
+    /// Where it left its rungs open when it was last given up to encode them.
+    left_open: Vec<Mark>,
     /// There is room for its ladder: it changes to it at the next point where it may.
     is_regaining: bool,
     /// Why it was not moved, when it last should be.
@@ -249,6 +252,7 @@ impl Session {
             second: Second::default(),
             hot: None,
             unencoded_because: None,
+            left_open: Vec::new(),
             is_regaining: false,
             stays: None,
             cut_watch: CutWatch::default(),

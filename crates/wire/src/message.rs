@@ -93,6 +93,9 @@ pub struct Hello {
     pub announced: Announced,
     /// What the router speaks.
     pub speaks: Versions,
+    /// Where encoders that the stream goes on without have left their rungs open: what passes through in those segments cannot be
+    /// shown behind it.
+    pub left_open: Vec<Mark>,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.

@@ -82,6 +82,8 @@ pub struct Hello {
     pub announced_audio_kbps: Option<u32>,
     #[prost(message, optional, tag = "16")]
     pub speaks: Option<Versions>,
+    #[prost(message, repeated, tag = "17")]
+    pub left_open: Vec<Mark>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -6,7 +6,7 @@ use millrace_media::{
     AvcRecord, SegmentStamp, TrackConfig,
     cmaf::{Sample, init_section, part},
 };
-use millrace_types::{Epoch, MediaTime, PartNo, RungId};
+use millrace_types::{Epoch, MediaTime, Msn, PartNo, RungId};
 use millrace_wire::{Init, Message, Part};
 
 use crate::grid::Slot;
@@ -21,6 +21,8 @@ pub(crate) struct Packager {
     /// (docs/adr/0004-mid-segment-succession.md), none ignores these.
     parameter_sets: Bytes,
     open: Option<OpenPart>,
+    /// Up to that segment nothing of this rung can be shown.
+    blank_to: Option<Msn>,
     /// Where the last closed part ended.
     closed_to: Option<MediaTime>,
 }
@@ -36,7 +38,21 @@ struct OpenPart {
 
 impl Packager {
     pub(crate) const fn new(rung: RungId, epoch: Epoch) -> Self {
-        Self { rung, epoch, init: None, parameter_sets: Bytes::new(), open: None, closed_to: None }
+        Self {
+            rung,
+            epoch,
+            init: None,
+            parameter_sets: Bytes::new(),
+            open: None,
+            blank_to: None,
+            closed_to: None,
+        }
+    }
+
+    /// Up to that segment its parts have no bytes: what is in them cannot be shown behind what an encoder began the segment with.
+    #[must_use]
+    pub(crate) fn blank_to(self, msn: Option<Msn>) -> Self {
+        Self { blank_to: msn, ..self }
     }
 
     /// From here on the rung's parts need the init section of `track`; says so unless nothing changed. The bandwidth, bits per
@@ -94,7 +110,11 @@ impl Packager {
     pub(crate) fn close(&mut self, end: MediaTime, last: bool) -> Option<Message> {
         let OpenPart { slot, decode_time, samples, init } = self.open.take()?;
         let sequence = (slot.segment.msn.0 as u32) << 8 | slot.part.0 & 0xff;
-        let bytes = part(sequence, decode_time.unsigned_abs(), &samples);
+        let is_blank = self.blank_to.is_some_and(|to| slot.segment.msn <= to);
+        let bytes = match is_blank {
+            true => Bytes::new(),
+            false => part(sequence, decode_time.unsigned_abs(), &samples),
+        };
         self.closed_to = Some(end);
         let record = PartRecord {
             rung: self.rung.clone(),
@@ -105,7 +125,7 @@ impl Packager {
             discontinuity: slot.segment.discontinuity,
             start: slot.at,
             end,
-            independent: samples[0].sync,
+            independent: samples[0].sync && !is_blank,
             last,
             short: false,
             init,

@@ -6,7 +6,7 @@
 
 use millrace_media::{AccessUnit, Config, Item, SegmentStamp, Track, TrackConfig};
 use millrace_transcode::{Backend, TranscodeError};
-use millrace_types::{MEDIA_TIMESCALE, MediaTime, Msn, PartNo, RungKind};
+use millrace_types::{MEDIA_TIMESCALE, MediaTime, Msn, PartNo, RungId, RungKind};
 use millrace_wire::{Heartbeat, Message, Start};
 
 use crate::{
@@ -39,13 +39,18 @@ impl<B: Backend> Pipeline<B> {
     pub fn new(backend: B, start: &Start) -> Result<Self, TranscodeError> {
         let (mut passthroughs, mut encoded) = (Vec::new(), Vec::new());
         let announced = start.hello.as_ref().map(|hello| hello.announced).unwrap_or_default();
+        let left_open = |rung: &RungId| {
+            let marks = &start.hello.as_ref()?.left_open;
+            marks.iter().find(|mark| mark.rung == *rung).map(|mark| mark.msn)
+        };
         for rung in &start.ladder.rungs {
             let mark = start.resume.iter().find(|mark| mark.rung == rung.id);
             let done = mark.map(|mark| (mark.msn, mark.part));
             let packager = Packager::new(rung.id.clone(), start.epoch);
             match &rung.kind {
                 RungKind::Source => {
-                    let said = announced.video_kbps;
+                    let (said, packager) =
+                        (announced.video_kbps, packager.blank_to(left_open(&rung.id)));
                     passthroughs.push(Passthrough::new(Track::Video, packager, said, done));
                 }
                 RungKind::Audio => {

@@ -61,6 +61,21 @@ fn a_stream_that_fails_on_two_nodes_without_progress_goes_on_as_passthrough() {
 }
 
 #[test]
+fn a_worker_that_had_published_is_not_counted_among_those_that_make_a_stream_poison() {
+    let mut stream = live();
+    stream.handle(at(0), StreamInput::Progressed);
+    for node in ["a", "a", "a"] {
+        stream.handle(at(0), worker(EndReason::Bug, node));
+        let due = stream.deadline().unwrap_or(at(0));
+        stream.handle(due, StreamInput::Tick);
+        stream.handle(due, StreamInput::Admitted);
+    }
+    assert!(!stream.is_poison());
+    stream.handle(at(200), worker(EndReason::Bug, "a"));
+    assert!(stream.is_poison(), "three that published nothing");
+}
+
+#[test]
 fn what_was_published_in_between_and_lost_connections_make_no_stream_poison() {
     let mut stream = live();
     stream.handle(at(0), worker(EndReason::Bug, "a"));

@@ -222,6 +222,9 @@ impl Session {
         let was_encoded = self.ladder.is_transcoded();
         // Frozen from the first part on, until the picture becomes another.
         let is_open = self.published.is_empty() || self.reshape.is_some();
+        if choice == LadderChoice::Passthrough && was_encoded {
+            self.left_open = self.published.open_encoded(&self.ladder);
+        }
         self.ladder = match choice {
             LadderChoice::Full if !is_open => self.ladder.clone(),
             LadderChoice::Full => following_ladder(&self.ladder, &source, &self.context.ladder),
@@ -268,6 +271,7 @@ impl Session {
             announced: self.tracks.announced,
             beside: None,
             speaks: self.context.fleet.speaks,
+            left_open: self.left_open.clone(),
         }
     }
 

@@ -119,13 +119,14 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
         announced: Announced { video_kbps: Some(2_500), audio_kbps: None },
         beside: None,
         speaks,
+        left_open: Vec::new(),
     };
     let ack = PartAck { rung: "audio".parse().unwrap(), msn: Msn(8), part: PartNo(3) };
     let end = End { continues: true };
     let work =
         Work { hello: hello.clone(), next_seq: 77, acked: vec![ack.clone()], ended: Some(end) };
     let sandbox = vec![("seccomp".into(), "applied".into())];
-    vec![
+    let all = vec![
         ("hello", Message::Hello(hello.clone())),
         (
             "hello_beside",
@@ -205,7 +206,7 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
                 epoch: EPOCH,
                 ladder: ladder(),
                 resume: vec![mark()],
-                hello: Some(hello),
+                hello: Some(hello.clone()),
                 version,
             }),
         ),
@@ -213,5 +214,8 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
         ("init_audio", Message::Init(init(RenditionKind::Audio { channels: 2 }))),
         ("part", Message::Part(part())),
         ("part_ack", Message::PartAck(ack)),
-    ]
+    ];
+    let since_version_2 = (version > 1)
+        .then(|| ("hello_left_open", Message::Hello(Hello { left_open: vec![mark()], ..hello })));
+    all.into_iter().chain(since_version_2).collect()
 }

@@ -39,6 +39,7 @@ fn hello() -> Hello {
         announced: Default::default(),
         beside: None,
         speaks: Versions::OURS,
+        left_open: Vec::new(),
     }
 }
 
