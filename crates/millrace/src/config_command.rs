@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use clap::ValueEnum as _;
 use millrace_registry::{OwnSettings, ProgramSettings};
-use millrace_telemetry::{LogFormat, SettingsError, SettingsFile, init_logs};
+use millrace_telemetry::{LogFormat, SettingsError, SettingsFile, init_few_logs};
 use serde_json::{Value, json};
 
 use crate::{
@@ -23,7 +23,7 @@ pub fn run(arguments: &ConfigArguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         ConfigCommand::Check(wanted) => {
             // What a program would write into its log at start, such as that a certificate expires soon.
-            let _ = init_logs(&"warn".parse()?, LogFormat::Text);
+            let _ = init_few_logs(&"warn".parse()?, LogFormat::Text);
             let Checked { said, notes } = check(wanted)?;
             notes.iter().for_each(|note| crate::output::note(format_args!("warning: {note}")));
             crate::output::say(format_args!("{said}"));

@@ -12,8 +12,8 @@ use millrace_origin::Running as Origin;
 use millrace_registry::OriginRecord;
 use millrace_router::Router;
 use millrace_telemetry::{
-    LogFormat, Metrics, RelayThreads, Signals, Supervisor, Told, init_logs, raise_open_files,
-    why_not,
+    LogFormat, LogThread, Metrics, RelayThreads, Signals, Supervisor, Told, init_logs,
+    raise_open_files, why_not,
 };
 use millrace_types::StreamKey;
 use tokio::time::timeout;
@@ -41,7 +41,7 @@ const STOP: Duration = Duration::from_secs(4);
 pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     raise_open_files();
-    let (settings, dirs) = prepare(arguments)?;
+    let (settings, dirs, _logs) = prepare(arguments)?;
     let run_dir = settings.sections.node.run_dir.clone();
     let left = end_left_behind(&run_dir);
     if left > 0 {
@@ -87,11 +87,11 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes the directories, and finds out what is wrong before anything is started.
-fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDir)> {
+fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDir, LogThread)> {
     let mut settings = Settings::load(arguments.config.as_deref())?;
     settings.listen(&arguments.listen);
     settings.log(arguments.log.as_ref());
-    init_logs(&settings.sections.log, LogFormat::Auto)
+    let logs = init_logs(&settings.sections.log, LogFormat::Auto)
         .map_err(|error| Prerequisite(error.to_string()))?;
     let dirs = StateDir::of_user(arguments.state_dir.as_deref());
     dirs.create().map_err(|error| Prerequisite(format!("{error:#}")))?;
@@ -104,7 +104,7 @@ fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDi
     if let Some(path) = &arguments.ready_json {
         ready_file::prepare(path)?;
     }
-    Ok((settings, dirs))
+    Ok((settings, dirs, logs))
 }
 
 /// The running programs.

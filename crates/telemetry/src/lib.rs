@@ -29,7 +29,9 @@ pub use connection_limit::{ConnectionLimit, Place};
 pub use decisions::{DecisionLog, DecisionPage, DecisionQuery, Moment, Recorded, decision_routes};
 pub use line_limit::LineLimit;
 pub use listen::{ListenError, apart, listen, listen_address, why_not};
-pub use logs::{LogFilter, LogFormat, LogsError, init_logs, set_log_filter};
+pub use logs::{
+    LogFilter, LogFormat, LogThread, LogsError, init_few_logs, init_logs, set_log_filter,
+};
 pub use metrics::Metrics;
 pub use open_files::{files_for_pages, files_for_players, files_for_publishers, raise_open_files};
 pub use program::{Program, ProgramArguments, ReadyFileError, reloaded};

@@ -8,8 +8,13 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Registry, fmt as lines, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    EnvFilter, Registry,
+    fmt::{self as lines, MakeWriter},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
 };
 
 /// The filter in force; a process has one log.
@@ -101,11 +106,48 @@ pub enum LogsError {
     NotStarted,
 }
 
-/// Sends every event that passes `filter` to stderr.
+/// Lines that wait for whoever reads stderr; beyond that, the newest are left out and counted.
+const WAITING_LINES: usize = 8_192;
+/// Counts those that were left out.
+static LEFT_OUT: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Log lines are written until this is dropped; what waits then is, within a second.
+#[derive(Debug)]
+#[must_use]
+pub struct LogThread {
+    _writer: WorkerGuard,
+}
+
+/// Sends every event that passes `filter` to stderr, from a thread of its own: however slowly that is read, the program goes on.
 ///
 /// # Errors
 /// [`LogsError`]
-pub fn init_logs(filter: &LogFilter, format: LogFormat) -> Result<(), LogsError> {
+pub fn init_logs(filter: &LogFilter, format: LogFormat) -> Result<LogThread, LogsError> {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
+    let (lines, writer) = builder.thread_name("logs").finish(io::stderr());
+    let left_out = lines.error_counter();
+    init_logs_to(lines, filter, format)?;
+    LEFT_OUT.set(left_out).map_err(|_| LogsError::Again)?;
+    Ok(LogThread { _writer: writer })
+}
+
+/// Log lines that were left out so far, since nobody read stderr.
+pub(crate) fn lines_left_out() -> u64 {
+    LEFT_OUT.get().map_or(0, |counter| counter.dropped_lines() as u64)
+}
+
+/// Sends every event that passes `filter` to stderr, from the thread that it happens on: for who may start no thread, and says little.
+///
+/// # Errors
+/// [`LogsError`]
+pub fn init_few_logs(filter: &LogFilter, format: LogFormat) -> Result<(), LogsError> {
+    init_logs_to(io::stderr, filter, format)
+}
+
+fn init_logs_to<W>(to: W, filter: &LogFilter, format: LogFormat) -> Result<(), LogsError>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     let (filter, handle) = reload::Layer::new(parsed(filter)?);
     let json = match format {
         LogFormat::Auto => !io::stderr().is_terminal(),
@@ -120,11 +162,11 @@ pub fn init_logs(filter: &LogFilter, format: LogFormat) -> Result<(), LogsError>
                 .json()
                 .flatten_event(true)
                 .with_current_span(false);
-            (Some(layer.with_writer(io::stderr)), None)
+            (Some(layer.with_writer(to)), None)
         }
         false => {
             let layer = lines::layer().log_internal_errors(false);
-            (None, Some(layer.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr)))
+            (None, Some(layer.with_ansi(io::stderr().is_terminal()).with_writer(to)))
         }
     };
     tracing_subscriber::registry()

@@ -1,19 +1,26 @@
 //! One registry of metrics per program; each crate defines its own in its `metrics.rs` and adds them here.
 
-use prometheus::{IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
+use prometheus::{IntCounter, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector};
 
-use crate::{COMMIT, VERSION};
+use crate::{COMMIT, VERSION, logs::lines_left_out};
 
 /// What `/metrics` of one program shows.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    log_lines_left_out: IntCounter,
 }
 
 impl Metrics {
-    /// A registry that holds `millrace_build_info` only.
+    /// A registry that holds what every program has.
     pub fn new() -> Self {
-        let metrics = Self { registry: Registry::new() };
+        let log_lines_left_out = IntCounter::new(
+            "millrace_log_lines_left_out_total",
+            "Log lines that were not written, since nobody read what the program writes.",
+        )
+        .expect("invariant: a constant metric definition is valid");
+        let metrics = Self { registry: Registry::new(), log_lines_left_out };
+        metrics.add(metrics.log_lines_left_out.clone());
         let info = metrics.add(
             IntGaugeVec::new(
                 Opts::new("millrace_build_info", "Always 1; the labels say which build runs."),
@@ -35,6 +42,8 @@ impl Metrics {
 
     /// The exposition text (Prometheus text format 0.0.4).
     pub fn text(&self) -> String {
+        let left_out = &self.log_lines_left_out;
+        left_out.inc_by(lines_left_out().saturating_sub(left_out.get()));
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics not encoded");

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
-    LogFilter, LogFormat, SettingsError, Signals, Supervisor, Told, init_logs, raise_open_files,
-    set_log_filter, try_whole, write_whole,
+    LogFilter, LogFormat, LogThread, SettingsError, Signals, Supervisor, Told, init_logs,
+    raise_open_files, set_log_filter, try_whole, write_whole,
 };
 
 /// What every program can be told.
@@ -56,6 +56,7 @@ pub struct Program {
     ready_json: Option<PathBuf>,
     supervisor: Supervisor,
     signals: Signals,
+    _logs: LogThread,
 }
 
 impl Program {
@@ -66,7 +67,7 @@ impl Program {
     /// # Errors
     /// [`SettingsError`]: a person must give something else.
     pub fn begin(arguments: &ProgramArguments, log: &LogFilter) -> Result<Self, SettingsError> {
-        init_logs(arguments.filter(log), LogFormat::Auto).map_err(SettingsError::of)?;
+        let logs = init_logs(arguments.filter(log), LogFormat::Auto).map_err(SettingsError::of)?;
         raise_open_files();
         let signals = Signals::new().map_err(SettingsError::of)?;
         let ready_json = arguments.ready_json.clone();
@@ -76,7 +77,7 @@ impl Program {
         }
         let supervisor = Supervisor::of_environment();
         supervisor.watch();
-        Ok(Self { ready_json, supervisor, signals })
+        Ok(Self { ready_json, supervisor, signals, _logs: logs })
     }
 
     /// Waits for `starting`; `None` when a signal came first.

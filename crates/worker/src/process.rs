@@ -14,7 +14,7 @@ use millrace_media::Item;
 use millrace_sandbox::{
     Confine, ConfineError, InheritedError, Limits, LimitsError, inherited_listener,
 };
-use millrace_telemetry::{Clock, LogFilter, LogFormat, SystemClock, init_logs, version_line};
+use millrace_telemetry::{Clock, LogFilter, LogFormat, SystemClock, init_few_logs, version_line};
 use millrace_transcode::{Backend, TranscodeError};
 use millrace_types::{Mono, Versions, WorkerExit};
 use millrace_wire::{End, Ended, Hello, Message, Ready, Start, Work};
@@ -73,7 +73,7 @@ pub fn run<B: Backend + Clone>(program: &str, backend: B) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Fails only where somebody else's subscriber is in place already, as in a test.
-    let _ = init_logs(&LogFilter::default(), LogFormat::Json);
+    let _ = init_few_logs(&LogFilter::default(), LogFormat::Json);
     exit_on_panic();
     let exit = live(backend).map_or_else(
         |error| {

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
+    os::fd::AsFd as _,
     path::PathBuf,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -16,6 +17,8 @@ use std::{
 use millrace_publisher::{Clip, Playout, PublishError, Publisher};
 use millrace_testkit::{HttpClient, Scratch, until, until_some};
 use nix::{
+    fcntl::{FcntlArg, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -79,8 +82,12 @@ impl Farm {
         Self::start_by(scratch, command).await
     }
 
-    async fn start_by(scratch: &Scratch, mut command: Command) -> Self {
+    async fn start_by(scratch: &Scratch, command: Command) -> Self {
         let log = fs::File::create(scratch.path().join("farm.log")).unwrap();
+        Self::start_logging(scratch, command, log.into()).await
+    }
+
+    async fn start_logging(scratch: &Scratch, mut command: Command, log: Stdio) -> Self {
         command.stdout(Stdio::null()).stderr(log);
         let process = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();
         let ready = until_some("the ready file", START, async || {
@@ -371,6 +378,40 @@ async fn a_farm_that_stops_at_once_leaves_no_socket_and_no_warning() {
     let left = fs::read_dir(scratch.path().join("state/run")).unwrap().flatten();
     let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_farm_whose_log_nobody_reads_carries_its_stream_on() {
+    let scratch = Scratch::new("standalone-log").unwrap();
+    let (unread, log) = std::io::pipe().unwrap();
+    fcntl(&unread, FcntlArg::F_SETPIPE_SZ(4_096)).unwrap();
+    let full = log.try_clone().unwrap();
+    let mut command = standalone(&scratch);
+    command.args(["--demo", "--log", "debug"]);
+    let farm = Farm::start_logging(&scratch, command, log.into()).await;
+    farm.live("demo").await;
+    let is_full = || {
+        let mut room = [PollFd::new(full.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut room, PollTimeout::ZERO).unwrap() == 0
+    };
+    until("the log is full", WITHIN * 2, is_full).await.unwrap();
+    let playlist =
+        farm.ready["playback"].as_str().unwrap().replace("index.m3u8", "source/index.m3u8");
+    let part = async || {
+        let text = farm.http.get(&playlist, WITHIN).await.ok()?.text();
+        text.lines().rev().find(|line| line.contains("EXT-X-PART")).map(str::to_owned)
+    };
+    for _ in 0..6 {
+        let before = part().await;
+        until_some("another part", WITHIN, async || {
+            part().await.filter(|now| Some(now) != before.as_ref())
+        })
+        .await
+        .unwrap();
+        farm.live("demo").await;
+    }
+    drop(unread);
+    assert_eq!(farm.stop().await, Some(0));
 }
 
 #[tokio::test]
