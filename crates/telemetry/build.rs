@@ -12,7 +12,9 @@ fn main() {
     };
     println!("cargo::rustc-env=MILLRACE_COMMIT={commit}");
     println!("cargo::rerun-if-changed=build.rs");
-    let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    // `PROFILE` is that of each profile that inherits from release; the folder is named after the profile itself.
+    let release =
+        std::env::var("OUT_DIR").is_ok_and(|dir| dir.split('/').any(|name| name == "release"));
     for path in ["../../.git/HEAD", "../../.git/refs/heads", "../../.git/packed-refs"] {
         if release && std::path::Path::new(path).exists() {
             println!("cargo::rerun-if-changed={path}");
