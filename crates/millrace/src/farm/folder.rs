@@ -59,7 +59,8 @@ fn all(parent: &Path) -> Vec<(PathBuf, bool)> {
     });
     let locked = |path: PathBuf| {
         let lock = File::open(path.join(LOCK)).ok()?;
-        Some((path, lock.try_lock().is_err()))
+        // Shared: others may look at the same time.
+        Some((path, lock.try_lock_shared().is_err()))
     };
     ours.filter_map(locked).collect()
 }
@@ -139,6 +140,8 @@ mod tests {
         let gone = killed.path().to_owned();
         let before = running(&parent);
         drop(killed);
+        let looked_at = File::open(gone.join(LOCK)).unwrap();
+        looked_at.lock_shared().unwrap();
         let cleared = clear_killed(&parent);
         let (after, kept) = (running(&parent), failed.exists());
         fs::remove_dir_all(&parent).unwrap();
