@@ -111,6 +111,8 @@ pub struct ManyFarm {
     stopped: BTreeMap<String, Value>,
     /// Those that are of another build than the farm was at first.
     builds: BTreeMap<String, Build>,
+    /// Further lines of their settings, before all others.
+    lines: BTreeMap<String, String>,
     /// The registry; a test may kill it.
     pub etcd: Etcd,
     certs: Option<FarmCerts>,
@@ -163,6 +165,7 @@ impl ManyFarm {
             programs: BTreeMap::new(),
             stopped: BTreeMap::new(),
             builds: BTreeMap::new(),
+            lines: BTreeMap::new(),
             etcd,
             certs,
             network,
@@ -445,7 +448,8 @@ impl ManyFarm {
             }
             _ => registry,
         };
-        held + &own
+        let lines = self.lines.get(name).map_or("", String::as_str);
+        format!("{held}{lines}\n{own}")
     }
 
     async fn await_ready(&mut self, name: &str) -> anyhow::Result<()> {

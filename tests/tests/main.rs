@@ -7,6 +7,7 @@ mod clock_step;
 mod drain;
 mod dual;
 mod egress;
+mod failing_node;
 mod farm_faults;
 mod farm_tls;
 mod farm_up;

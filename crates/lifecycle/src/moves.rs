@@ -17,6 +17,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Leaver {
     /// Which.
     pub stream: StreamId,
+    /// The node that it is to leave.
+    pub from: NodeId,
     /// Where to; `None`: wherever there is room.
     pub to: Option<NodeId>,
     /// It is on its way.
@@ -64,6 +66,7 @@ mod tests {
     fn leavers(names: &[&str], moving: usize) -> Vec<Leaver> {
         let leaver = |(at, name): (usize, &&str)| Leaver {
             stream: name.parse().unwrap(),
+            from: "node-1".parse().unwrap(),
             to: None,
             moving: at < moving,
         };

@@ -128,7 +128,7 @@ impl OwnSettings for Config {
 pub struct Router {
     /// Where it listens.
     pub addresses: Addresses,
-    sessions: Sessions,
+    pub(crate) sessions: Sessions,
     tls: Certificates,
     ingest: IngestServer<Sessions>,
     stop: CancellationToken,

@@ -66,8 +66,8 @@ pub enum Command {
     Refuse(RefusalReason),
     /// Its channel was deleted: the publisher is turned away, and the stream ends.
     End,
-    /// The stream is to leave its node, if another takes it; that one, where it is said which.
-    MoveAway(Option<NodeId>),
+    /// The stream is to leave that node, if another takes it; that one, where it is said which.
+    MoveAway { from: NodeId, to: Option<NodeId> },
     /// There is room for the ladder that the stream was placed without.
     Regain,
 }

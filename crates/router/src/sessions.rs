@@ -78,10 +78,10 @@ impl Departures {
     fn leaver(&self, stream: &StreamId, report: &StreamReport) -> Option<Leaver> {
         let ordered = self.ordered.get(stream);
         let second = report.second.as_ref().map(|second| &second.node);
-        let is_left = |node| self.draining.contains(node);
-        let leaves = ordered.is_some() || report.node.iter().chain(second).any(is_left);
+        let is_left = |node: &&NodeId| ordered.is_some() || self.draining.contains(*node);
+        let from = report.node.iter().chain(second).find(is_left)?.clone();
         let to = ordered.cloned().flatten();
-        leaves.then(|| Leaver { stream: stream.clone(), to, moving: report.moving })
+        Some(Leaver { stream: stream.clone(), from, to, moving: report.moving })
     }
 }
 
@@ -387,10 +387,10 @@ impl Task {
                 };
                 let _ = reply.send(self.sessions.iter().filter_map(leaver).collect());
             }
-            Question::MoveAway(Leaver { stream, to, .. }) => {
+            Question::MoveAway(Leaver { stream, from, to, .. }) => {
                 if let Some(held) = self.sessions.get(&stream) {
                     // Full: it is told again.
-                    let _ = held.commands.try_send(Command::MoveAway(to));
+                    let _ = held.commands.try_send(Command::MoveAway { from, to });
                 }
             }
             Question::Lacking(reply) => {

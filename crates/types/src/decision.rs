@@ -296,14 +296,15 @@ impl Decision {
     }
 
     /// Whether `other` says the same again, be it in other words. A refusal that is asked for again and again, under a higher
-    /// epoch each time, stays one.
+    /// epoch each time, stays one. A breaker opens for another time each time.
     pub fn is_repeated_by(&self, other: &Self) -> bool {
-        use DecisionKind::{PublisherRefused, Refused, Unplaced, WriterRefused};
+        use DecisionKind::{BreakerOpened, PublisherRefused, Refused, Unplaced, WriterRefused};
         let refuses = matches!(self.kind, Refused | PublisherRefused | WriterRefused | Unplaced);
         let same_try = (self.epoch, self.worker_pid) == (other.epoch, other.worker_pid);
         (self.kind, &self.stream, &self.subject, self.reason)
             == (other.kind, &other.stream, &other.subject, other.reason)
             && (refuses || same_try)
+            && self.kind != BreakerOpened
     }
 }
 
@@ -339,6 +340,16 @@ mod tests {
         assert_eq!(decision.alternatives_left_out, 1_000 - Decision::MAX_ALTERNATIVES);
         let longest = decision.alternatives.iter().map(|other| other.text.len()).max().unwrap();
         assert!(longest.max(decision.text.len()) <= Decision::MAX_TEXT_BYTES + '…'.len_utf8());
+    }
+
+    #[test]
+    fn a_breaker_that_opens_again_says_for_how_long_and_other_words_for_the_same_are_a_repetition()
+    {
+        let said = |kind, text: &str| Decision::of(kind).saying(text);
+        let opened = |text| said(DecisionKind::BreakerOpened, text);
+        assert!(!opened("asked last for 1 s").is_repeated_by(&opened("asked last for 2 s")));
+        let placed = |text| said(DecisionKind::Unplaced, text);
+        assert!(placed("1 is free").is_repeated_by(&placed("2 are free")));
     }
 
     #[test]

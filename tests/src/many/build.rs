@@ -1,4 +1,5 @@
-//! Of which build a program of a farm is: the present one, or the one before, so that a farm can be upgraded and taken back.
+//! What a program of a farm is from its next start on. Of which build: the present one, or the one before, so that a farm can be
+//! upgraded and taken back. And further lines of its settings.
 //!
 //! The build before is the programs in the folder `MILLRACE_PREVIOUS_BUILD`. Where it is not set it is the present one once more,
 //! held at the version of the farm's protocol that the build before speaks: it then says and records what that would.
@@ -63,6 +64,11 @@ impl ManyFarm {
     /// Of which build a program is from its next start on.
     pub fn next_build(&mut self, name: &str, build: Build) {
         self.builds.insert(name.to_owned(), build);
+    }
+
+    /// Further lines of a program's settings from its next start on, in place of those before; they come before all tables.
+    pub fn next_lines(&mut self, name: &str, lines: &str) {
+        self.lines.insert(name.to_owned(), lines.to_owned());
     }
 
     pub(super) fn build_of(&self, name: &str) -> Build {

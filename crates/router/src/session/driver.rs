@@ -77,7 +77,9 @@ impl Session {
                     self.input(StreamInput::ChannelGone);
                 }
                 Happened::Told(None) => self.refuse(RefusalReason::ShuttingDown, "router"),
-                Happened::Told(Some(Command::MoveAway(to))) => self.move_away(to),
+                Happened::Told(Some(Command::MoveAway { from, to })) => {
+                    self.move_away(&from, to);
+                }
                 Happened::Told(Some(Command::Regain)) => self.regain_ladder(),
                 Happened::Moving(event) => self.move_event(event),
                 Happened::Second(event) => self.second_event(event),
@@ -385,7 +387,8 @@ mod tests {
             let joining = Joining { waiting, peer, takeovers: Takeovers::default() };
             commands.try_send(Command::Join(Box::new(joining))).unwrap();
         }
-        commands.try_send(Command::MoveAway(None)).unwrap();
+        let from = "node-1".parse().unwrap();
+        commands.try_send(Command::MoveAway { from, to: None }).unwrap();
         let mut kept = last_waiting(&mut inbox).unwrap();
         let heard = kept.publication.ready();
         assert_eq!(heard, Some(IngestEvent::Ended(IngestEnd::Unpublished)));

@@ -185,7 +185,7 @@ impl Session {
         }
         let standby_lives = self.moving.as_mut().is_none_or(|moving| moving.beat(now, late));
         if !standby_lives {
-            self.move_input(HandoverInput::StandbyLost);
+            self.standby_lost(Some(SILENT));
         }
         if !self.second.beat(now, late) {
             self.second_failed(SILENT);

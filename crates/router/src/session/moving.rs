@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use millrace_lifecycle::{Handover, HandoverInput, HandoverOutput, Lost, PairingInput};
 use millrace_media::{AccessUnit, Cut, Item, Track};
-use millrace_types::{Alternative, DecisionKind, Mono, MoveEnd, Msn, NodeId};
+use millrace_types::{Alternative, DecisionKind, EndReason, Mono, MoveEnd, Msn, NodeId};
 use millrace_wire::{Begin, End, Message};
 use tracing::info;
 
@@ -101,10 +101,12 @@ pub(super) fn refusals_of_others(asked: &[Alternative], writer: Option<&NodeId>)
 }
 
 impl Session {
-    /// Begins to move the stream off its node, if it is made there and is not on its way already.
-    pub(super) fn move_away(&mut self, to: Option<NodeId>) {
-        let is_made = self.machine.is_live() && self.link.is_some();
-        if self.moving.is_some() || !is_made {
+    /// Begins to move the stream off a node, if it is made there, still, and is not on its way already.
+    pub(super) fn move_away(&mut self, from: &NodeId, to: Option<NodeId>) {
+        let first = self.link.as_ref().map(|state| &state.link.node);
+        let is_there = first == Some(from) || self.second.node().as_ref() == Some(from);
+        let is_made = self.machine.is_live() && first.is_some();
+        if self.moving.is_some() || !is_made || !is_there {
             return;
         }
         let second = self.second.paired_node().filter(|second| to.as_ref() != Some(second));
@@ -186,15 +188,29 @@ impl Session {
                 if moving.standby.heard(now, &message) {
                     self.move_input(HandoverInput::CaughtUp);
                     self.cut_while_away();
-                } else if matches!(message, Message::Ended(_) | Message::Restarting(_)) {
-                    self.move_input(HandoverInput::StandbyLost);
+                } else if let Message::Ended(ended) = message {
+                    // What cannot be decoded is no fault of the node.
+                    let fault = (ended.reason != EndReason::BadInput).then_some(ended.text);
+                    self.standby_lost(fault.as_deref());
+                } else if matches!(message, Message::Restarting(_)) {
+                    self.standby_lost(None);
                 }
             }
             StandbyEvent::Written(Ok(())) => {}
             StandbyEvent::Said(Ok(None) | Err(_)) | StandbyEvent::Written(Err(_)) => {
-                self.move_input(HandoverInput::StandbyLost);
+                self.standby_lost(None);
             }
         }
+    }
+
+    /// The node that was to make the stream does not. By a fault of its own, in these words, others are asked first for a while,
+    /// by the next try too.
+    pub(super) fn standby_lost(&mut self, fault: Option<&str>) {
+        let standby = self.moving.as_ref().and_then(|moving| moving.standby.link.as_ref());
+        if let (Some(standby), Some(text)) = (standby, fault) {
+            self.context.fleet.failed(&standby.link.node, text);
+        }
+        self.move_input(HandoverInput::StandbyLost);
     }
 
     fn standby_asked(&mut self, asked: Result<Link, Unplaced>) {

@@ -1,6 +1,7 @@
 //! A session whose nodes a test plays, to lose them at a chosen moment. With real nodes moves are tested from outside.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{
         Arc,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use millrace_lifecycle::Leaver;
 use millrace_publisher::{Clip, Playout, Publisher, TagKind};
 use millrace_registry::{ChannelRecord, NodeRecord, NodeState, OriginRecord, Registry};
 use millrace_telemetry::{Metrics, RelayThreads};
@@ -26,7 +28,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Config, Router, placement::tests::node};
+use crate::{Config, Router, placement::tests::node, sessions::Departures};
 
 /// Longer than anything that is waited for takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -186,6 +188,38 @@ async fn nobody_goes_on_with_a_worker_that_was_lost_while_its_stream_was_crossin
         "its worker was given sound behind pictures that it lacks"
     );
     drop((other, playing));
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_to_leave_that_comes_when_the_stream_is_elsewhere_already_moves_nothing() {
+    let registry = Registry::in_memory();
+    let (writer, other) = (Node::new().await, Node::new().await);
+    writer.register(&registry, "a", NodeState::Ready).await;
+    let router = router(&registry).await;
+    let playing = play(&registry, &router).await;
+    let taken = writer.taken().await;
+    let writes = tokio::spawn(taken.until(|_| None::<()>));
+    let off_a = || async {
+        let draining = BTreeSet::from(["a".parse().unwrap()]);
+        router.sessions.leaving(Departures { draining, ordered: BTreeMap::new() }).await.pop()
+    };
+    let is_made = async {
+        loop {
+            if let Some(leaver) = off_a().await {
+                return leaver;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let leaver = timeout(PATIENCE, is_made).await.expect("it is made");
+    other.register(&registry, "b", NodeState::Ready).await;
+    router.sessions.move_away(Leaver { from: "b".parse().unwrap(), ..leaver }).await;
+    assert!(timeout(5 * BEAT, other.0.accept()).await.is_err(), "nobody else is asked");
+    writer.register(&registry, "a", NodeState::Draining).await;
+    assert!(other.taken().await.hello.standby, "now it is to leave");
+    writes.abort();
+    drop(playing);
     router.stop().await;
 }
 

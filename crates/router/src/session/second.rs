@@ -143,7 +143,8 @@ impl Second {
         self.standby.link.iter_mut().for_each(|state| state.change_origin(change));
     }
 
-    fn node(&self) -> Option<NodeId> {
+    /// Where it is made, or is about to be.
+    pub(super) fn node(&self) -> Option<NodeId> {
         self.standby.link.as_ref().map(|state| state.link.node.clone())
     }
 
