@@ -13,6 +13,7 @@ mod farm_tls;
 mod farm_up;
 mod flushing;
 mod frame_stamps;
+mod full_farm;
 mod hostile_worker;
 mod ingest;
 mod ladder_back;

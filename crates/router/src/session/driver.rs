@@ -239,6 +239,8 @@ impl Session {
         };
         self.unencoded_because = (choice == LadderChoice::Passthrough).then_some(because);
         if choice == LadderChoice::Passthrough && was_encoded {
+            // Why there is no room even for that is another reason.
+            self.is_unplaced = false;
             let unencoded = self.decision(DecisionKind::Unencoded).because(because);
             self.note(unencoded.saying(match self.published.is_empty() {
                 true => "source and sound are passed through, no rung is encoded",
