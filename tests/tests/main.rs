@@ -27,6 +27,7 @@ mod poison;
 mod publisher_returns;
 mod registry;
 mod registry_loss;
+mod registry_set_back;
 mod relay_beats;
 mod reload;
 mod rtmps;

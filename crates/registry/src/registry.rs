@@ -148,8 +148,8 @@ impl Registry {
         self.store.read(|view| view.get(&key).map(|entry| entry.revision))
     }
 
-    /// Whether the record was known and has vanished with what the store remembers (an emptied or restored etcd), and not
-    /// because somebody deleted it.
+    /// Whether the record was known and has vanished, or gone back to what it was earlier, with what the store remembers (an
+    /// emptied or restored etcd), and not because somebody deleted or changed it.
     pub fn is_lost<T: Record>(&self, key: &str) -> bool {
         let key = path::<T>(&self.store, key);
         self.store.read(|view| view.is_lost(&key))

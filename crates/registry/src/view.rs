@@ -45,7 +45,8 @@ pub struct View {
     gone: BTreeMap<String, i64>,
     /// Told of as deleted, of records with a lease, by the revision of that: shown until it is believed.
     doubted: BTreeMap<String, i64>,
-    /// Known before the store was last read whole and not there any more: nobody is known to have deleted them.
+    /// Known before the store was last read whole, and since then not there or as they were earlier: nobody is known to have
+    /// deleted or changed them.
     lost: BTreeSet<String>,
     /// The newest revision that anything was known of.
     newest: i64,
@@ -79,7 +80,8 @@ impl View {
             .map(|(key, entry)| (key.as_str(), entry))
     }
 
-    /// Whether the record vanished with what the store remembers, and not because somebody deleted it.
+    /// Whether the record vanished, or went back to what it was earlier, with what the store remembers, and not because somebody
+    /// deleted or changed it.
     pub fn is_lost(&self, key: &str) -> bool {
         self.lost.contains(key)
     }
@@ -216,10 +218,13 @@ impl View {
                 .retain(|key, entry| self.gone.get(key).is_none_or(|gone| *gone < entry.revision));
         }
         let entries = &self.entries;
-        self.lost.retain(|key| !entries.contains_key(key));
+        self.lost.retain(|key| entries.get(key) == before.get(key));
         let gone = &self.gone;
-        let missing = before.keys().filter(|key| !entries.contains_key(*key));
-        self.lost.extend(missing.filter(|key| !gone.contains_key(*key)).cloned());
+        let forgotten = before.iter().filter(|(key, known)| {
+            entries.get(*key).is_none_or(|entry| entry.revision < known.revision)
+        });
+        let forgotten = forgotten.map(|(key, _)| key).filter(|key| !gone.contains_key(*key));
+        self.lost.extend(forgotten.cloned());
         let both: BTreeSet<&String> = before.keys().chain(self.entries.keys()).collect();
         let changed = |key: &&String| before.get(*key) != self.entries.get(*key);
         let changed: Vec<String> = both.into_iter().filter(changed).cloned().collect();
@@ -279,6 +284,22 @@ mod tests {
         assert_eq!(["kept", "deleted", "never"].map(|key| view.is_lost(key)), [true, false, false]);
         view.put("kept", entry("again", 2));
         assert!(!view.is_lost("kept"));
+    }
+
+    #[test]
+    fn what_a_store_that_was_set_back_has_as_it_was_earlier_is_lost_until_somebody_changes_it() {
+        let mut view = View::default();
+        for (key, revision) in [("same", 1), ("changed", 2), ("changed", 5)] {
+            view.tell(told(key, "x", revision));
+        }
+        let copy: BTreeMap<_, _> =
+            [("same", 1), ("changed", 2)].map(|(key, at)| (key.to_owned(), entry("x", at))).into();
+        view.load(5, 2, copy.clone());
+        assert_eq!(["same", "changed"].map(|key| view.is_lost(key)), [false, true]);
+        view.load(2, 3, copy);
+        assert!(view.is_lost("changed"), "also when it is read once more");
+        view.tell(told("changed", "y", 4));
+        assert!(!view.is_lost("changed"));
     }
 
     #[test]

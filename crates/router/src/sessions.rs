@@ -502,12 +502,14 @@ impl Task {
 
 /// Until when the key is its channel's; `None`: it is not any more.
 fn valid_until(context: &SessionContext, stream: &StreamId, key_hash: &str) -> Option<Wall> {
+    let is_lost = || context.registry.is_lost::<ChannelRecord>(stream.as_str());
     match context.registry.get::<ChannelRecord>(stream.as_str()) {
-        Ok(Some(channel)) => {
-            let now = context.clock.wall();
-            channel.accepts_until(key_hash).filter(|until| now < *until)
-        }
-        Ok(None) => context.registry.is_lost::<ChannelRecord>(stream.as_str()).then_some(FOREVER),
+        Ok(Some(channel)) => match channel.accepts_until(key_hash) {
+            Some(until) => (context.clock.wall() < until).then_some(until),
+            // Made after the copy that the registry was set back to.
+            None => is_lost().then_some(FOREVER),
+        },
+        Ok(None) => is_lost().then_some(FOREVER),
         // What cannot be read revokes nothing.
         Err(_) => Some(FOREVER),
     }
