@@ -14,7 +14,7 @@ use millrace_types::{MEDIA_TIMESCALE, Mark, MediaTime};
 pub use self::byte_log::mapped_bytes;
 use self::{
     byte_log::ByteLog,
-    record::{Head, MAX_HEAD_BYTES},
+    record::{Head, MAX_HEAD_BYTES, Payload},
 };
 use crate::{AccessUnit, Config, Cut, Item, Track};
 
@@ -36,6 +36,8 @@ pub struct Replay {
     /// The descriptions that were effective before the first item.
     before: Effective,
     newest: Effective,
+    /// The picture that waits, or waited until now.
+    held: Option<Held>,
     /// Where a head is written before it is kept.
     head: Vec<u8>,
     max_bytes: usize,
@@ -49,6 +51,18 @@ struct Entry {
     at: MediaTime,
     /// In the log.
     place: u64,
+}
+
+/// Bytes in the log whose head comes later.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// Where what precedes them lies.
+    record: u64,
+    /// Where they begin.
+    place: u64,
+    count: usize,
+    /// Its unit has come.
+    is_known: bool,
 }
 
 /// The description of each track at some place of the sequence.
@@ -76,6 +90,7 @@ impl Replay {
             entries: VecDeque::new(),
             before: Effective::default(),
             newest: Effective::default(),
+            held: None,
             head: Vec::with_capacity(MAX_HEAD_BYTES),
             max_bytes,
             lost_gops: 0,
@@ -83,43 +98,80 @@ impl Replay {
         }
     }
 
+    /// Takes the bytes of the picture that waits for its successor, if one does, and leaves none in their place: the next picture
+    /// that is pushed comes without. While nothing is kept, they stay where they are. What was held before is as any other from
+    /// here on, once its unit has come.
+    pub fn hold(&mut self, waiting: Option<&mut Bytes>) {
+        self.held = self.held.filter(|held| !held.is_known);
+        let Some(bytes) = waiting.filter(|bytes| !bytes.is_empty() && !self.entries.is_empty())
+        else {
+            return;
+        };
+        let (record, bytes) = (self.log.end(), std::mem::take(bytes));
+        self.keep(&bytes, |head| record::write_held(bytes.len(), head));
+        let (count, place) = (bytes.len(), self.log.end() - bytes.len() as u64);
+        self.held = Some(Held { record, place, count, is_known: false });
+    }
+
+    /// How many bytes the picture has that was held last, until [`Self::hold`] is called again.
+    pub fn held_bytes(&self) -> Option<usize> {
+        self.held.map(|held| held.count)
+    }
+
+    /// They themselves, as they lie in memory.
+    pub fn held(&self) -> impl Iterator<Item = &[u8]> {
+        let (place, count) = self.held.map_or((u64::MAX, 0), |held| (held.place, held.count));
+        self.log.slices(place, count)
+    }
+
     /// Keeps the next item of the sequence.
     pub fn push(&mut self, item: &Item) {
-        if let Item::Config(config) = item {
-            self.newest.apply(config.clone());
+        match item {
+            Item::Config(config) => {
+                self.newest.apply(config.clone());
+                match self.entries.is_empty() {
+                    true => self.before.apply(config.clone()),
+                    false => self.configs.push_back(config.clone()),
+                }
+                self.keep(&[], |head| record::write_config(config.seq, head));
+            }
+            Item::Unit(unit) => {
+                let held = self.held_of(unit);
+                if self.is_entry(unit) {
+                    self.enter(unit, held);
+                }
+                self.keep_unit(unit, held);
+            }
+            Item::Tick(tick) => self.keep(&[], |head| record::write_tick(tick, head)),
         }
-        if let Item::Unit(unit) = item
-            && self.is_entry(unit)
-        {
-            self.enter(unit);
-        }
-        if !self.entries.is_empty() {
-            self.keep(item);
-        } else if let Item::Config(config) = item {
-            self.before.apply(config.clone());
-        }
-        while self.is_over_bounds() {
+        while !self.entries.is_empty() && self.is_over_bounds() {
             self.lose_oldest_gop();
         }
     }
 
-    fn keep(&mut self, item: &Item) {
+    /// The picture that waits, if this is its unit.
+    fn held_of(&mut self, unit: &AccessUnit) -> Option<Held> {
+        let held = self.held.as_mut().filter(|held| !held.is_known)?;
+        held.is_known = unit.track == Track::Video && unit.bytes.is_empty();
+        held.is_known.then_some(*held)
+    }
+
+    /// `held`: its bytes are in the log already.
+    fn keep_unit(&mut self, unit: &AccessUnit, held: Option<Held>) {
+        let before = held.map(|held| self.log.end() - held.place);
+        let count = held.map_or(unit.bytes.len(), |held| held.count);
+        self.keep(&unit.bytes, |head| {
+            record::write_unit(unit, Payload { bytes: count, before }, head);
+        });
+    }
+
+    /// Appends a head and what follows it; before the first entry, nothing.
+    fn keep(&mut self, payload: &[u8], write_head: impl FnOnce(&mut Vec<u8>)) {
+        if self.entries.is_empty() {
+            return self.drop_before(0);
+        }
         self.head.clear();
-        let payload: &[u8] = match item {
-            Item::Config(config) => {
-                self.configs.push_back(config.clone());
-                record::write_config(config.seq, &mut self.head);
-                &[]
-            }
-            Item::Unit(unit) => {
-                record::write_unit(unit, &mut self.head);
-                &unit.bytes
-            }
-            Item::Tick(tick) => {
-                record::write_tick(tick, &mut self.head);
-                &[]
-            }
-        };
+        write_head(&mut self.head);
         self.log.append(&self.head);
         self.log.append(payload);
     }
@@ -167,30 +219,33 @@ impl Replay {
 
     /// What a worker is fed that has taken everything before `seq`: see [`Self::oldest`].
     pub fn since(&self, seq: u64) -> impl Iterator<Item = Item> + '_ {
-        let entry = self.entries.iter().rfind(|entry| entry.seq <= seq);
-        self.items_from(entry.map_or(self.log.begin(), |entry| entry.place), seq)
+        let entry = self.entries.iter().rfind(|entry| entry.seq <= seq).or(self.entries.front());
+        let (oldest, place) = entry.map_or((u64::MAX, u64::MAX), |entry| (entry.seq, entry.place));
+        self.items_from(place, seq.max(oldest))
     }
 
     /// The items from a place in the log on, without those before `seq`.
     fn items_from(&self, mut place: u64, seq: u64) -> impl Iterator<Item = Item> + use<'_> {
         std::iter::from_fn(move || {
             loop {
-                let (head, length) = self.head_at(place)?;
+                let begin = place;
+                let (head, length) = self.head_at(begin)?;
                 place += length;
-                let item = match head {
-                    Head::Config(seq) => Item::Config(self.config(seq)?),
-                    Head::Tick(tick) => Item::Tick(tick),
-                    Head::Unit(unit, count) => {
-                        let from = place;
-                        place += count as u64;
-                        if unit.seq < seq {
-                            continue;
+                match head {
+                    Head::Config(at) if at >= seq => return self.config(at).map(Item::Config),
+                    Head::Tick(tick) if tick.seq >= seq => return Some(Item::Tick(tick)),
+                    Head::Config(_) | Head::Tick(_) => {}
+                    Head::Held(count) => place += count as u64,
+                    Head::Unit(unit, Payload { bytes: count, before }) => {
+                        let from = before.map_or(place, |before| begin - before);
+                        if before.is_none() {
+                            place += count as u64;
                         }
-                        Item::Unit(AccessUnit { bytes: self.payload(from, count), ..unit })
+                        if unit.seq >= seq {
+                            let bytes = self.payload(from, count);
+                            return Some(Item::Unit(AccessUnit { bytes, ..unit }));
+                        }
                     }
-                };
-                if item.seq() >= seq {
-                    return Some(item);
                 }
             }
         })
@@ -258,12 +313,13 @@ impl Replay {
         }
     }
 
-    fn enter(&mut self, unit: &AccessUnit) {
+    fn enter(&mut self, unit: &AccessUnit, held: Option<Held>) {
         let at = match unit.track {
             Track::Video => MediaTime(unit.pts),
             Track::Audio => unit.stamp.segment.start,
         };
-        self.entries.push_back(Entry { seq: unit.seq, at, place: self.log.end() });
+        let place = held.map_or(self.log.end(), |held| held.record);
+        self.entries.push_back(Entry { seq: unit.seq, at, place });
         if self.lost_until == Some(UNKNOWN) {
             self.lost_until = Some(at);
         }
@@ -297,7 +353,8 @@ impl Replay {
             self.before.apply(config);
         }
         while self.entries.pop_front_if(|entry| entry.seq < seq).is_some() {}
-        self.log.drop_before(self.entries.front().map_or(u64::MAX, |entry| entry.place));
+        let kept = self.entries.front().map_or(u64::MAX, |entry| entry.place);
+        self.log.drop_before(self.held.map_or(kept, |held| kept.min(held.record)));
     }
 }
 

@@ -171,6 +171,11 @@ impl Timeline {
         self.out.pop()
     }
 
+    /// The bytes of the picture that waits for its successor. Whoever takes them from here keeps them: its unit comes without.
+    pub fn held_bytes(&mut self) -> Option<&mut Bytes> {
+        self.video.held.as_mut().map(|held| &mut held.bytes)
+    }
+
     /// When [`Input::Elapsed`] is due.
     pub fn deadline(&self) -> Option<Mono> {
         let held = self.video.held.as_ref().map(|held| held.until);

@@ -4,7 +4,7 @@
 //! [`Decoder`] takes bytes in any pieces and yields messages; kinds of a newer version are skipped.
 
 use bytes::{Bytes, BytesMut};
-use millrace_media::{Item, Tick};
+use millrace_media::{AccessUnit, Item, Tick};
 use millrace_types::{Announced, MediaTime, Msn, PartNo, Versions};
 
 use crate::{
@@ -108,10 +108,16 @@ pub fn encode(message: &Message, out: &mut BytesMut) -> Bytes {
     }
 }
 
+/// Appends the header and control part of a unit to `out` whose bytes, so many, lie elsewhere, and must follow it.
+pub fn encode_unit_head(unit: &AccessUnit, bytes: usize, out: &mut BytesMut) {
+    put_head(out, kind::ACCESS_UNIT, &convert::unit_to(unit), bytes);
+}
+
 fn encode_item(item: &Item, out: &mut BytesMut) -> Bytes {
     match item {
         Item::Unit(unit) => {
-            put(out, kind::ACCESS_UNIT, &convert::unit_to(unit), unit.bytes.clone())
+            encode_unit_head(unit, unit.bytes.len(), out);
+            unit.bytes.clone()
         }
         Item::Config(config) => {
             let (control, payload) = convert::config_to(config);
@@ -126,9 +132,13 @@ fn encode_item(item: &Item, out: &mut BytesMut) -> Bytes {
 
 /// Appends header and control part, and hands the payload back.
 fn put(out: &mut BytesMut, kind: u8, control: &impl prost::Message, payload: Bytes) -> Bytes {
-    frame::put_header(out, kind, control.encoded_len(), payload.len());
-    control.encode(out).expect("invariant: the buffer grows");
+    put_head(out, kind, control, payload.len());
     payload
+}
+
+fn put_head(out: &mut BytesMut, kind: u8, control: &impl prost::Message, payload_bytes: usize) {
+    frame::put_header(out, kind, control.encoded_len(), payload_bytes);
+    control.encode(out).expect("invariant: the buffer grows");
 }
 
 fn because(reason: &str, text: &str) -> proto::Because {

@@ -69,11 +69,6 @@ pub(super) struct ByteLog {
 }
 
 impl ByteLog {
-    /// Place of the oldest byte that is held.
-    pub(super) const fn begin(&self) -> u64 {
-        self.begin
-    }
-
     /// Place of the next byte.
     pub(super) const fn end(&self) -> u64 {
         self.end
@@ -185,10 +180,10 @@ mod tests {
                 let bytes: Vec<u8> = (0..more).map(|at| ((all.len() + at) / 7) as u8).collect();
                 log.append(&bytes);
                 all.extend_from_slice(&bytes);
-                log.drop_before(log.begin() + less as u64);
+                log.drop_before(log.begin + less as u64);
                 prop_assert_eq!(log.end(), all.len() as u64);
-                let begin = log.begin() as usize;
-                prop_assert_eq!(log.slices(log.begin(), usize::MAX).collect::<Vec<_>>().concat(), &all[begin..]);
+                let begin = log.begin as usize;
+                prop_assert_eq!(log.slices(log.begin, usize::MAX).collect::<Vec<_>>().concat(), &all[begin..]);
                 let middle = begin + log.len() / 3;
                 let some: Vec<_> = log.slices(middle as u64, 20_000).collect();
                 prop_assert_eq!(some.concat(), &all[middle..all.len().min(middle + 20_000)]);

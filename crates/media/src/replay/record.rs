@@ -8,21 +8,33 @@ use millrace_types::{MediaTime, Msn, PartNo};
 
 use crate::{AccessUnit, Boundary, Cut, SegmentStamp, Stamp, Tick, Track};
 
-/// Ten numbers of at most ten bytes, and the flags.
-pub(super) const MAX_HEAD_BYTES: usize = 101;
+/// Eleven numbers of at most ten bytes, and the flags.
+pub(super) const MAX_HEAD_BYTES: usize = 111;
 
 const IDR: u8 = 1 << 2;
 const STARTS: u8 = 3;
 const ENDS: u8 = 5;
+/// Of a unit: its payload lies before it.
+const HELD: u8 = 1 << 7;
 
 /// What a head says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// The description with this sequence number.
     Config(u64),
-    /// A unit without its bytes, and how many follow.
-    Unit(AccessUnit, usize),
+    /// A unit without its bytes.
+    Unit(AccessUnit, Payload),
     Tick(Tick),
+    /// So many bytes follow, of a unit whose head comes later.
+    Held(usize),
+}
+
+/// Where a unit's bytes lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Payload {
+    pub(super) bytes: usize,
+    /// From their beginning to the head's; `None`: they follow it.
+    pub(super) before: Option<u64>,
 }
 
 /// How a head begins: two bits of the flags.
@@ -45,8 +57,14 @@ pub(super) fn write_tick(tick: &Tick, out: &mut Vec<u8>) {
     write_signed(tick.to.0, out);
 }
 
-/// Writes the head of a unit, whose bytes are to follow.
-pub(super) fn write_unit(unit: &AccessUnit, out: &mut Vec<u8>) {
+/// Writes the head of so many bytes, which are to follow, of a unit that is not known yet.
+pub(super) fn write_held(bytes: usize, out: &mut Vec<u8>) {
+    out.push(kind::CONFIG | HELD);
+    write_number(bytes as u64, out);
+}
+
+/// Writes the head of a unit, whose bytes are to follow or lie before it.
+pub(super) fn write_unit(unit: &AccessUnit, payload: Payload, out: &mut Vec<u8>) {
     let Stamp { segment, part, starts, ends } = &unit.stamp;
     let kind = match unit.track {
         Track::Video => kind::VIDEO,
@@ -55,7 +73,8 @@ pub(super) fn write_unit(unit: &AccessUnit, out: &mut Vec<u8>) {
     let ends_with =
         ends.map_or(Cut::None, |end| if end.segment { Cut::Segment } else { Cut::Part });
     let idr = if unit.idr { IDR } else { 0 };
-    out.push(kind | idr | cut_bits(*starts) << STARTS | cut_bits(ends_with) << ENDS);
+    let held = if payload.before.is_some() { HELD } else { 0 };
+    out.push(kind | idr | cut_bits(*starts) << STARTS | cut_bits(ends_with) << ENDS | held);
     write_number(unit.seq, out);
     write_signed(unit.dts, out);
     write_signed(unit.pts.wrapping_sub(unit.dts), out);
@@ -67,7 +86,10 @@ pub(super) fn write_unit(unit: &AccessUnit, out: &mut Vec<u8>) {
     if let Some(end) = ends {
         write_signed(end.at.0, out);
     }
-    write_number(unit.bytes.len() as u64, out);
+    write_number(payload.bytes as u64, out);
+    if let Some(before) = payload.before {
+        write_number(before, out);
+    }
 }
 
 /// Reads the head at the beginning of `bytes`; also how long it is.
@@ -76,6 +98,7 @@ pub(super) fn read_head(bytes: &[u8]) -> (Head, usize) {
     let rest = &mut rest;
     let seq = read_number(rest);
     let head = match flags & kind::MASK {
+        kind::CONFIG if flags & HELD != 0 => Head::Held(seq as usize),
         kind::CONFIG => Head::Config(seq),
         kind::TICK => Head::Tick(Tick { seq, to: MediaTime(read_signed(rest)) }),
         track => {
@@ -87,7 +110,7 @@ pub(super) fn read_head(bytes: &[u8]) -> (Head, usize) {
     (head, bytes.len() - rest.len())
 }
 
-fn read_unit(flags: u8, seq: u64, track: Track, rest: &mut &[u8]) -> (AccessUnit, usize) {
+fn read_unit(flags: u8, seq: u64, track: Track, rest: &mut &[u8]) -> (AccessUnit, Payload) {
     let dts = read_signed(rest);
     let pts = dts.wrapping_add(read_signed(rest));
     let duration = read_number(rest) as u32;
@@ -102,7 +125,8 @@ fn read_unit(flags: u8, seq: u64, track: Track, rest: &mut &[u8]) -> (AccessUnit
         cut => Some(Boundary { at: MediaTime(read_signed(rest)), segment: cut == Cut::Segment }),
     };
     let stamp = Stamp { segment, part, starts: cut_of(flags >> STARTS), ends };
-    let payload = read_number(rest) as usize;
+    let bytes = read_number(rest) as usize;
+    let payload = Payload { bytes, before: (flags & HELD != 0).then(|| read_number(rest)) };
     let (idr, bytes) = (flags & IDR != 0, Bytes::new());
     (AccessUnit { seq, track, dts, pts, duration, idr, stamp, bytes }, payload)
 }
@@ -186,20 +210,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_unit_reads_as_it_was_written_and_its_head_is_no_longer_than_promised(unit in units()) {
+        fn a_unit_reads_as_it_was_written_and_its_head_is_no_longer_than_promised(
+            unit in units(),
+            before: Option<u64>,
+        ) {
             let mut head = Vec::new();
-            write_unit(&unit, &mut head);
+            let payload = Payload { bytes: unit.bytes.len(), before };
+            write_unit(&unit, payload, &mut head);
             let length = head.len();
             prop_assert!(length <= MAX_HEAD_BYTES);
             head.extend_from_slice(&unit.bytes);
             let (read, read_bytes) = read_head(&head);
             let expected = AccessUnit { bytes: Bytes::new(), ..unit.clone() };
-            prop_assert_eq!(read, Head::Unit(expected, unit.bytes.len()));
+            prop_assert_eq!(read, Head::Unit(expected, payload));
             prop_assert_eq!(read_bytes, length);
         }
 
         #[test]
-        fn ticks_and_places_of_descriptions_read_as_they_were_written(seq: u64, to: i64) {
+        fn ticks_and_whatever_lies_elsewhere_read_as_they_were_written(seq: u64, to: i64) {
             let tick = Tick { seq, to: MediaTime(to) };
             let mut head = Vec::new();
             write_tick(&tick, &mut head);
@@ -207,6 +235,9 @@ mod tests {
             head.clear();
             write_config(seq, &mut head);
             prop_assert_eq!(read_head(&head), (Head::Config(seq), head.len()));
+            head.clear();
+            write_held(seq as usize, &mut head);
+            prop_assert_eq!(read_head(&head), (Head::Held(seq as usize), head.len()));
         }
     }
 
@@ -228,8 +259,9 @@ mod tests {
                 duration: 3_000,
                 idr: false,
                 stamp,
-                bytes: vec![0; 20_000].into(),
+                bytes: Bytes::new(),
             },
+            Payload { bytes: 20_000, before: None },
             &mut head,
         );
         assert!(head.len() <= 36, "{} bytes", head.len());

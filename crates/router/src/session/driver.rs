@@ -62,7 +62,10 @@ impl Session {
             }
             self.set_pace();
             let happened = match self.feed_links() {
-                Ok(()) => self.wait(&mut commands, &mut beat).await,
+                Ok(()) => {
+                    self.hold_last_picture();
+                    self.wait(&mut commands, &mut beat).await
+                }
                 Err(error) => Happened::Written(Err(error)),
             };
             match happened {

@@ -62,7 +62,7 @@ impl Session {
     pub(super) fn feed_links(&mut self) -> io::Result<()> {
         self.moving.iter_mut().for_each(Moving::fill);
         self.second.fill();
-        self.link.as_mut().map_or(Ok(()), LinkState::write)
+        self.link.as_mut().map_or(Ok(()), |link| link.write(&self.replay))
     }
 
     /// The stream is over: `End` follows the last item.

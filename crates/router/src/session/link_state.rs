@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use millrace_media::Item;
+use millrace_media::{AccessUnit, Item, Replay};
 use millrace_types::{Epoch, Mono};
 use millrace_wire::{ChangeOrigin, End, Health, Heartbeat, Message};
 
@@ -68,6 +68,18 @@ impl LinkState {
         Ok(())
     }
 
+    /// Puts a picture in line whose bytes are the ones that the replay buffer holds; `false`: others are to be written before it.
+    pub(super) fn lend(&mut self, unit: &AccessUnit, bytes: usize) -> bool {
+        let writer = &mut self.link.writer;
+        let may =
+            self.feed.is_empty() && writer.pending_bytes() < WRITER_BYTES && writer.may_be_lent();
+        if may {
+            writer.push_lent(unit, bytes);
+            self.sent(unit.seq);
+        }
+        may
+    }
+
     /// Puts items in line; how many.
     pub(super) fn give_all(
         &mut self,
@@ -95,16 +107,19 @@ impl LinkState {
     }
 
     fn send(&mut self, item: Item) {
-        self.sent_seq = item.seq();
-        self.has_spoken = true;
+        self.sent(item.seq());
         self.link.writer.push(&Message::Item(item));
     }
 
-    /// Writes as much as goes without waiting.
-    pub(super) fn write(&mut self) -> io::Result<()> {
+    fn sent(&mut self, seq: u64) {
+        (self.sent_seq, self.has_spoken) = (seq, true);
+    }
+
+    /// Writes as much as goes without waiting. `replay` lends what [`Self::lend`] has put in line.
+    pub(super) fn write(&mut self, replay: &Replay) -> io::Result<()> {
         loop {
             self.fill();
-            self.link.writer.flush_now()?;
+            self.link.writer.flush_lent(replay.held())?;
             if self.link.writer.wants_flush() || (self.feed.is_empty() && self.end.is_none()) {
                 return Ok(());
             }

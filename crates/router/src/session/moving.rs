@@ -284,6 +284,7 @@ impl Session {
         if self.holds_back(&item) {
             return;
         }
+        let Some(item) = self.lend_to_writer(item) else { return };
         self.give_to_second(&item);
         let Some(moving) = &mut self.moving else { return self.give_to_writer(item) };
         let crossing = moving.crossing.as_mut();
@@ -307,6 +308,23 @@ impl Session {
         if has_crossed {
             self.move_input(HandoverInput::Crossed);
         }
+    }
+
+    /// A picture whose bytes lie in the replay buffer is written from there, if it is the writer's alone; else they are copied.
+    fn lend_to_writer(&mut self, item: Item) -> Option<Item> {
+        let unit = match item {
+            Item::Unit(unit) if unit.track == Track::Video && unit.bytes.is_empty() => unit,
+            other => return Some(other),
+        };
+        let is_the_writers = self.moving.is_none() && !self.second.is_fed();
+        let bytes = self.replay.held_bytes().filter(|_| is_the_writers);
+        if let (Some(bytes), Some(writer)) = (bytes, &mut self.link)
+            && writer.lend(&unit, bytes)
+        {
+            return None;
+        }
+        let bytes = self.replay.held().collect::<Vec<_>>().concat().into();
+        Some(Item::Unit(AccessUnit { bytes, ..unit }))
     }
 
     fn give_to_writer(&mut self, item: Item) {

@@ -103,6 +103,11 @@ impl Session {
         }
     }
 
+    /// The picture that waits for the next one's time waits in the replay buffer, where it is to lie anyway.
+    pub(super) fn hold_last_picture(&mut self) {
+        self.replay.hold(self.timeline.as_mut().and_then(Timeline::held_bytes));
+    }
+
     /// What the publisher sends cannot be taken: it is told why, and nothing more of it is looked at.
     fn refuse_source(&mut self, reason: RefusalReason, error: &dyn std::fmt::Display) {
         self.source_refused = true;

@@ -101,6 +101,11 @@ fn others_than_first(
 }
 
 impl Second {
+    /// Whether a second encoder is given what the first is.
+    pub(super) const fn is_fed(&self) -> bool {
+        self.standby.link.is_some()
+    }
+
     pub(super) async fn event(&mut self) -> StandbyEvent {
         self.standby.event().await
     }
