@@ -2,6 +2,9 @@
 //!
 //! Releases what every live rung has published and, past its bounds, the oldest whole GOP, which is then lost for a
 //! successor and said so. Decides nothing about which rungs are live.
+//!
+//! The picture that waits for its successor may wait here: its bytes are kept before what is known of it, and nobody is fed it until
+//! then. Where it is sent from here, it stays until the next one waits.
 
 mod byte_log;
 mod record;
