@@ -5,6 +5,8 @@
 //! the window is given to the next one, or again to one that has lost its memory. What others published before is put before
 //! it once it has come ([`Past`]).
 
+mod past;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -42,9 +44,6 @@ const FENCE_PATIENCE: Duration = Duration::from_millis(700);
 const END_PATIENCE: Duration = Duration::from_secs(3);
 /// From one delivery of the whole window to the next, at least, when an origin forgets again.
 const REDELIVER_EVERY: Duration = Duration::from_secs(1);
-
-/// How long a new origin is kept waiting for the first own parts, where they are to follow what was fetched.
-const POSTPONED: Duration = Duration::from_secs(1);
 
 /// For so long the second writer of a stream leaves it to the first to restore it.
 const YIELD: Duration = Duration::from_secs(1);
@@ -253,86 +252,6 @@ impl Task {
                 Ok(own)
             }
         }
-    }
-
-    /// Whether the claim is at another origin than the media goes to. What was fetched there is all that will come.
-    fn leaves_for(&mut self, origin: &OriginClient) -> bool {
-        let left = self.current.as_ref().map(|current| current.delivery.origin.address());
-        let leaves = left.is_some_and(|left| left != origin.address());
-        if leaves {
-            self.postponed = None;
-            self.join_past();
-        }
-        leaves
-    }
-
-    /// The window begins with this claim, of which the origin has `said` what it has, if it has answered.
-    fn take_up_past(
-        &mut self,
-        past: Option<Past>,
-        said: Option<&Result<Vec<Mark>, OriginError>>,
-        open: &StreamOpen,
-        origin: &OriginClient,
-    ) {
-        let ahead = past.or(self.past.take()).filter(|past| past.is_of(open.epoch.generation));
-        let said = said.map(|said| said.as_deref());
-        self.past = match said {
-            Some(Err(OriginError::Fenced(_))) => None,
-            // The next origin: it has nothing of what was fetched from the one before.
-            Some(Ok([])) => ahead.filter(Past::has_come),
-            _ => Some(ahead.unwrap_or_else(|| self.fetch_past(open, origin.clone()))),
-        };
-        if let (Some(_), Some(Ok([]))) = (&self.past, said) {
-            self.postpone(origin.clone());
-        }
-        self.past.iter().for_each(Past::hurry);
-    }
-
-    fn fetch_past(&self, open: &StreamOpen, origin: OriginClient) -> Past {
-        Past::fetch(&Handle::current(), self.sender.stream.clone(), open, origin)
-    }
-
-    /// Puts the past before the window once nothing is missing between the two; `grew`: more may come.
-    fn past_grew(&mut self, grew: bool) {
-        let Some((past, current)) = self.past.as_ref().zip(self.current.as_mut()) else {
-            return self.past = self.past.take().filter(|_| grew);
-        };
-        let joined = past.joined(&current.window);
-        let result = match (joined.is_some(), grew) {
-            (true, _) => "whole",
-            (false, true) => return,
-            (false, false) => "none",
-        };
-        if let Some(window) = joined {
-            current.take(window);
-        }
-        self.past_is_over(result);
-    }
-
-    /// The origin is lost: puts as much of the past before the window as has come.
-    fn join_past(&mut self) {
-        if let Some((past, current)) = self.past.as_ref().zip(self.current.as_mut()) {
-            current.take(past.joined_as_it_is(&current.window));
-            self.past_is_over("in_part");
-        }
-    }
-
-    /// An origin waits for the past until the window has begun: a hole before the first own parts would be waited for.
-    fn postpone(&mut self, origin: OriginClient) {
-        self.postponed = Some((tokio::time::Instant::now() + POSTPONED, origin));
-    }
-
-    fn deliver_postponed(&mut self) {
-        if let Some((_, origin)) = self.postponed.take() {
-            self.join_past();
-            self.deliver(origin, Announced::After(Duration::ZERO));
-        }
-    }
-
-    fn past_is_over(&mut self, result: &str) {
-        self.past = None;
-        info!(result, "what others published before");
-        self.sender.metrics.pasts.with_label_values(&[result]).inc();
     }
 
     fn begin(&mut self, open: &StreamOpen, origin: OriginClient, heard: mpsc::Sender<Heard>) {
