@@ -3,16 +3,12 @@
 #[cfg(test)]
 mod latecomers;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use millrace_lifecycle::{Leaver, Takeover, Takeovers};
 use millrace_registry::{ChannelRecord, RouterRecord, StreamRecord};
 use millrace_telemetry::{Clock, Hurry};
-use millrace_types::{ChannelId, Decision, DecisionKind, NodeId, RefusalReason, StreamId, Wall};
+use millrace_types::{ChannelId, Decision, DecisionKind, RefusalReason, StreamId, Wall};
 use tokio::{
     runtime,
     sync::{
@@ -28,6 +24,7 @@ use crate::{
     doorstep::{Doorstep, Verdict},
     ingest::{Gate, Granted, Publication, PublishRequest, Refusal},
     key_lookup::KeyLookup,
+    moves::Departures,
     regain::Lack,
     report::StreamReport,
     session::{Command, Joining, Session, SessionContext, Waiting},
@@ -58,31 +55,6 @@ enum Question {
     Regain(StreamId),
     SetReplayBytes(usize),
     Stop(oneshot::Sender<()>),
-}
-
-/// What is to leave.
-#[derive(Clone, Debug, Default)]
-pub struct Departures {
-    /// These nodes are to be empty.
-    pub draining: BTreeSet<NodeId>,
-    /// These streams are to go to that node, or wherever there is room.
-    pub ordered: BTreeMap<StreamId, Option<NodeId>>,
-}
-
-impl Departures {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.draining.is_empty() && self.ordered.is_empty()
-    }
-
-    fn leaver(&self, stream: &StreamId, report: &StreamReport) -> Option<Leaver> {
-        let ordered = self.ordered.get(stream);
-        let second = report.second.as_ref().map(|second| &second.node);
-        let is_left = |node: &&NodeId| ordered.is_some() || self.draining.contains(*node);
-        let from = report.node.iter().chain(second).find(is_left)?.clone();
-        let to = ordered.cloned().flatten();
-        Some(Leaver { stream: stream.clone(), from, to, moving: report.moving })
-    }
 }
 
 /// A publisher with a key of a channel.

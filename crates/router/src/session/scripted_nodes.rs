@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Config, Router, placement::tests::node, sessions::Departures};
+use crate::{Config, Router, moves::Departures, placement::tests::node};
 
 /// Longer than anything that is waited for takes.
 const PATIENCE: Duration = Duration::from_secs(20);
