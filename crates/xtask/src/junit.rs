@@ -70,16 +70,12 @@ fn unescaped(text: &str) -> String {
 
 /// What tests that passed printed: times, tables and seeds, below the name of each, without the words of Rust's own test harness.
 pub fn measured(cases: &[TestCase]) -> String {
+    let is_of_harness =
+        |line: &str| line.starts_with("running 1 test") || line.starts_with("test ");
     let mut text = String::new();
     for case in cases.iter().filter(|case| !case.failed) {
-        let is_of_harness = |line: &str| {
-            line.starts_with("running 1 test")
-                || line.starts_with("test result: ")
-                || (line.starts_with("test ") && line.ends_with("... ok"))
-        };
-        let mut lines = case.printed.lines().filter(|line| !is_of_harness(line.trim()));
-        let lines: Vec<_> =
-            lines.by_ref().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        let lines = case.printed.lines().map(str::trim_end);
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !is_of_harness(line)).collect();
         if !lines.is_empty() {
             let _ = writeln!(text, "{}\n    {}", case.name, lines.join("\n    "));
         }
