@@ -1,13 +1,17 @@
-//! A stream's window fed with records in any order, of any writer, with any numbers: every playlist stays well-formed.
+//! A stream's window fed with records in any order, of any writer or two, with any numbers, moved to another origin and copied to
+//! another node: every playlist stays well-formed, and who feeds a window in order is never waited for in vain.
 #![no_main]
+
+use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use millrace_hls::{
-    BlockUntil, Hash, InitRecord, PartLookup, PartRecord, Reload, RenditionKind, StreamOpen, Window,
+    Backlog, BlockUntil, Hash, InitRecord, PartLookup, PartRecord, Reload, RenditionKind,
+    StreamOpen, Window,
 };
-use millrace_types::{Epoch, FrameRate, MediaTime, Mono, Msn, PartNo, RungId};
+use millrace_types::{Epoch, FrameRate, Mark, MediaTime, Mono, Msn, PartNo, RungId};
 
 const RUNGS: [&str; 3] = ["source", "720p", "audio"];
 const FIRST: u64 = 1_795_222_923;
@@ -40,11 +44,28 @@ enum Step {
         rungs: u8,
         part_target_ms: u32,
         hold_back_ms: u32,
+        restores: Option<(u8, u8, u8)>,
     },
     End {
         epoch: u8,
     },
     Release,
+    Claim {
+        epoch: u8,
+    },
+    Wait {
+        ms: u16,
+    },
+    ForgetBeyond {
+        bytes: u16,
+    },
+    /// Its writer goes on at another origin, which it feeds with what it has.
+    Move,
+    /// Another node copies the past in portions of so many bytes, but keeps of its own what fits into so many.
+    Copy {
+        portion: u8,
+        own_bytes: u8,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -64,6 +85,8 @@ struct PartStep {
     discontinuity: u8,
     last: bool,
     independent: bool,
+    short: bool,
+    is_empty: bool,
     init: u8,
     hash: u8,
     outright: Option<Outright>,
@@ -81,13 +104,14 @@ struct Outright {
 
 fuzz_target!(|steps: Vec<Step>| {
     let mut window = Window::open(announcement(0, 7, 334, 1_002));
+    let mut now = Mono::default();
     for step in steps {
-        apply(&mut window, step);
+        apply(&mut window, &mut now, step);
         check(&window);
     }
 });
 
-fn apply(window: &mut Window, step: Step) {
+fn apply(window: &mut Window, now: &mut Mono, step: Step) {
     match step {
         Step::Init { rung, epoch, which, codecs, bandwidth_bps, kind } => {
             let codecs = codecs.unwrap_or_else(|| "avc1.64001f".to_owned());
@@ -115,6 +139,7 @@ fn apply(window: &mut Window, step: Step) {
             record.end = record.start + i64::from(step.length_ms) * 90;
             record.discontinuity = step.discontinuity.into();
             (record.last, record.independent) = (step.last, step.independent);
+            record.short = step.short;
             (record.init, record.hash) = (hash(step.init), hash(step.hash));
             if let Some(outright) = step.outright {
                 (record.msn, record.part) = (Msn(outright.msn), PartNo(outright.part));
@@ -123,7 +148,8 @@ fn apply(window: &mut Window, step: Step) {
                 record.start = MediaTime(outright.start);
                 record.end = MediaTime(outright.end);
             }
-            add(window, record);
+            let bytes: &[u8] = if step.is_empty { b"" } else { b"part" };
+            let _ = window.add_part(*now, record.epoch, record, Bytes::from_static(bytes));
         }
         Step::Segments { rung, epoch, first, count, parts } => {
             let parts = u32::from(parts % 7) + 1;
@@ -131,21 +157,77 @@ fn apply(window: &mut Window, step: Step) {
                 for number in 0..parts {
                     let mut record = part(rung, epoch, u64::from(first) + msn, number);
                     record.last = number + 1 == parts;
-                    add(window, record);
+                    let bytes = Bytes::from_static(b"part");
+                    let _ = window.add_part(*now, record.epoch, record, bytes);
                 }
             }
         }
         Step::Fence { epoch } => drop(window.fence(epoch_of(epoch))),
-        Step::Reopen { epoch, rungs, part_target_ms, hold_back_ms } => {
-            drop(window.reopen(announcement(epoch, rungs, part_target_ms, hold_back_ms)));
+        Step::Reopen { epoch, rungs, part_target_ms, hold_back_ms, restores } => {
+            let mut open = announcement(epoch, rungs, part_target_ms, hold_back_ms);
+            open.restores.extend(restores.map(|(rung, msn, part)| Mark {
+                rung: rung_id(rung),
+                msn: Msn(FIRST + u64::from(msn)),
+                part: PartNo(part.into()),
+                end: MediaTime(0),
+                closed: false,
+            }));
+            drop(window.reopen(open));
         }
         Step::End { epoch } => drop(window.end(epoch_of(epoch))),
         Step::Release => window.release(),
+        Step::Claim { epoch } => drop(window.claim(epoch_of(epoch))),
+        Step::Wait { ms } => {
+            *now = *now + Duration::from_millis(ms.into());
+            window.tick(*now);
+            assert!(window.deadline().is_none_or(|deadline| deadline > *now), "nothing is due");
+        }
+        Step::ForgetBeyond { bytes } => window.forget_beyond(bytes.into()),
+        Step::Move => moved(window, *now),
+        Step::Copy { portion, own_bytes } => copied(window, portion.into(), own_bytes.into()),
     }
 }
 
-fn add(window: &mut Window, record: PartRecord) {
-    let _ = window.add_part(Mono::default(), record.epoch, record, Bytes::from_static(b"part"));
+/// The window as another origin has it, to which its writer pushes it.
+fn moved(window: &mut Window, now: Mono) {
+    if window.is_ended() {
+        return;
+    }
+    let open = StreamOpen { restores: window.restorable(), ..window.announced().clone() };
+    let writer = open.epoch;
+    let mut other = Window::open(open);
+    for rung in &window.announced().rungs {
+        for record in window.backlog(rung) {
+            let _ = match record {
+                Backlog::Init(record, bytes) => other.add_init(writer, record, bytes),
+                Backlog::Part(record, bytes) => other.add_part(now, writer, record, bytes),
+            };
+        }
+    }
+    assert!(other.is_restored(), "{:?}, but {:?}", window.restorable(), other.restorable());
+    *window = other;
+}
+
+/// The window as a node has it that goes on with the stream: what it made itself, behind what it was told of the past.
+fn copied(window: &mut Window, portion: usize, own_bytes: u64) {
+    let rungs = window.announced().rungs.clone();
+    let mut copy = Window::for_copy(&rungs);
+    for rung in &rungs {
+        loop {
+            let past = window.past(rung, copy.last(rung), portion);
+            let before = copy.last(rung);
+            past.into_iter().for_each(|record| drop(copy.copy(record)));
+            if copy.last(rung) == before {
+                break;
+            }
+        }
+    }
+    check(&copy);
+    let mut own = window.clone();
+    own.forget_beyond(own_bytes);
+    if copy.comes_to(&own) {
+        *window = own.after(&copy);
+    }
 }
 
 fn announcement(epoch: u8, rungs: u8, part_target_ms: u32, hold_back_ms: u32) -> StreamOpen {
@@ -259,7 +341,8 @@ fn media_playlist(window: &Window, rung: &RungId, playlist: &str) {
                 rest.split_once(".m4s").and_then(|(name, _)| name.split_once('.')).expect("a name");
             let (msn, part) =
                 (Msn(msn.parse().expect("a number")), PartNo(part.parse().expect("a number")));
-            assert!(matches!(window.part(rung, msn, part), PartLookup::Here(_)));
+            let is_here = matches!(window.part(rung, msn, part), PartLookup::Here(_));
+            assert_eq!(is_here, !rest.ends_with(",GAP=YES"), "{line}");
         }
     }
 }

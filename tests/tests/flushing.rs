@@ -53,7 +53,8 @@ fn hello() -> Hello {
         beside: None,
         announced: Default::default(),
         speaks: Versions::OURS,
-        left_open: Vec::new(),
+        given_up: Vec::new(),
+        whole_from: 0,
     }
 }
 

@@ -101,13 +101,21 @@ async fn survive(before_first_part: bool, faults: &[Fault]) -> Outcome {
     player.media(f64::from(clip.seconds) - 0.2, Duration::from_secs(10)).await.unwrap();
     let recording = player.stop().await.unwrap();
     let restarts = farm.stream(&channel.stream).await.unwrap().restarts;
-    assert_eq!(restarts, struck.len() as u64, "restarts counted are faults injected");
+    let faults = struck.len() as u64;
+    assert_eq!(restarts, faults, "restarts counted are faults injected: {}", warnings(&farm.log()));
     let last = clip.frames().last().unwrap() - 2;
     let report = check(&recording, &clip.expected().at_least(0..=last)).unwrap();
     println!("{report}");
     report.assert_lossless();
     assert_told(&farm.log(), &channel.stream);
     Outcome { recording, struck }
+}
+
+/// What the farm found worth a warning.
+fn warnings(log: &str) -> String {
+    let is_warning =
+        |line: &&str| line.contains(r#""level":"WARN""#) || line.contains(r#""ERROR""#);
+    log.lines().filter(is_warning).collect::<Vec<_>>().join("\n")
 }
 
 /// Insists that the log, which no terminal reads, is JSON, and that its workers' own words say whose they are.

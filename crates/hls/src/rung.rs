@@ -135,11 +135,14 @@ impl RungWindow {
     pub(crate) fn advance(&mut self, now: Mono, patient: bool) {
         while let Some(at) = self.next_or_first() {
             let Some(part) = self.early.next(now, at, self.segments.back(), patient) else { break };
-            self.break_for(&part.record);
+            self.break_for(&part);
             match self.segments.back_mut() {
                 Some(open) if !open.closed => open.push(part),
-                _ => {
-                    let mut segment = Segment::opened_by(&part.record);
+                last => {
+                    let before =
+                        last.filter(|_| part.bytes.is_empty()).map(|last| last.init_at_end());
+                    let init = before.unwrap_or(part.record.init);
+                    let mut segment = Segment::opened_by(&part.record, init);
                     segment.push(part);
                     self.segments.push_back(segment);
                 }
@@ -155,11 +158,10 @@ impl RungWindow {
     }
 
     /// An encoder whose init section is another finishes the open segment under the old one: its parameter sets are in
-    /// its pictures. The next segment carries the new one, behind a discontinuity.
-    fn break_for(&mut self, record: &PartRecord) {
-        let Some(last) = self.segments.back() else { return };
-        let init = last.parts.last().map_or(last.init, |part| part.record.init);
-        if init != record.init && record.discontinuity <= last.discontinuity {
+    /// its pictures. The next segment carries the new one, behind a discontinuity. A part without bytes needs none.
+    fn break_for(&mut self, Part { record, bytes }: &Part) {
+        let Some(last) = self.segments.back().filter(|_| !bytes.is_empty()) else { return };
+        if last.init_at_end() != record.init && record.discontinuity <= last.discontinuity {
             self.breaks.insert(if last.closed { record.msn } else { record.msn.next() });
         }
     }

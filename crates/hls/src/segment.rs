@@ -31,12 +31,12 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// An open segment without parts, of which `first` will be the first.
-    pub(crate) fn opened_by(first: &PartRecord) -> Self {
+    /// An open segment without parts, of which `first` will be the first, under the init section `init`.
+    pub(crate) fn opened_by(first: &PartRecord, init: Hash) -> Self {
         Self {
             msn: first.msn,
             discontinuity: first.discontinuity,
-            init: first.init,
+            init,
             start: first.start,
             end: first.start,
             parts: Vec::new(),
@@ -76,6 +76,12 @@ impl Segment {
 
     pub(crate) fn is_gap(&self) -> bool {
         self.closed && self.parts.iter().all(|part| part.bytes.is_empty())
+    }
+
+    /// The init section that its last media needs; without any, the one it was opened under.
+    pub(crate) fn init_at_end(&self) -> Hash {
+        let media = self.parts.iter().rev().find(|part| !part.bytes.is_empty());
+        media.map_or(self.init, |part| part.record.init)
     }
 
     pub(crate) fn seconds(&self) -> f64 {

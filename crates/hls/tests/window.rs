@@ -5,7 +5,7 @@ mod sample;
 
 use bytes::Bytes;
 use millrace_hls::{
-    Accepted, BlockUntil, Hash, PartLookup, PartRecord, Refusal, Reload, StreamOpen,
+    Accepted, BlockUntil, Hash, InitRecord, PartLookup, PartRecord, Refusal, Reload, StreamOpen,
 };
 use millrace_types::{Mark, MediaTime, Mono, Msn, PartNo};
 use sample::{
@@ -213,6 +213,42 @@ fn a_part_without_bytes_makes_its_segment_a_gap_and_those_who_wait_for_it_go_on(
     assert_eq!(window.reload(&rung("720p"), until(2, 0)), Reload::Ready);
     push(&mut window, part("720p", 3, 0)).unwrap();
     assert_eq!(window.reload(&rung("720p"), until(3, 0)), Reload::Ready);
+}
+
+#[test]
+fn parts_without_bytes_bring_no_init_section_and_no_discontinuity_before_there_is_something_to_show()
+ {
+    let mut window = filled(1, 3);
+    let other = InitRecord { hash: Hash::of(b"other"), ..init("720p") };
+    window.add_init(epoch(1, 0), other.clone(), Bytes::from_static(b"other")).unwrap();
+    let nothing = |index, number| {
+        let hash = Hash::of(b"");
+        PartRecord { init: other.hash, length: 0, hash, ..part("720p", index, number) }
+    };
+    let blank = [(1, 3), (1, 4), (1, 5), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5)];
+    for (index, number) in blank {
+        let record = nothing(index, number);
+        window.add_part(Mono::default(), epoch(1, 0), record, Bytes::new()).unwrap();
+    }
+    let text = window.media_playlist(&rung("720p"), false).unwrap();
+    assert_eq!(text.matches("#EXT-X-MAP").count(), 1, "{text}");
+    assert_eq!(text.matches(",GAP=YES\n").count(), 3, "{text}");
+    assert_eq!(text.matches("#EXT-X-GAP\n").count(), 1, "{text}");
+    // It is shown where its maker says that a discontinuity lies, on every rung at once and only one.
+    fill(&mut window, "source", 2, PARTS);
+    for name in ["source", "720p"] {
+        let first = PartRecord { discontinuity: 1, ..part(name, 3, 0) };
+        let init = if name == "720p" { other.hash } else { first.init };
+        push(&mut window, PartRecord { init, ..first }).unwrap();
+    }
+    for (name, maps) in [("source", 1), ("720p", 2)] {
+        let text = window.media_playlist(&rung(name), false).unwrap();
+        assert_eq!(text.matches("#EXT-X-MAP").count(), maps, "{text}");
+        assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1, "{text}");
+        let behind = text.split_once("#EXT-X-DISCONTINUITY\n").unwrap().1;
+        assert!(behind.contains(&format!("{}.0.m4s", FIRST + 3)), "{text}");
+        assert!(!behind.contains(&format!("{}.m4s", FIRST + 2)), "{text}");
+    }
 }
 
 #[test]

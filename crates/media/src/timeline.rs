@@ -176,6 +176,13 @@ impl Timeline {
         self.video.held.as_mut().map(|held| &mut held.bytes)
     }
 
+    /// The next keyframe starts a segment behind a discontinuity: what its rungs are made of changes there. How many
+    /// discontinuities lie before that segment, at least.
+    pub fn break_at_next_keyframe(&mut self) -> u64 {
+        self.stamper.break_at_next_idr();
+        self.stamper.discontinuity_of_next_idr()
+    }
+
     /// When [`Input::Elapsed`] is due.
     pub fn deadline(&self) -> Option<Mono> {
         let held = self.video.held.as_ref().map(|held| held.until);

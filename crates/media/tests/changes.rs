@@ -81,6 +81,36 @@ fn other_sound_begins_with_the_next_segment_behind_a_discontinuity() {
 }
 
 #[test]
+fn what_changes_at_the_next_keyframe_is_told_before_and_segments_until_then_bring_no_discontinuity()
+{
+    let source = Source::new(30, 1, 8.0, 20.0);
+    let mut timeline = timeline();
+    let (before, after): (Vec<_>, Vec<_>) =
+        source.messages().into_iter().partition(|(at, _)| *at < 9_000);
+    let mut items = feed(&mut timeline, before);
+    assert_eq!(timeline.break_at_next_keyframe(), 1);
+    // Other sound has a discontinuity of its own, where the next segment starts.
+    let index = after.partition_point(|(at, _)| *at < 12_000);
+    let (between, after) = after.split_at(index);
+    items.extend(feed(&mut timeline, between.to_vec()));
+    let mut after = after.to_vec();
+    after.insert(0, source.audio(12_000, audio_header(ASC_44K_MONO)));
+    items.extend(feed(&mut timeline, after));
+    let video = units(&items, Track::Video);
+    let first_of = |discontinuity| {
+        let of = |unit: &&AccessUnit| unit.stamp.segment.discontinuity == discontinuity;
+        let first = video.iter().find(of).unwrap();
+        (number_of(first), first.idr, first.stamp.starts)
+    };
+    let sound = first_of(1);
+    assert!((361..=420).contains(&sound.0) && !sound.1, "{sound:?}");
+    assert_eq!(first_of(2), (480, true, Cut::Segment));
+    let segments = video.iter().filter(|unit| unit.stamp.starts == Cut::Segment).count();
+    assert!(segments > 2 * 3, "{segments} segments, most of them without a keyframe");
+    assert_eq!(video.last().unwrap().stamp.segment.discontinuity, 2);
+}
+
+#[test]
 fn a_publisher_that_returns_goes_on_behind_a_discontinuity_and_never_in_the_past() {
     let source = Source::new(30, 1, 2.0, 6.0);
     let mut timeline = timeline();

@@ -190,7 +190,8 @@ mod tests {
             announced: Default::default(),
             beside: None,
             speaks: Default::default(),
-            left_open: Vec::new(),
+            given_up: Vec::new(),
+            whole_from: 0,
         }
     }
 

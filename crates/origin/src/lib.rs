@@ -31,5 +31,5 @@ mod writers;
 
 pub use config::Config;
 pub use millrace_tls::{TlsConfig, TlsError};
-pub use request_head::{Malformed, request_head_bytes};
+pub use request_head::{Malformed, Request, read_request};
 pub use run::{Addresses, Running, StartError, start};

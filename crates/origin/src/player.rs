@@ -103,6 +103,12 @@ impl Asked {
         let gzip = is_playlist && accepts_gzip(accept_encoding);
         Self { target, gzip, head_only: method == "HEAD" }
     }
+
+    /// Path and query by which another origin is asked for the same; `None` for what each origin answers itself.
+    pub(crate) fn relayed_as(&self) -> Option<String> {
+        let Target::Route(route, query) = &self.target else { return None };
+        route.stream().map(|_| route.target(*query))
+    }
 }
 
 impl Player {

@@ -45,13 +45,23 @@ impl Malformed {
     }
 }
 
-/// Reads the first request in `received` as a connection does, down to its path and query, and says how many bytes its
-/// head takes; `None` when bytes are missing. It is how strangers' bytes can be tried without a connection.
+/// What [`read_request`] says of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Bytes its head takes.
+    pub bytes: usize,
+    /// Path and query by which another origin is asked for the same; `None` where none is asked.
+    pub relayed_as: Option<String>,
+}
+
+/// Reads the first request in `received` as a connection does, down to its path and query; `None` when bytes are missing. It
+/// is how strangers' bytes can be tried without a connection.
 ///
 /// # Errors
 /// [`Malformed`] when the bytes are no request that is answered.
-pub fn request_head_bytes(received: &[u8]) -> Result<Option<usize>, Malformed> {
-    parse(received).map(|head| head.map(|head| head.length))
+pub fn read_request(received: &[u8]) -> Result<Option<Request>, Malformed> {
+    let head = parse(received)?;
+    Ok(head.map(|head| Request { bytes: head.length, relayed_as: head.asked.relayed_as() }))
 }
 
 /// `None` when bytes are missing.

@@ -349,7 +349,8 @@ pub mod tests {
             announced: Default::default(),
             beside: None,
             speaks: Versions::OURS,
-            left_open: Vec::new(),
+            given_up: Vec::new(),
+            whole_from: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, Msn, RungId, RungKind};
+use millrace_types::{Ladder, MEDIA_TIMESCALE, Mark, MediaTime, Msn, PartNo, RungId, RungKind};
 
 /// A rung this far behind the furthest one no longer holds input back, ticks of 90 kHz. Sound that always comes late (up to 4.5 s are
 /// waited for) is not so far behind when its part is done.
@@ -66,11 +66,19 @@ impl PublishedMarks {
         ladder.rungs.iter().all(|rung| self.0.get(&rung.id).is_some_and(reached))
     }
 
-    /// Where the rungs of the ladder that are encoded were left within a segment.
-    pub fn open_encoded(&self, ladder: &Ladder) -> Vec<Mark> {
+    /// How far the rungs of the ladder that are encoded have come; one that has no part yet, to number 0.
+    pub fn encoded(&self, ladder: &Ladder) -> Vec<Mark> {
         let encoded = ladder.rungs.iter().filter(|rung| matches!(rung.kind, RungKind::Video(_)));
-        let marks = encoded.filter_map(|rung| self.0.get(&rung.id));
-        marks.filter(|mark| !mark.closed).cloned().collect()
+        let none = |rung: &RungId| Mark {
+            rung: rung.clone(),
+            msn: Msn(0),
+            part: PartNo(0),
+            end: MediaTime(0),
+            closed: true,
+        };
+        encoded
+            .map(|rung| self.0.get(&rung.id).cloned().unwrap_or_else(|| none(&rung.id)))
+            .collect()
     }
 
     /// The marks a successor resumes from: `None`, and so from the oldest input, as long as a rung has none.
@@ -81,7 +89,7 @@ impl PublishedMarks {
 
 #[cfg(test)]
 mod tests {
-    use millrace_types::{FrameRate, MediaTime, PartNo, Rung, VideoRung};
+    use millrace_types::{FrameRate, Rung, VideoRung};
 
     use super::*;
 
@@ -119,12 +127,13 @@ mod tests {
         let mut ladder = ladder(&["source", "240p", "144p", "90p"]);
         ladder.rungs[1..].iter_mut().for_each(|rung| rung.kind = video.clone());
         let mut marks = PublishedMarks::default();
-        assert_eq!(marks.open_encoded(&ladder), []);
         for rung in ["source", "240p"] {
             marks.note(mark(rung, 3, 120_000));
         }
         marks.note(Mark { closed: true, ..mark("144p", 5, 180_000) });
-        assert_eq!(marks.open_encoded(&ladder), [mark("240p", 3, 120_000)]);
+        let closed = Mark { closed: true, ..mark("144p", 5, 180_000) };
+        let none = Mark { msn: Msn(0), closed: true, ..mark("90p", 0, 0) };
+        assert_eq!(marks.encoded(&ladder), [mark("240p", 3, 120_000), closed, none]);
     }
 
     #[test]

@@ -158,8 +158,8 @@ pub struct Session {
     hot: Option<Hot>,
     /// Why nothing is encoded, if so.
     unencoded_because: Option<Reason>,
-    /// Where it left its rungs open when it was last given up to encode them.
-    left_open: Vec<Mark>,
+    /// When it was last given up to encode its rungs: where they were left, and how many discontinuities lie before what they show next.
+    given_up: (Vec<Mark>, u64),
     /// There is room for its ladder: it changes to it at the next point where it may.
     is_regaining: bool,
     /// Why it was not moved, when it last should be.
@@ -252,7 +252,7 @@ impl Session {
             second: Second::default(),
             hot: None,
             unencoded_because: None,
-            left_open: Vec::new(),
+            given_up: Default::default(),
             is_regaining: false,
             stays: None,
             cut_watch: CutWatch::default(),

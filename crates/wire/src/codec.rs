@@ -167,7 +167,8 @@ fn hello_to(hello: &Hello) -> proto::Hello {
         announced_audio_kbps: hello.announced.audio_kbps,
         beside: hello.beside.and_then(convert::epoch_to),
         speaks: convert::versions_to(hello.speaks),
-        left_open: hello.left_open.iter().map(convert::mark_to).collect(),
+        given_up: hello.given_up.iter().map(convert::mark_to).collect(),
+        whole_from: hello.whole_from,
     }
 }
 
@@ -325,7 +326,8 @@ fn hello_from(hello: proto::Hello) -> Result<Hello, ConvertError> {
         },
         beside: hello.beside.map(|beside| convert::epoch_from(Some(beside))).transpose()?,
         speaks: convert::versions_from(hello.speaks),
-        left_open: hello.left_open.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?,
+        given_up: hello.given_up.into_iter().map(convert::mark_from).collect::<Result<_, _>>()?,
+        whole_from: hello.whole_from,
     })
 }
 

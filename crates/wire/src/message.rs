@@ -93,9 +93,12 @@ pub struct Hello {
     pub announced: Announced,
     /// What the router speaks.
     pub speaks: Versions,
-    /// Where encoders that the stream goes on without have left their rungs open: what passes through in those segments cannot be
-    /// shown behind it.
-    pub left_open: Vec<Mark>,
+    /// Rungs that were encoded and are no longer, and where their encoders left them: what passes through under their names cannot
+    /// be shown behind that, not before `whole_from`.
+    pub given_up: Vec<Mark>,
+    /// The number of discontinuities from which on it can be, with the first IDR. 0, from a router that does not say: from the
+    /// segment on that follows the mark's.
+    pub whole_from: u64,
 }
 
 /// A node has reserved the capacity, fenced older epochs, and has a worker waiting.

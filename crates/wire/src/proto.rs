@@ -83,7 +83,9 @@ pub struct Hello {
     #[prost(message, optional, tag = "16")]
     pub speaks: Option<Versions>,
     #[prost(message, repeated, tag = "17")]
-    pub left_open: Vec<Mark>,
+    pub given_up: Vec<Mark>,
+    #[prost(uint64, tag = "18")]
+    pub whole_from: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -21,10 +21,18 @@ pub(crate) struct Packager {
     /// (docs/adr/0004-mid-segment-succession.md), none ignores these.
     parameter_sets: Bytes,
     open: Option<OpenPart>,
-    /// Up to that segment nothing of this rung can be shown.
-    blank_to: Option<Msn>,
+    blank: Option<Blank>,
     /// Where the last closed part ended.
     closed_to: Option<MediaTime>,
+}
+
+/// How long nothing of a rung can be shown, whose parts have no bytes then: what passes through cannot behind what an encoder made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blank {
+    /// In the segments up to that one.
+    UpTo(Msn),
+    /// Up to the first IDR that so many discontinuities lie before.
+    Before(u64),
 }
 
 #[derive(Debug)]
@@ -44,15 +52,24 @@ impl Packager {
             init: None,
             parameter_sets: Bytes::new(),
             open: None,
-            blank_to: None,
+            blank: None,
             closed_to: None,
         }
     }
 
-    /// Up to that segment its parts have no bytes: what is in them cannot be shown behind what an encoder began the segment with.
+    /// Nothing of it can be shown for so long.
     #[must_use]
-    pub(crate) fn blank_to(self, msn: Option<Msn>) -> Self {
-        Self { blank_to: msn, ..self }
+    pub(crate) fn blank(self, blank: Option<Blank>) -> Self {
+        Self { blank, ..self }
+    }
+
+    /// The next sample begins with an IDR in that segment.
+    pub(crate) fn reached_idr(&mut self, segment: SegmentStamp) {
+        let is_over = |blank: &Blank| match blank {
+            Blank::UpTo(msn) => segment.msn > *msn,
+            Blank::Before(discontinuities) => segment.discontinuity >= *discontinuities,
+        };
+        self.blank = self.blank.filter(|blank| !is_over(blank));
     }
 
     /// From here on the rung's parts need the init section of `track`; says so unless nothing changed. The bandwidth, bits per
@@ -110,7 +127,11 @@ impl Packager {
     pub(crate) fn close(&mut self, end: MediaTime, last: bool) -> Option<Message> {
         let OpenPart { slot, decode_time, samples, init } = self.open.take()?;
         let sequence = (slot.segment.msn.0 as u32) << 8 | slot.part.0 & 0xff;
-        let is_blank = self.blank_to.is_some_and(|to| slot.segment.msn <= to);
+        let is_blank = match self.blank {
+            None => false,
+            Some(Blank::UpTo(msn)) => slot.segment.msn <= msn,
+            Some(Blank::Before(_)) => true,
+        };
         let bytes = match is_blank {
             true => Bytes::new(),
             false => part(sequence, decode_time.unsigned_abs(), &samples),

@@ -52,13 +52,19 @@ impl Passthrough {
 
     /// Takes a unit of any track that belongs to the part `slot`; gives the parts that are complete with it.
     pub(crate) fn take(&mut self, unit: &AccessUnit, slot: Slot, out: &mut Vec<Message>) {
-        let known = unit.track == self.track && self.timescale != 0;
-        if !known || self.done.is_some_and(|done| slot.key() <= done) {
+        if unit.track != self.track || self.timescale == 0 {
             return;
         }
-        if unit.stamp.starts != Cut::None {
+        let is_done = self.done.is_some_and(|done| slot.key() <= done);
+        if unit.stamp.starts != Cut::None && !is_done {
             let closes = unit.stamp.starts == Cut::Segment;
             out.extend(self.packager.close(self.part_end(slot.after), closes));
+        }
+        if unit.idr {
+            self.packager.reached_idr(slot.segment);
+        }
+        if is_done {
+            return;
         }
         let sample = Sample {
             composition_offset: i32::try_from(unit.pts - unit.dts).unwrap_or_default(),

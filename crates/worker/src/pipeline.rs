@@ -10,7 +10,10 @@ use millrace_types::{MEDIA_TIMESCALE, MediaTime, Msn, PartNo, RungId, RungKind};
 use millrace_wire::{Heartbeat, Message, Start};
 
 use crate::{
-    encoded::EncodedRung, grid::Cuts, packager::Packager, passthrough::Passthrough,
+    encoded::EncodedRung,
+    grid::Cuts,
+    packager::{Blank, Packager},
+    passthrough::Passthrough,
     transcoder::Transcoder,
 };
 
@@ -39,9 +42,13 @@ impl<B: Backend> Pipeline<B> {
     pub fn new(backend: B, start: &Start) -> Result<Self, TranscodeError> {
         let (mut passthroughs, mut encoded) = (Vec::new(), Vec::new());
         let announced = start.hello.as_ref().map(|hello| hello.announced).unwrap_or_default();
-        let left_open = |rung: &RungId| {
-            let marks = &start.hello.as_ref()?.left_open;
-            marks.iter().find(|mark| mark.rung == *rung).map(|mark| mark.msn)
+        let blank = |rung: &RungId| {
+            let hello = start.hello.as_ref()?;
+            let mark = hello.given_up.iter().find(|mark| mark.rung == *rung)?;
+            Some(match hello.whole_from {
+                0 => Blank::UpTo(mark.msn),
+                discontinuities => Blank::Before(discontinuities),
+            })
         };
         for rung in &start.ladder.rungs {
             let mark = start.resume.iter().find(|mark| mark.rung == rung.id);
@@ -49,8 +56,8 @@ impl<B: Backend> Pipeline<B> {
             let packager = Packager::new(rung.id.clone(), start.epoch);
             match &rung.kind {
                 RungKind::Source => {
-                    let (said, packager) =
-                        (announced.video_kbps, packager.blank_to(left_open(&rung.id)));
+                    let said = announced.video_kbps;
+                    let packager = packager.blank(blank(&rung.id));
                     passthroughs.push(Passthrough::new(Track::Video, packager, said, done));
                 }
                 RungKind::Audio => {

@@ -161,7 +161,7 @@ impl Timeline {
     pub(super) fn go_audio_only(&mut self, first: MediaTime) {
         self.part_target.get_or_insert(PART_TARGET);
         self.mode = Mode::AudioOnly;
-        let segment = self.stamper.open_segment(first);
+        let segment = self.stamper.open_segment(first, false);
         self.audio.open_at(segment, segment.start + AUDIO_SEGMENT);
         self.cut_audio_only();
     }
@@ -170,7 +170,7 @@ impl Timeline {
         while let (Some(span), Some(segment)) = (self.audio.next_frame(), self.stamper.segment()) {
             let next = last_tick(span.pts + span.samples, span.rate);
             if next - segment.start >= AUDIO_SEGMENT {
-                let segment = self.stamper.open_segment(next);
+                let segment = self.stamper.open_segment(next, false);
                 self.audio.open_at(segment, segment.start + AUDIO_SEGMENT);
             }
             self.audio.release_one(self.target(), &mut self.out);

@@ -83,17 +83,25 @@ pub(super) struct Stamper {
     /// Where the picture begins that is shown last of those stamped.
     latest_pts: MediaTime,
     keyframes: KeyframeForecast,
-    break_before: Break,
+    due: Breaks,
 }
 
-/// A discontinuity that is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Break {
-    None,
+/// The discontinuities that are due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Breaks {
     /// When the next segment starts anyway.
-    NextSegment,
+    at_segment: bool,
     /// At the next IDR, which starts a segment for it.
-    NextIdr,
+    at_idr: bool,
+}
+
+impl Breaks {
+    /// A segment starts, with an IDR or not: whether a discontinuity lies before it.
+    fn take(&mut self, idr: bool) -> bool {
+        let is_due = self.at_segment || self.at_idr && idr;
+        *self = Self { at_segment: false, at_idr: self.at_idr && !idr };
+        is_due
+    }
 }
 
 impl Stamper {
@@ -108,7 +116,7 @@ impl Stamper {
             reorder_delay: 0,
             latest_pts: MediaTime(0),
             keyframes: KeyframeForecast::default(),
-            break_before: Break::None,
+            due: Breaks::default(),
         }
     }
 
@@ -134,19 +142,24 @@ impl Stamper {
         self.segment = None;
         self.is_pictureless = false;
         self.keyframes = KeyframeForecast::default();
-        self.break_before = self.break_before.max(Break::NextSegment);
+        self.due.at_segment = true;
     }
 
     /// The video changes at the next IDR: a segment starts there, behind a discontinuity.
     pub(super) fn break_at_next_idr(&mut self) {
         if self.segment.is_some() {
-            self.break_before = Break::NextIdr;
+            self.due.at_idr = true;
         }
+    }
+
+    /// How many discontinuities lie before the segment of the next IDR, at least.
+    pub(super) const fn discontinuity_of_next_idr(&self) -> u64 {
+        self.numbering.discontinuity + (self.due.at_segment || self.due.at_idr) as u64
     }
 
     /// The sound changes where the next segment starts, behind a discontinuity.
     pub(super) fn break_at_next_segment(&mut self) {
-        self.break_before = self.break_before.max(Break::NextSegment);
+        self.due.at_segment = true;
     }
 
     /// Stamps the next picture in decoding order. Also returns its boundary: where a part that began with it would begin.
@@ -178,7 +191,7 @@ impl Stamper {
                 (SegmentStamp { start: in_step(segment.start), ..segment }, Cut::Segment)
             }
             (Some(segment), Cut::None | Cut::Part) => (segment, starts),
-            _ => (self.open_segment(split.map_or(at, in_step)), Cut::Segment),
+            _ => (self.open_segment(split.map_or(at, in_step), idr), Cut::Segment),
         };
         (self.segment, self.is_pictureless) = (Some(segment), false);
         if starts == Cut::Part {
@@ -219,17 +232,14 @@ impl Stamper {
     /// Opens the next segment at `start`, although no picture comes: for the sound. The first later picture belongs into
     /// it, or into a later one.
     pub(super) fn open_without_picture(&mut self, start: MediaTime) -> SegmentStamp {
-        let segment = self.open_segment(start);
+        let segment = self.open_segment(start, false);
         self.is_pictureless = true;
         segment
     }
 
-    /// Opens the next segment at `start`.
-    pub(super) fn open_segment(&mut self, start: MediaTime) -> SegmentStamp {
-        if self.break_before != Break::None {
-            self.numbering.discontinuity += 1;
-            self.break_before = Break::None;
-        }
+    /// Opens the next segment at `start`, with an IDR or not.
+    pub(super) fn open_segment(&mut self, start: MediaTime, idr: bool) -> SegmentStamp {
+        self.numbering.discontinuity += u64::from(self.due.take(idr));
         let segment = SegmentStamp {
             msn: self.numbering.next_msn,
             discontinuity: self.numbering.discontinuity,
@@ -276,7 +286,7 @@ impl Stamper {
 
     fn cut(&self, rule: CutRule, at: MediaTime, idr: bool) -> Cut {
         let Some(segment) = self.segment else { return Cut::Segment };
-        if idr && self.break_before == Break::NextIdr {
+        if idr && self.due.at_idr {
             return Cut::Segment;
         }
         let half_step = rule.step() / 2;

@@ -227,8 +227,10 @@ impl Session {
         let was_encoded = self.ladder.is_transcoded();
         // Frozen from the first part on, until the picture becomes another.
         let is_open = self.published.is_empty() || self.reshape.is_some();
-        if choice == LadderChoice::Passthrough && was_encoded {
-            self.left_open = self.published.open_encoded(&self.ladder);
+        if choice == LadderChoice::Passthrough && was_encoded && !self.published.is_empty() {
+            // Where all rungs change together, told before any of them comes there.
+            let whole_from = self.timeline.as_mut().map(Timeline::break_at_next_keyframe);
+            self.given_up = (self.published.encoded(&self.ladder), whole_from.unwrap_or_default());
         }
         self.ladder = match choice {
             LadderChoice::Full if !is_open => self.ladder.clone(),
@@ -278,7 +280,8 @@ impl Session {
             announced: self.tracks.announced,
             beside: None,
             speaks: self.context.fleet.speaks,
-            left_open: self.left_open.clone(),
+            given_up: self.given_up.0.clone(),
+            whole_from: self.given_up.1,
         }
     }
 

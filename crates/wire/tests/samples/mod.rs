@@ -119,7 +119,8 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
         announced: Announced { video_kbps: Some(2_500), audio_kbps: None },
         beside: None,
         speaks,
-        left_open: Vec::new(),
+        given_up: Vec::new(),
+        whole_from: 0,
     };
     let ack = PartAck { rung: "audio".parse().unwrap(), msn: Msn(8), part: PartNo(3) };
     let end = End { continues: true };
@@ -215,7 +216,11 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
         ("part", Message::Part(part())),
         ("part_ack", Message::PartAck(ack)),
     ];
-    let since_version_2 = (version > 1)
-        .then(|| ("hello_left_open", Message::Hello(Hello { left_open: vec![mark()], ..hello })));
+    let left = Hello { given_up: vec![mark()], ..hello };
+    let since_version_2 = [
+        ("hello_left_open", Message::Hello(left.clone())),
+        ("hello_given_up", Message::Hello(Hello { whole_from: 3, ..left })),
+    ];
+    let since_version_2 = since_version_2.into_iter().filter(|_| version > 1);
     all.into_iter().chain(since_version_2).collect()
 }

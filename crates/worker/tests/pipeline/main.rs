@@ -12,9 +12,10 @@ use clip::Clip;
 use millrace_media::{AccessUnit, Input, Item, Track};
 use millrace_software::{Software, log_errors_to};
 use millrace_types::{
-    Epoch, FrameRate, Ladder, Mark, MediaTime, Mono, Msn, PartNo, Rung, RungKind, VideoRung,
+    Epoch, FrameRate, Ladder, MEDIA_TIMESCALE, Mark, MediaTime, Mono, Msn, PartNo, Rung, RungKind,
+    VideoRung,
 };
-use millrace_wire::{Message, Start};
+use millrace_wire::{Hello, Message, Start};
 use millrace_worker::{NoBackend, Pipeline};
 use rendition::Rendition;
 
@@ -164,6 +165,83 @@ fn segments_are_cut_and_begin_with_an_idr_also_where_the_source_has_none() -> Re
         assert_eq!(record.independent, record.part.0 == 0, "{record:?}");
     }
     Ok(())
+}
+
+/// What a router says to a node of rungs that are no longer encoded.
+fn given_up(start: &Start, given_up: Vec<Mark>, whole_from: u64) -> Start {
+    let hello = Hello {
+        stream: start.stream.clone(),
+        epoch: start.epoch,
+        ladder: start.ladder.clone(),
+        part_target_ms: 376,
+        hold_back_ms: 1_500,
+        source_pixels_per_second: 0,
+        origin_intake: None,
+        replay_from: None,
+        standby: false,
+        beside: None,
+        announced: Default::default(),
+        speaks: Default::default(),
+        given_up,
+        whole_from,
+    };
+    Start { hello: Some(hello), ..start.clone() }
+}
+
+#[test]
+fn a_rung_that_is_no_longer_encoded_has_nothing_to_show_before_the_keyframe_that_was_announced()
+-> Result<()> {
+    let mut items = Clip { gop_seconds: 4.0, ..CLIP }.items()?;
+    let announced = units(&items, Track::Video)
+        .iter()
+        .find(|unit| unit.idr && unit.dts >= 4 * i64::from(MEDIA_TIMESCALE) + first_dts(&items))
+        .map(|unit| unit.stamp.segment)
+        .unwrap();
+    for item in &mut items {
+        if let Item::Unit(unit) = item
+            && unit.stamp.segment.msn >= announced.msn
+        {
+            unit.stamp.segment.discontinuity = 1;
+        }
+    }
+    let mut ladder = ladder(vec![]);
+    ladder.rungs.insert(1, Rung { id: "480p".parse()?, kind: RungKind::Source });
+    let left = |msn: u64, part| Mark {
+        rung: "480p".parse().unwrap(),
+        msn: Msn(msn),
+        part: PartNo(part),
+        end: MediaTime(0),
+        closed: false,
+    };
+    let first = units(&items, Track::Video)[0].stamp.segment.msn.0;
+    let run = |mark: &Mark, resume: &Mark, whole_from| -> Result<_> {
+        let start = start(ladder.clone(), vec![resume.clone()]);
+        let out = run(&given_up(&start, vec![mark.clone()], whole_from), &items, true)?;
+        assert_eq!(pts_of(&Rendition::of(&out, "source"))?, presented(&items, Track::Video));
+        Ok(Rendition::of(&out, "480p"))
+    };
+
+    let mark = left(first, 2);
+    let rung = run(&mark, &mark, 1)?;
+    assert_eq!((rung.gaps[0].msn, rung.gaps[0].part), (Msn(first), PartNo(3)));
+    assert!(rung.gaps.iter().all(|gap| gap.msn < announced.msn && !gap.independent));
+    assert_eq!(rung.gaps.last().unwrap().end, announced.start, "two segments are told as missing");
+    let shown = &rung.parts[0].0;
+    assert_eq!((shown.msn, shown.part, shown.independent), (announced.msn, PartNo(0), true));
+    assert_eq!(rung.decoded_frames()?, CLIP.frames() / 2);
+
+    // A worker that comes later goes on in the midst of that, and a router of the build before names no keyframe.
+    let later = run(&mark, &left(announced.msn.0, 3), 1)?;
+    assert_eq!((later.gaps.len(), later.parts[0].0.part), (0, PartNo(4)));
+    let before = run(&mark, &mark, 0)?;
+    assert!(before.gaps.iter().all(|gap| gap.msn == Msn(first)));
+    assert_eq!(before.parts[0].0.msn, Msn(first + 1));
+    Ok(())
+}
+
+/// When the first picture is decoded.
+fn first_dts(items: &[Item]) -> i64 {
+    units(items, Track::Video)[0].dts
 }
 
 #[test]

@@ -39,7 +39,8 @@ fn hello() -> Hello {
         announced: Default::default(),
         beside: None,
         speaks: Versions::OURS,
-        left_open: Vec::new(),
+        given_up: Vec::new(),
+        whole_from: 0,
     }
 }
 
