@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use millrace_router::ingest::{Input, Limits, Output, Session};
+use millrace_router::ingest::{Input, Limits, MessageKind, Output, Session, StreamMetadata};
 use millrace_types::Mono;
 
 const CHUNK_BYTES: usize = 128;
@@ -43,6 +43,11 @@ fn run(bytes: &[u8], portion: usize) {
                 Output::Media(message) => {
                     assert_eq!(ends, 0, "media after the end");
                     media_bytes += message.body.len();
+                    if message.kind == MessageKind::Metadata {
+                        let metadata = StreamMetadata::parse(&message.body).unwrap_or_default();
+                        let rates = [metadata.video_kbps, metadata.audio_kbps];
+                        assert!(rates.iter().flatten().all(|kbps| (1..=1_000_000).contains(kbps)));
+                    }
                 }
                 Output::Ended(_) => ends += 1,
                 Output::Send(_) | Output::Close => {}
