@@ -21,4 +21,4 @@ pub use pairing::{Pairing, PairingInput, PairingOutput};
 pub use regain::{Regains, Unencoded};
 pub use stream::{LadderChoice, Lost, Stream, StreamInput, StreamOutput};
 pub use takeover::{Takeover, Takeovers};
-pub use worker::{Look, Worker, WorkerInput, WorkerOutput};
+pub use worker::{Look, WhyKilled, Worker, WorkerInput, WorkerOutput};

@@ -63,6 +63,37 @@ pub enum WorkerInput {
     Tick,
 }
 
+/// WhyKilled a worker is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyKilled {
+    /// Not ready in time.
+    StartsTooLong,
+    /// It was told to end and did not in time.
+    DrainsTooLong,
+    /// Silent, and stopped by a signal.
+    Stopped,
+    /// Silent, and asleep look by look.
+    Sleeps,
+    /// Silent, and look by look without the processor or the disk that it waits for.
+    WaitsForHost,
+    /// Silent, and has used the processor for too long.
+    Spins,
+}
+
+impl WhyKilled {
+    /// Word for the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StartsTooLong => "starts too long",
+            Self::DrainsTooLong => "drains too long",
+            Self::Stopped => "stopped by a signal",
+            Self::Sleeps => "silent and asleep",
+            Self::WaitsForHost => "silent and waiting for a processor or a disk",
+            Self::Spins => "silent and spinning",
+        }
+    }
+}
+
 /// What the driver must now do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerOutput {
@@ -71,7 +102,7 @@ pub enum WorkerOutput {
     /// Tell it to flush and end.
     Drain,
     /// SIGKILL it.
-    Kill,
+    Kill(WhyKilled),
     /// SIGKILL had no effect: keep the reservation, raise the alarm.
     Stuck,
     /// It ended; nothing follows.
@@ -109,19 +140,24 @@ impl Silence {
         }
     }
 
-    /// Takes a look in; whether the worker is hung.
-    fn looked(&mut self, now: Mono, look: Look) -> bool {
+    /// Takes a look in; why the worker is hung, if it is.
+    fn looked(&mut self, now: Mono, look: Look) -> Option<WhyKilled> {
         let still = self.first_cpu.is_some() && look.cpu == self.last_cpu;
         match (still, look.waits) {
             (false, _) => (self.idle_looks, self.waiting_looks) = (0, 0),
             (true, false) => self.idle_looks += 1,
             (true, true) => self.waiting_looks += 1,
         }
-        let asleep = self.idle_looks >= LOOKS_WITHOUT_CPU || self.waiting_looks >= LOOKS_THAT_WAIT;
         let spun = look.cpu.saturating_sub(*self.first_cpu.get_or_insert(look.cpu));
         self.last_cpu = look.cpu;
         self.look_at = now + LOOK_EVERY;
-        look.stopped || asleep || spun >= SPIN_LIMIT
+        let verdicts = [
+            (look.stopped, WhyKilled::Stopped),
+            (self.idle_looks >= LOOKS_WITHOUT_CPU, WhyKilled::Sleeps),
+            (self.waiting_looks >= LOOKS_THAT_WAIT, WhyKilled::WaitsForHost),
+            (spun >= SPIN_LIMIT, WhyKilled::Spins),
+        ];
+        verdicts.into_iter().find_map(|(holds, why)| holds.then_some(why))
     }
 }
 
@@ -148,18 +184,18 @@ impl Worker {
                 self.silent(now, silence)
             }
             (State::Running(mut silence), I::Looked(look)) => match silence.looked(now, look) {
-                true => self.kill(now, EndReason::Hung),
-                false => State::Running(silence),
+                Some(why) => self.kill(now, EndReason::Hung, why),
+                None => State::Running(silence),
             },
             (State::Starting { .. } | State::Running(_), I::Stop) => {
                 self.out.push_back(WorkerOutput::Drain);
                 State::Draining { until: now + DRAIN_TIMEOUT }
             }
             (State::Starting { until }, I::Tick) if now >= until => {
-                self.kill(now, EndReason::StartTimeout)
+                self.kill(now, EndReason::StartTimeout, WhyKilled::StartsTooLong)
             }
             (State::Draining { until }, I::Tick) if now >= until => {
-                self.kill(now, EndReason::DrainTimeout)
+                self.kill(now, EndReason::DrainTimeout, WhyKilled::DrainsTooLong)
             }
             (State::Killing { reason, until }, I::Tick) if now >= until => {
                 self.out.push_back(WorkerOutput::Stuck);
@@ -198,8 +234,8 @@ impl Worker {
         State::Running(Silence { look_at: now + LOOK_EVERY, ..silence })
     }
 
-    fn kill(&mut self, now: Mono, reason: EndReason) -> State {
-        self.out.push_back(WorkerOutput::Kill);
+    fn kill(&mut self, now: Mono, reason: EndReason, why: WhyKilled) -> State {
+        self.out.push_back(WorkerOutput::Kill(why));
         State::Killing { reason, until: now + KILL_TIMEOUT }
     }
 
@@ -250,16 +286,25 @@ mod tests {
     #[test]
     fn a_stopped_process_is_hung_at_the_first_look() {
         let stopped = |_| Look { stopped: true, waits: false, cpu: Duration::ZERO };
-        assert_eq!(watch(&mut running(), 1000, stopped), Some((500, WorkerOutput::Kill)));
+        assert_eq!(
+            watch(&mut running(), 1000, stopped),
+            Some((500, WorkerOutput::Kill(WhyKilled::Stopped)))
+        );
     }
 
     #[test]
     fn a_silent_process_that_uses_no_cpu_is_hung_within_a_second_and_a_busy_one_is_only_slow() {
         let asleep = |_| Look { stopped: false, waits: false, cpu: Duration::from_secs(7) };
-        assert_eq!(watch(&mut running(), 2000, asleep), Some((1100, WorkerOutput::Kill)));
+        assert_eq!(
+            watch(&mut running(), 2000, asleep),
+            Some((1100, WorkerOutput::Kill(WhyKilled::Sleeps)))
+        );
         let busy = |now| Look { stopped: false, waits: false, cpu: Duration::from_millis(now) };
         assert_eq!(watch(&mut running(), 2000, busy), None);
-        assert_eq!(watch(&mut running(), 9000, busy), Some((2500, WorkerOutput::Kill)));
+        assert_eq!(
+            watch(&mut running(), 9000, busy),
+            Some((2500, WorkerOutput::Kill(WhyKilled::Spins)))
+        );
     }
 
     #[test]
@@ -267,9 +312,11 @@ mod tests {
         let waits = |now| Look { stopped: false, waits: now < 2_000, cpu: Duration::from_secs(7) };
         assert_eq!(watch(&mut running(), 2_100, waits), None);
         let sleeps_then = watch(&mut running(), 9_000, waits);
-        assert_eq!(sleeps_then, Some((2_500, WorkerOutput::Kill)), "it sleeps from 2 s on");
+        let asleep = WorkerOutput::Kill(WhyKilled::Sleeps);
+        assert_eq!(sleeps_then, Some((2_500, asleep)), "it sleeps from 2 s on");
         let stuck = |_| Look { stopped: false, waits: true, cpu: Duration::from_secs(7) };
-        assert_eq!(watch(&mut running(), 9_000, stuck), Some((2_500, WorkerOutput::Kill)));
+        let waits = WorkerOutput::Kill(WhyKilled::WaitsForHost);
+        assert_eq!(watch(&mut running(), 9_000, stuck), Some((2_500, waits)));
     }
 
     #[test]
@@ -287,7 +334,7 @@ mod tests {
         worker.handle(at(6000), WorkerInput::Tick);
         worker.handle(at(7000), WorkerInput::Exited(EndReason::KilledSignal));
         let ended = WorkerOutput::Ended(EndReason::StartTimeout);
-        assert_eq!(said(&mut worker), [WorkerOutput::Kill, ended]);
+        assert_eq!(said(&mut worker), [WorkerOutput::Kill(WhyKilled::StartsTooLong), ended]);
     }
 
     #[test]
@@ -300,7 +347,12 @@ mod tests {
         let ended = WorkerOutput::Ended(EndReason::DrainTimeout);
         assert_eq!(
             said(&mut worker),
-            [WorkerOutput::Drain, WorkerOutput::Kill, WorkerOutput::Stuck, ended]
+            [
+                WorkerOutput::Drain,
+                WorkerOutput::Kill(WhyKilled::DrainsTooLong),
+                WorkerOutput::Stuck,
+                ended
+            ]
         );
     }
 

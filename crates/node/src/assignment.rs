@@ -341,8 +341,9 @@ impl Loop {
                         }
                     }
                 }
-                WorkerOutput::Kill => {
-                    warn!(pid = self.it.worker.pid(), "killing worker");
+                WorkerOutput::Kill(why) => {
+                    let why = why.as_str();
+                    warn!(pid = self.it.worker.pid(), why, "killing worker");
                     self.it.worker.kill();
                 }
                 WorkerOutput::Stuck => {
