@@ -31,7 +31,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// Looks in a row that find no CPU time used before a silent worker is hung.
 const LOOKS_WITHOUT_CPU: u32 = 3;
 /// Looks that find it waiting for a processor or a disk before a silent worker is hung.
-const LOOKS_THAT_WAIT: u32 = 10;
+const LOOKS_THAT_WAIT: u32 = 25;
 /// CPU time used without a beat after which a worker spins for ever.
 const SPIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -309,14 +309,14 @@ mod tests {
 
     #[test]
     fn a_silent_process_that_waits_for_the_host_has_longer_than_one_that_sleeps() {
-        let waits = |now| Look { stopped: false, waits: now < 2_000, cpu: Duration::from_secs(7) };
-        assert_eq!(watch(&mut running(), 2_100, waits), None);
+        let waits = |now| Look { stopped: false, waits: now < 5_000, cpu: Duration::from_secs(7) };
+        assert_eq!(watch(&mut running(), 5_100, waits), None);
         let sleeps_then = watch(&mut running(), 9_000, waits);
         let asleep = WorkerOutput::Kill(WhyKilled::Sleeps);
-        assert_eq!(sleeps_then, Some((2_500, asleep)), "it sleeps from 2 s on");
+        assert_eq!(sleeps_then, Some((5_500, asleep)), "it sleeps from 5 s on");
         let stuck = |_| Look { stopped: false, waits: true, cpu: Duration::from_secs(7) };
         let waits = WorkerOutput::Kill(WhyKilled::WaitsForHost);
-        assert_eq!(watch(&mut running(), 9_000, stuck), Some((2_500, waits)));
+        assert_eq!(watch(&mut running(), 9_000, stuck), Some((5_500, waits)));
     }
 
     #[test]

@@ -158,8 +158,8 @@ pub struct Session {
     hot: Option<Hot>,
     /// Why nothing is encoded, if so.
     unencoded_because: Option<Reason>,
-    /// When it was last given up to encode its rungs: where they were left, and how many discontinuities lie before what they show next.
-    given_up: (Vec<Mark>, u64),
+    /// The rungs that it was last given up to encode.
+    given_up: GivenUp,
     /// There is room for its ladder: it changes to it at the next point where it may.
     is_regaining: bool,
     /// Why it was not moved, when it last should be.
@@ -179,6 +179,15 @@ pub struct Session {
     /// What this session has added to the bytes that are counted as kept.
     counted_bytes: i64,
     report: watch::Sender<StreamReport>,
+}
+
+/// Rungs that were encoded and no longer are.
+#[derive(Clone, Debug, Default)]
+struct GivenUp {
+    /// Where their encoders left them.
+    marks: Vec<Mark>,
+    /// How many discontinuities lie before what they show next, at least.
+    whole_from: u64,
 }
 
 /// What the publisher's tracks are.
@@ -252,7 +261,7 @@ impl Session {
             second: Second::default(),
             hot: None,
             unencoded_because: None,
-            given_up: Default::default(),
+            given_up: GivenUp::default(),
             is_regaining: false,
             stays: None,
             cut_watch: CutWatch::default(),

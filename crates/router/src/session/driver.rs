@@ -17,7 +17,9 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Command, Joining, Session, Waiting, hot::Hot, moving::Moving, standby::StandbyEvent};
+use super::{
+    Command, GivenUp, Joining, Session, Waiting, hot::Hot, moving::Moving, standby::StandbyEvent,
+};
 use crate::{
     claim::{Claimed, claim},
     ingest::{IngestEvent, Publication},
@@ -230,7 +232,8 @@ impl Session {
         if choice == LadderChoice::Passthrough && was_encoded && !self.published.is_empty() {
             // Where all rungs change together, told before any of them comes there.
             let whole_from = self.timeline.as_mut().map(Timeline::break_at_next_keyframe);
-            self.given_up = (self.published.encoded(&self.ladder), whole_from.unwrap_or_default());
+            let marks = self.published.encoded(&self.ladder);
+            self.given_up = GivenUp { marks, whole_from: whole_from.unwrap_or_default() };
         }
         self.ladder = match choice {
             LadderChoice::Full if !is_open => self.ladder.clone(),
@@ -280,8 +283,8 @@ impl Session {
             announced: self.tracks.announced,
             beside: None,
             speaks: self.context.fleet.speaks,
-            given_up: self.given_up.0.clone(),
-            whole_from: self.given_up.1,
+            given_up: self.given_up.marks.clone(),
+            whole_from: self.given_up.whole_from,
         }
     }
 
