@@ -63,7 +63,7 @@ pub enum WorkerInput {
     Tick,
 }
 
-/// WhyKilled a worker is killed.
+/// Why a worker is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhyKilled {
     /// Not ready in time.
