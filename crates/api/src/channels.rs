@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     farm::Farm,
     new_stream_key,
-    problem::{Name, Problem},
+    problem::{Name, NoBody, Problem},
 };
 
 type Answer = Result<Json<Value>, Problem>;
@@ -155,7 +155,7 @@ pub(crate) async fn show(State(farm): State<Farm>, Name(name): Name) -> Answer {
 }
 
 /// Forgets a channel and its keys.
-pub(crate) async fn delete(State(farm): State<Farm>, Name(name): Name) -> Answer {
+pub(crate) async fn delete(State(farm): State<Farm>, Name(name): Name, NoBody: NoBody) -> Answer {
     let channel = parsed(&name)?;
     if farm.registry.get::<ChannelRecord>(&channel.to_string())?.is_none() {
         return Err(unknown(&name));
@@ -197,6 +197,7 @@ pub(crate) async fn rotate(
     State(farm): State<Farm>,
     Name(name): Name,
     query: Result<Query<Rotation>, QueryRejection>,
+    NoBody: NoBody,
 ) -> Answer {
     let Query(Rotation { keep_old, overlap_s }) = query?;
     let overlap = overlap_s.map_or(farm.overlap, Duration::from_secs);
@@ -239,6 +240,7 @@ pub(crate) async fn revoke(
     State(farm): State<Farm>,
     Name(name): Name,
     query: Result<Query<Revocation>, QueryRejection>,
+    NoBody: NoBody,
 ) -> Answer {
     let Query(Revocation { key }) = query?;
     let channel = parsed(&name)?;

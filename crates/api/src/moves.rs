@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     farm::Farm,
     orders::{NAMES, parsed},
-    problem::{Name, Problem},
+    problem::{Name, NoBody, Problem},
     reports::{not_live, stream_id},
 };
 
@@ -39,6 +39,7 @@ pub(crate) async fn order(
     State(farm): State<Farm>,
     Name(id): Name,
     query: Result<Query<MoveQuery>, QueryRejection>,
+    NoBody: NoBody,
 ) -> Answer {
     let Query(MoveQuery { to }) = query?;
     let id = stream_id(&id)?;
@@ -57,7 +58,7 @@ pub(crate) async fn order(
 }
 
 /// The stream stays where it is.
-pub(crate) async fn take_back(State(farm): State<Farm>, Name(id): Name) -> Answer {
+pub(crate) async fn take_back(State(farm): State<Farm>, Name(id): Name, NoBody: NoBody) -> Answer {
     let id = stream_id(&id)?;
     if let Some(record) = farm.registry.get::<MoveRecord>(id.as_str())? {
         farm.registry.delete::<MoveRecord>(id.as_str()).await?;

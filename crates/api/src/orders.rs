@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     farm::Farm,
-    problem::{Name, Problem},
+    problem::{Name, NoBody, Problem},
 };
 
 /// Where an operator finds a node's name.
@@ -37,6 +37,7 @@ pub(crate) async fn drain(
     State(farm): State<Farm>,
     Name(name): Name,
     query: Result<Query<OrderQuery>, QueryRejection>,
+    NoBody: NoBody,
 ) -> Answer {
     let Query(query) = query?;
     give(&farm, &name, Order::Drain, &query).await
@@ -47,13 +48,14 @@ pub(crate) async fn cordon(
     State(farm): State<Farm>,
     Name(name): Name,
     query: Result<Query<OrderQuery>, QueryRejection>,
+    NoBody: NoBody,
 ) -> Answer {
     let Query(query) = query?;
     give(&farm, &name, Order::Cordon, &query).await
 }
 
 /// No order holds for the node any more.
-pub(crate) async fn uncordon(State(farm): State<Farm>, Name(name): Name) -> Answer {
+pub(crate) async fn uncordon(State(farm): State<Farm>, Name(name): Name, NoBody: NoBody) -> Answer {
     let node = parsed(&name)?;
     let order = farm.registry.get::<OrderRecord>(node.as_str())?;
     if order.is_none() {

@@ -2,8 +2,9 @@
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{
-        FromRequestParts, Path,
+        FromRequest, FromRequestParts, Path, Request,
         rejection::{BytesRejection, PathRejection, QueryRejection},
     },
     http::{StatusCode, request::Parts},
@@ -90,6 +91,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(name) = Path::from_request_parts(parts, state).await?;
         Ok(Self(name))
+    }
+}
+
+/// An order's body, which must say nothing: what is to be done stands in path and query. Who sends it as JSON would have something
+/// else done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let path = request.uri().path().to_owned();
+        let body = Bytes::from_request(request, state).await?;
+        match body.trim_ascii() {
+            b"" | b"{}" | b"null" => Ok(Self),
+            _ => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("{path} reads no body, and one of {} bytes was sent", body.len()),
+                "say it in the query, as in ?key=ID; /v1/openapi.json has the parameters of each path",
+            )),
+        }
     }
 }
 

@@ -244,6 +244,12 @@ async fn every_mistake_says_what_is_wrong_and_what_to_do() {
         ("GET", "/v1/streams/none", "", 404),
         ("GET", "/v1/streams/A%2FB", "", 400),
         ("GET", "/v1/events?limit=x", "", 400),
+        // What stands in the query is not read from a body, nor is it left out for one.
+        ("POST", "/v1/channels/none/revoke", r#"{"key": "a"}"#, 400),
+        ("POST", "/v1/channels/none/rotate", r#"{"overlap_s": 9}"#, 400),
+        ("POST", "/v1/streams/none/move", r#"{"to": "node-2"}"#, 400),
+        ("POST", "/v1/nodes/none/drain", r#"{"only_run": true}"#, 400),
+        ("POST", "/v1/channels/none/revoke", "{}", 404),
     ] {
         let (status, answer) = bench.ask(method, path, body).await;
         assert_eq!(status, expected, "{method} {path}: {answer}");

@@ -126,9 +126,9 @@ impl Stream {
         self.state == State::Live
     }
 
-    /// Whether its workers fail so that it goes on without them: no encoder, no decoder.
+    /// Whether its workers failed so that it goes on without them, to its end: no encoder, no decoder.
     pub fn is_poison(&self) -> bool {
-        self.worker_failures >= POISON_FAILURES || self.failed_on.len() >= POISON_NODES
+        self.ladder == LadderChoice::Passthrough && !self.lacks_room
     }
 
     /// Whether all rungs are asked for.
@@ -276,7 +276,7 @@ impl Stream {
                 (self.ladder, self.lacks_room) = (LadderChoice::Passthrough, false);
             }
         }
-        if self.is_poison() {
+        if self.worker_failures >= POISON_FAILURES || self.failed_on.len() >= POISON_NODES {
             (self.ladder, self.lacks_room) = (LadderChoice::Passthrough, false);
         }
         match self.failures {

@@ -176,9 +176,12 @@ impl Timeline {
         self.video.held.as_mut().map(|held| &mut held.bytes)
     }
 
-    /// The next keyframe starts a segment behind a discontinuity: what its rungs are made of changes there. How many
-    /// discontinuities lie before that segment, at least.
-    pub fn break_at_next_keyframe(&mut self) -> u64 {
+    /// What the rungs are made of changes at a keyframe that starts a segment behind a discontinuity: how many lie before that segment,
+    /// at least. It is the next keyframe, unless there is one already behind `shown`, the last segment of which anything was shown.
+    pub fn break_at_next_keyframe(&mut self, shown: Msn) -> u64 {
+        if let Some(changed) = self.stamper.changed().filter(|changed| changed.msn > shown) {
+            return changed.discontinuity;
+        }
         self.stamper.break_at_next_idr();
         self.stamper.discontinuity_of_next_idr()
     }

@@ -88,7 +88,7 @@ fn what_changes_at_the_next_keyframe_is_told_before_and_segments_until_then_brin
     let (before, after): (Vec<_>, Vec<_>) =
         source.messages().into_iter().partition(|(at, _)| *at < 9_000);
     let mut items = feed(&mut timeline, before);
-    assert_eq!(timeline.break_at_next_keyframe(), 1);
+    assert_eq!(timeline.break_at_next_keyframe(Msn(0)), 1);
     // Other sound has a discontinuity of its own, where the next segment starts.
     let index = after.partition_point(|(at, _)| *at < 12_000);
     let (between, after) = after.split_at(index);
@@ -107,7 +107,13 @@ fn what_changes_at_the_next_keyframe_is_told_before_and_segments_until_then_brin
     assert_eq!(first_of(2), (480, true, Cut::Segment));
     let segments = video.iter().filter(|unit| unit.stamp.starts == Cut::Segment).count();
     assert!(segments > 2 * 3, "{segments} segments, most of them without a keyframe");
-    assert_eq!(video.last().unwrap().stamp.segment.discontinuity, 2);
+    let last = video.last().unwrap().stamp.segment;
+    assert_eq!(last.discontinuity, 2);
+    // Nobody has seen what is behind that keyframe yet: what changes as well changes with it.
+    let there = video.iter().find(|unit| unit.stamp.segment.discontinuity == 2).unwrap();
+    let before = Msn(there.stamp.segment.msn.0 - 1);
+    assert_eq!(timeline.break_at_next_keyframe(before), 2);
+    assert_eq!(timeline.break_at_next_keyframe(there.stamp.segment.msn), 3);
 }
 
 #[test]

@@ -66,6 +66,11 @@ impl PublishedMarks {
         ladder.rungs.iter().all(|rung| self.0.get(&rung.id).is_some_and(reached))
     }
 
+    /// The newest segment of any rung; `None` before the first part.
+    pub fn newest(&self) -> Option<Msn> {
+        self.0.values().map(|mark| mark.msn).max()
+    }
+
     /// How far the rungs of the ladder that are encoded have come; one that has no part yet, to number 0.
     pub fn encoded(&self, ladder: &Ladder) -> Vec<Mark> {
         let encoded = ladder.rungs.iter().filter(|rung| matches!(rung.kind, RungKind::Video(_)));
@@ -127,6 +132,7 @@ mod tests {
         let mut ladder = ladder(&["source", "240p", "144p", "90p"]);
         ladder.rungs[1..].iter_mut().for_each(|rung| rung.kind = video.clone());
         let mut marks = PublishedMarks::default();
+        assert_eq!(marks.newest(), None);
         for rung in ["source", "240p"] {
             marks.note(mark(rung, 3, 120_000));
         }
@@ -134,6 +140,7 @@ mod tests {
         let closed = Mark { closed: true, ..mark("144p", 5, 180_000) };
         let none = Mark { msn: Msn(0), closed: true, ..mark("90p", 0, 0) };
         assert_eq!(marks.encoded(&ladder), [mark("240p", 3, 120_000), closed, none]);
+        assert_eq!(marks.newest(), Some(Msn(1)));
     }
 
     #[test]

@@ -76,6 +76,22 @@ fn a_worker_that_had_published_is_not_counted_among_those_that_make_a_stream_poi
 }
 
 #[test]
+fn what_is_poison_stays_it_though_what_passes_through_goes_on_and_dies_again() {
+    let mut stream = live();
+    for node in ["a", "b"] {
+        stream.handle(at(0), worker(EndReason::Bug, node));
+        let due = stream.deadline().unwrap_or(at(0));
+        stream.handle(due, StreamInput::Tick);
+        stream.handle(due, StreamInput::Admitted);
+    }
+    stream.handle(at(200), StreamInput::Progressed);
+    said(&mut stream);
+    stream.handle(at(300), worker(EndReason::KilledSignal, "b"));
+    assert_eq!(said(&mut stream), [place(4, LadderChoice::Passthrough)]);
+    assert!(stream.is_poison() && !stream.lacks_room());
+}
+
+#[test]
 fn what_was_published_in_between_and_lost_connections_make_no_stream_poison() {
     let mut stream = live();
     stream.handle(at(0), worker(EndReason::Bug, "a"));

@@ -84,6 +84,8 @@ pub(super) struct Stamper {
     latest_pts: MediaTime,
     keyframes: KeyframeForecast,
     due: Breaks,
+    /// The last segment that began with an IDR behind a discontinuity.
+    changed: Option<SegmentStamp>,
 }
 
 /// The discontinuities that are due.
@@ -117,6 +119,7 @@ impl Stamper {
             latest_pts: MediaTime(0),
             keyframes: KeyframeForecast::default(),
             due: Breaks::default(),
+            changed: None,
         }
     }
 
@@ -155,6 +158,11 @@ impl Stamper {
     /// How many discontinuities lie before the segment of the next IDR, at least.
     pub(super) const fn discontinuity_of_next_idr(&self) -> u64 {
         self.numbering.discontinuity + (self.due.at_segment || self.due.at_idr) as u64
+    }
+
+    /// The last segment that began with an IDR behind a discontinuity.
+    pub(super) const fn changed(&self) -> Option<SegmentStamp> {
+        self.changed
     }
 
     /// The sound changes where the next segment starts, behind a discontinuity.
@@ -239,12 +247,14 @@ impl Stamper {
 
     /// Opens the next segment at `start`, with an IDR or not.
     pub(super) fn open_segment(&mut self, start: MediaTime, idr: bool) -> SegmentStamp {
-        self.numbering.discontinuity += u64::from(self.due.take(idr));
+        let changes = self.due.take(idr);
+        self.numbering.discontinuity += u64::from(changes);
         let segment = SegmentStamp {
             msn: self.numbering.next_msn,
             discontinuity: self.numbering.discontinuity,
             start,
         };
+        self.changed = Some(segment).filter(|_| changes && idr).or(self.changed);
         self.numbering.next_msn = segment.msn.next();
         self.segment = Some(segment);
         self.part = PartNo(0);

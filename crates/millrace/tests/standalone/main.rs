@@ -232,7 +232,8 @@ async fn every_route_of_the_description_answers_as_it_says() {
         let body = match path.as_str() {
             "/v1/restore" => farm.api("GET", "/v1/backup", Value::Null).await.1,
             _ if method == "PATCH" => json!({ "dual": true }),
-            _ => json!({ "channel": "weather" }),
+            "/v1/channels" => json!({ "channel": "weather" }),
+            _ => Value::Null,
         };
         let (status, answer) = farm.api(&method, &path, body).await;
         let promised = operation["responses"].as_object().unwrap();

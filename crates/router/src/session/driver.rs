@@ -229,11 +229,15 @@ impl Session {
         let was_encoded = self.ladder.is_transcoded();
         // Frozen from the first part on, until the picture becomes another.
         let is_open = self.published.is_empty() || self.reshape.is_some();
-        if choice == LadderChoice::Passthrough && was_encoded && !self.published.is_empty() {
+        if let Some(shown) = self.published.newest()
+            && let Some(timeline) = &mut self.timeline
+            && choice == LadderChoice::Passthrough
+            && was_encoded
+        {
             // Where all rungs change together, told before any of them comes there.
-            let whole_from = self.timeline.as_mut().map(Timeline::break_at_next_keyframe);
-            let marks = self.published.encoded(&self.ladder);
-            self.given_up = GivenUp { marks, whole_from: whole_from.unwrap_or_default() };
+            let whole_from = timeline.break_at_next_keyframe(shown);
+            self.given_up =
+                GivenUp { marks: self.published.encoded(self.known_ladder()), whole_from };
         }
         self.ladder = match choice {
             LadderChoice::Full if !is_open => self.ladder.clone(),
