@@ -31,7 +31,7 @@ const KEY_ID_CHARS: usize = 12;
 
 /// A channel to be made.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct NewChannel {
     channel: ChannelId,
     #[serde(default)]
@@ -44,7 +44,7 @@ pub(crate) struct NewChannel {
 
 /// What of a channel is to be otherwise; what is not named stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 pub(crate) struct Edit {
     dual: Option<bool>,
     low_latency: Option<bool>,

@@ -8,7 +8,7 @@ use std::{
 
 use millrace_registry::OwnSettings;
 use millrace_sched::LadderConfig;
-use millrace_telemetry::{LogFilter, SettingsError, apart, said, sifted};
+use millrace_telemetry::{LogFilter, SettingsError, apart, read_text, said, sifted};
 use serde::{Deserialize, Serialize};
 
 use crate::{arguments::ListenArguments, prerequisite::Prerequisite, state_dir::StateDir};
@@ -88,8 +88,7 @@ impl Settings {
         let named = |error: SettingsError| {
             Prerequisite(error.after(&format!("{}: ", path.display())).to_string())
         };
-        let text =
-            std::fs::read_to_string(path).map_err(|error| named(SettingsError::of(error)))?;
+        let text = read_text(path).map_err(|error| Prerequisite(error.to_string()))?;
         let settings = Self::parse(&text).map_err(named)?;
         settings.values().map_err(named)?;
         Ok(Self { file: Some(path.to_path_buf()), ..settings })

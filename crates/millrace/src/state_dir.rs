@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{anyhow, ensure};
 use millrace_node::MAX_RUN_DIR_BYTES;
 use nix::unistd::geteuid;
 
@@ -60,8 +60,9 @@ impl StateDir {
             fs::DirBuilder::new().recursive(true).mode(mode).create(path)
         };
         let hint = "choose another with --state-dir";
-        make(&self.state, 0o700).with_context(|| format!("{}: {hint}", self.state.display()))?;
-        make(&self.run, 0o755).with_context(|| format!("{}: {hint}", self.run.display()))?;
+        for (path, mode) in [(&self.state, 0o700), (&self.run, 0o755)] {
+            make(path, mode).map_err(|error| anyhow!("{}: {error}: {hint}", path.display()))?;
+        }
         // In a directory that all may write to, a stranger could have been first.
         let made = fs::symlink_metadata(&self.run)?;
         let ours = made.is_dir() && made.uid() == geteuid().as_raw();

@@ -38,7 +38,7 @@ pub use program::{Program, ProgramArguments, ReadyFileError, reloaded};
 pub use prometheus;
 pub use readiness::Readiness;
 pub use relay_threads::{Hurry, RelayThreads};
-pub use settings_file::{SettingsError, SettingsFile, said, sifted, within};
+pub use settings_file::{SettingsError, SettingsFile, read_text, said, sifted, within};
 pub use signals::{Signals, Told};
 pub use spare_memory::give_back_spare_memory;
 pub use supervisor::Supervisor;

@@ -2,7 +2,7 @@
 //! reads a part of it says which keys there are.
 
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -81,7 +81,7 @@ impl SettingsFile {
         let usual = PathBuf::from(format!("/etc/millrace/{program}.toml"));
         let usual = Some(usual.as_path()).filter(|path| path.exists());
         let Some(path) = given.or(usual) else { return Ok(Self::default()) };
-        let text = fs::read_to_string(path).map_err(|error| wrong(path, &error))?;
+        let text = read_text(path)?;
         let table = toml::from_str(&text).map_err(|error| wrong(path, &error))?;
         Ok(Self { table, path: path.to_path_buf() })
     }
@@ -165,6 +165,20 @@ fn with_example(text: &str) -> String {
         true => format!("{text}: {EXAMPLE}"),
         false => text.to_owned(),
     }
+}
+
+/// The text of a file of settings.
+///
+/// # Errors
+/// [`SettingsError`] that names the file and says what to do.
+pub fn read_text(path: &Path) -> Result<String, SettingsError> {
+    fs::read_to_string(path).map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::InvalidData => "it is no text in UTF-8".to_owned(),
+            _ => error.to_string(),
+        };
+        wrong(path, &format_args!("{why}: mend it, or give another with --config"))
+    })
 }
 
 fn wrong(path: &Path, why: &dyn fmt::Display) -> SettingsError {
