@@ -50,6 +50,10 @@ pub enum Step {
 struct State {
     /// This process has written it, for the handle of that token.
     claimed_by: Option<u64>,
+    /// A write that is under way: for which handle, and what was to be there at which revision.
+    under_way: Option<(u64, i64)>,
+    /// The first that was never answered, since one took place.
+    unanswered: Option<(u64, i64)>,
     /// When it may be written again.
     next: Mono,
     /// It is another's.
@@ -86,10 +90,20 @@ impl Keeper {
         Step::Wait(wake)
     }
 
-    /// A write was answered, whether it took place or found something else there.
+    /// A write is under way, in the place of what was written at `revision`. One that is never answered may have taken place, and
+    /// what stands there then is a successor's.
+    pub fn writes(&mut self, key: &str, revision: i64, wanted: Option<&Wanted>) {
+        let state = self.states.entry(key.to_owned()).or_default();
+        state.unanswered = state.unanswered.or(state.under_way);
+        state.under_way = wanted.map(|wanted| (wanted.token, revision));
+    }
+
+    /// A write was answered, whether it took place or not.
     pub fn wrote(&mut self, now: Mono, key: &str, took_place: bool, wanted: Option<&Wanted>) {
         let state = self.states.entry(key.to_owned()).or_default();
+        state.under_way = None;
         if took_place {
+            state.unanswered = None;
             state.claimed_by = wanted.map(|wanted| wanted.token);
             state.next = now + WRITE_EVERY;
         }
@@ -116,12 +130,16 @@ impl Keeper {
                 None => Step::Forget { key: key.to_owned() },
             });
         };
-        let again = state.claimed_by == Some(wanted.token);
+        let (claimed_by, unanswered) = (state.claimed_by, state.unanswered.or(state.under_way));
+        let may_have_written = |entry: &Entry| {
+            let another = |(token, at)| token == wanted.token && entry.revision != at;
+            claimed_by == Some(wanted.token) || unanswered.is_some_and(another)
+        };
         state.superseded = false;
         match found {
             None => Some(write(0, Some(text.clone()))),
             Some(entry) if Some(&entry.lease) == self.leases.last() && entry.text == *text => None,
-            Some(entry) if ours(entry) || entry.lease == 0 || !again => {
+            Some(entry) if ours(entry) || entry.lease == 0 || !may_have_written(entry) => {
                 Some(write(entry.revision, Some(text.clone())))
             }
             Some(_) => {
@@ -197,6 +215,38 @@ mod tests {
         assert!(sleeper.superseded().contains(KEY));
         assert_eq!(sleeper.next(at(700), &View::default(), &wish), write(0, Some("x")));
         assert!(sleeper.superseded().is_empty());
+    }
+
+    #[test]
+    fn who_fell_asleep_before_its_first_write_was_answered_leaves_it_as_well() {
+        let wish = wishes(Some("x"));
+        let unsure = || {
+            let mut sleeper = Keeper::default();
+            sleeper.leased(5);
+            assert_eq!(sleeper.next(at(0), &View::default(), &wish), write(0, Some("x")));
+            sleeper.writes(KEY, 0, wish.get(KEY));
+            sleeper.leased(9);
+            sleeper
+        };
+        let mut sleeper = unsure();
+        assert_eq!(sleeper.next(at(600), &found("n", 4, 8), &wish), Step::Wait(None));
+        assert!(sleeper.superseded().contains(KEY));
+        // Its view is behind: it tries again, and hears who is there.
+        let mut sleeper = unsure();
+        assert_eq!(sleeper.next(at(600), &View::default(), &wish), write(0, Some("x")));
+        sleeper.writes(KEY, 0, wish.get(KEY));
+        sleeper.wrote(at(610), KEY, false, wish.get(KEY));
+        assert_eq!(sleeper.next(at(620), &found("n", 4, 8), &wish), Step::Wait(None));
+        // What it was to replace is there still: it did not take place. And its own is its own.
+        let mut newcomer = Keeper::default();
+        newcomer.leased(8);
+        newcomer.writes(KEY, 3, wish.get(KEY));
+        assert_eq!(newcomer.next(at(0), &found("o", 3, 5), &wish), write(3, Some("x")));
+        assert_eq!(newcomer.next(at(0), &found("x", 4, 8), &wish), Step::Wait(None));
+        assert!(newcomer.superseded().is_empty());
+        // Who heard that another is there, and has written nothing, is the last to start.
+        newcomer.wrote(at(0), KEY, false, wish.get(KEY));
+        assert_eq!(newcomer.next(at(0), &found("n", 4, 7), &wish), write(4, Some("x")));
     }
 
     #[test]

@@ -177,9 +177,11 @@ async fn keep(
             Step::Write { key, revision, text } => {
                 let text = text.as_deref();
                 let order = Order { key: &key, revision: Some(revision), text, lease };
+                keeper.writes(&key, revision, wanted.get(&key));
                 let attempt = write::attempt(shared, client.clone(), &order);
                 let outcome = timeout(shared.lease, attempt).await.map_err(|_| late())?;
                 if is_lease_gone(&outcome) {
+                    keeper.wrote(Mono(began.elapsed()), &key, false, None);
                     let _ = leases.changed().await;
                     continue;
                 }
