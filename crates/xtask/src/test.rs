@@ -141,6 +141,9 @@ fn write_report(report: &Report, summary: &str) -> Result<()> {
     fs::create_dir_all(&dir)?;
     let path = dir.join(format!("{date}-full.md"));
     let shortened = shortened(|name| env::var(name).ok());
+    // Where this checkout lies is nobody's business.
+    let here = format!("{}/", process::root().display());
+    let summary = summary.replace(&here, "");
     let text = format!(
         "# Long tests, {date}, commit {commit}: {verdict}\n\n{shortened}```\n{summary}```\n"
     );
