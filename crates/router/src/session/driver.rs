@@ -63,14 +63,9 @@ impl Session {
                 break;
             }
             self.set_pace();
-            let happened = match self.feed_links() {
-                Ok(()) => {
-                    self.hold_last_picture();
-                    self.wait(&mut commands, &mut beat).await
-                }
-                Err(error) => Happened::Written(Err(error)),
-            };
-            match happened {
+            self.feed_links();
+            self.hold_last_picture();
+            match self.wait(&mut commands, &mut beat).await {
                 Happened::Told(Some(Command::Join(joining))) => {
                     let Joining { waiting, peer, takeovers } = *joining;
                     self.takeovers = takeovers;
@@ -95,7 +90,9 @@ impl Session {
                 Happened::Placed(placed) => self.placed(placed),
                 Happened::NodeSaid(message) => self.node_said(message),
                 Happened::Written(Ok(())) => {}
-                Happened::Written(Err(error)) => self.link_lost(&error.to_string()),
+                Happened::Written(Err(error)) => {
+                    self.link.iter_mut().for_each(|state| state.broke(&error));
+                }
                 Happened::Beat => self.beat(),
                 Happened::Deadline => self.deadline_passed(),
             }
@@ -162,7 +159,7 @@ impl Session {
         };
         let (said, written) = match &mut self.link {
             Some(state) => {
-                let pending = state.link.writer.wants_flush();
+                let pending = state.wants_flush();
                 (Some(state.link.reader.next()), pending.then(|| state.link.writer.flush()))
             }
             None => (None, None),

@@ -56,13 +56,10 @@ impl Session {
     }
 
     /// Writes what there is to the node; a standby's writer gets as much as it may hold.
-    ///
-    /// # Errors
-    /// Those of the Link.
-    pub(super) fn feed_links(&mut self) -> io::Result<()> {
+    pub(super) fn feed_links(&mut self) {
         self.moving.iter_mut().for_each(Moving::fill);
         self.second.fill();
-        self.link.as_mut().map_or(Ok(()), |link| link.write(&self.replay))
+        self.link.iter_mut().for_each(|link| link.write(&self.replay));
     }
 
     /// The stream is over: `End` follows the last item.

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use millrace_media::{AccessUnit, Item, Replay};
 use millrace_types::{Epoch, Mono};
 use millrace_wire::{ChangeOrigin, End, Health, Heartbeat, Message};
+use tracing::debug;
 
 use crate::{
     feed::{Feed, TooFarBehind},
@@ -33,6 +34,8 @@ pub(super) struct LinkState {
     pub(super) progressed: bool,
     /// An item was sent since the last beat.
     has_spoken: bool,
+    /// It can be written to. If not, what it has said before is still to be heard: it may say why.
+    hears: bool,
     /// What those on the watch page know of the source, and since when.
     health: Option<(HealthReport, Mono)>,
 }
@@ -48,6 +51,7 @@ impl LinkState {
             end: None,
             progressed: false,
             has_spoken: false,
+            hears: true,
             health: None,
         }
     }
@@ -115,8 +119,27 @@ impl LinkState {
         (self.sent_seq, self.has_spoken) = (seq, true);
     }
 
+    /// Whether something waits for the node to take it.
+    pub(super) fn wants_flush(&self) -> bool {
+        self.hears && self.link.writer.wants_flush()
+    }
+
+    /// The connection takes nothing more. It is lost once all that the node has said is heard, or after [`LINK_SILENCE`].
+    pub(super) fn broke(&mut self, error: &io::Error) {
+        debug!(node = %self.link.node, %error, "node cannot be written to");
+        self.hears = false;
+    }
+
     /// Writes as much as goes without waiting. `replay` lends what [`Self::lend`] has put in line.
-    pub(super) fn write(&mut self, replay: &Replay) -> io::Result<()> {
+    pub(super) fn write(&mut self, replay: &Replay) {
+        if self.hears
+            && let Err(error) = self.try_write(replay)
+        {
+            self.broke(&error);
+        }
+    }
+
+    fn try_write(&mut self, replay: &Replay) -> io::Result<()> {
         loop {
             self.fill();
             self.link.writer.flush_lent(replay.held())?;

@@ -196,10 +196,8 @@ impl Session {
                     self.standby_lost(None);
                 }
             }
-            StandbyEvent::Written(Ok(())) => {}
-            StandbyEvent::Said(Ok(None) | Err(_)) | StandbyEvent::Written(Err(_)) => {
-                self.standby_lost(None);
-            }
+            StandbyEvent::Written => {}
+            StandbyEvent::Said(Ok(None) | Err(_)) => self.standby_lost(None),
         }
     }
 

@@ -231,7 +231,6 @@ impl Session {
         let now = self.now();
         match event {
             StandbyEvent::Asked(asked) => self.second_asked(*asked),
-            StandbyEvent::Written(Ok(())) => {}
             StandbyEvent::Said(Ok(Some(message))) => {
                 if self.second.standby.heard(now, &message) {
                     self.second_input(PairingInput::CaughtUp);
@@ -256,10 +255,9 @@ impl Session {
                     other => debug!(?other, "second said"),
                 }
             }
+            StandbyEvent::Written => {}
             StandbyEvent::Said(Ok(None)) => self.second_failed("closed by the node"),
-            StandbyEvent::Said(Err(error)) | StandbyEvent::Written(Err(error)) => {
-                self.second_failed(&error.to_string());
-            }
+            StandbyEvent::Said(Err(error)) => self.second_failed(&error.to_string()),
         }
     }
 

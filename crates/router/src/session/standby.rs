@@ -41,7 +41,7 @@ pub(super) struct Standby {
 pub enum StandbyEvent {
     Asked(Box<Result<Link, Unplaced>>),
     Said(io::Result<Option<Message>>),
-    Written(io::Result<()>),
+    Written,
 }
 
 impl Standby {
@@ -58,10 +58,15 @@ impl Standby {
             return StandbyEvent::Asked(Box::new(asked));
         }
         let Some(standby) = &mut self.link else { return std::future::pending().await };
-        let is_pending = standby.link.writer.wants_flush();
-        tokio::select! {
-            said = standby.link.reader.next() => StandbyEvent::Said(said),
-            written = standby.link.writer.flush(), if is_pending => StandbyEvent::Written(written),
+        loop {
+            let is_pending = standby.wants_flush();
+            tokio::select! {
+                said = standby.link.reader.next() => return StandbyEvent::Said(said),
+                written = standby.link.writer.flush(), if is_pending => match written {
+                    Ok(()) => return StandbyEvent::Written,
+                    Err(error) => standby.broke(&error),
+                },
+            }
         }
     }
 
