@@ -177,3 +177,75 @@ impl LinkState {
         self.link.writer.push(&Message::Health(Health { json }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_media::Tick;
+    use millrace_tls::FarmStream;
+    use millrace_types::{Because, EndReason, MediaTime, Versions};
+    use millrace_wire::{Admitted, Ended, MessageReader, MessageWriter};
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+    use crate::placement::Chosen;
+
+    fn state(socket: TcpStream) -> LinkState {
+        let (reader, writer) = FarmStream::Plain(socket).into_split();
+        let admitted = Admitted {
+            resume: Vec::new(),
+            worker_pid: 1,
+            next_seq: None,
+            standby: false,
+            beside: false,
+            version: Versions::OURS.newest,
+        };
+        let chosen = Chosen { reason: Because::MostFree.into(), others: Vec::new() };
+        let link = Link {
+            node: "a".parse().unwrap(),
+            epoch: Epoch::default(),
+            admitted,
+            reader: MessageReader::new(reader),
+            writer: MessageWriter::new(writer),
+            chosen,
+        };
+        LinkState::new(link, Mono::default())
+    }
+
+    fn tick(seq: u64) -> Item {
+        Item::Tick(Tick { seq, to: MediaTime(0) })
+    }
+
+    #[tokio::test]
+    async fn what_a_node_said_before_it_took_no_more_is_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let router = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut node, _) = listener.accept().await.unwrap();
+        let (mut state, replay) = (state(router), Replay::new(1 << 20));
+        let ended = Ended { reason: EndReason::KilledSignal, text: "signal 9".to_owned() };
+
+        state.give(tick(1)).unwrap();
+        state.write(&replay);
+        // It leaves with input that it has not looked at, so that what is sent to it from now on is refused.
+        node.read_u8().await.unwrap();
+        MessageWriter::new(&mut node).send(&Message::Ended(ended.clone())).await.unwrap();
+        drop(node);
+        let refused = async {
+            for seq in 2.. {
+                state.give(tick(seq)).unwrap();
+                state.write(&replay);
+                if !state.hears {
+                    return;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), refused).await.expect("it is told that nobody reads");
+        assert!(!state.wants_flush(), "nothing is tried again");
+        assert_eq!(state.link.reader.next().await.unwrap(), Some(Message::Ended(ended)));
+        assert!(!matches!(state.link.reader.next().await, Ok(Some(_))));
+    }
+}
