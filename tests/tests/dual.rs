@@ -12,6 +12,8 @@ use millrace_tests::{Live, ManyFarm, ManyOptions, discontinuities};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// An origin's estimate looks back over two periods of 6 s, it is told every 3 s, and looked at thrice, a second apart each.
+const COOLING: Duration = Duration::from_secs(30);
 /// So many make a stream hot here. The player of the test itself counts as one for each of three rungs with a picture.
 const HOT_VIEWERS: u64 = 8;
 
@@ -111,7 +113,7 @@ async fn free_while_hot(farm: &ManyFarm) {
 
 /// Nobody but the test watches any more: one encoder is enough.
 async fn cool(farm: &ManyFarm) {
-    let cooled = until_some("one encoder again", PATIENCE, async || {
+    let cooled = until_some("one encoder again", COOLING, async || {
         let explained = explain(farm).await;
         let cooled = explained["timeline"].as_array()?.iter().any(|it| it["kind"] == "cooled");
         (cooled && explained["second"].is_null() && explained["two_because"].is_null())

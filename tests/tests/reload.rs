@@ -56,6 +56,7 @@ async fn the_log_says_more_and_less_as_the_file_does_and_a_broken_file_changes_n
     knock(&farm).await;
     assert!(!farm.log().contains("publisher refused"), "{}", farm.log());
     reloaded(&farm, "log = 'info'", 1).await;
+    assert!(!farm.log().contains("need a new start"), "{}", farm.log());
     knock(&farm).await;
     let refusals = || farm.log().matches("publisher refused").count();
     until("the refusal is in the log", WITHIN, || refusals() == 1).await.unwrap();
@@ -65,4 +66,8 @@ async fn the_log_says_more_and_less_as_the_file_does_and_a_broken_file_changes_n
         .unwrap();
     knock(&farm).await;
     until("the log goes on", WITHIN, || refusals() == 2).await.unwrap();
+    reloaded(&farm, "log = 'info'\n[router]\nname = 'other'\nmax_connections = 9", 2).await;
+    let log = farm.log();
+    let said = log.lines().find(|line| line.contains("need a new start")).expect(&log);
+    assert!(said.contains("router.name") && !said.contains("max_connections"), "{said}");
 }

@@ -4,10 +4,9 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use millrace_api::Config;
-use millrace_registry::{ProgramSettings, Registry, RegistryConfig};
+use millrace_registry::{ProgramSettings, Registry};
 use millrace_telemetry::{
-    LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded,
-    version_line,
+    Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reloaded, version_line,
 };
 use serde_json::json;
 
@@ -31,13 +30,13 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+    fn settings(&self) -> Result<ProgramSettings<Config>, SettingsError> {
         let file = SettingsFile::read(self.program.config.as_deref(), "api")?;
-        let ProgramSettings { log, registry, own: mut config } =
-            ProgramSettings::<Config>::read(file)?;
+        let mut settings = ProgramSettings::<Config>::read(file)?;
+        let config = &mut settings.own;
         config.listen_api = self.listen_api.unwrap_or(config.listen_api);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
-        Ok((log, (registry, config)))
+        Ok(settings)
     }
 }
 
@@ -51,7 +50,9 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (log, (registry, config)) = arguments.settings()?;
+    let settings = arguments.settings()?;
+    let in_force = settings.in_force();
+    let ProgramSettings { log, registry, own: config } = settings;
     let mut program = Program::begin(&arguments.program, &log)?;
     let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
     let metrics = Metrics::new();
@@ -65,8 +66,8 @@ async fn run() -> anyhow::Result<()> {
     let at = api.addresses;
     program.ready(&json!({ "api": at.api, "admin": at.admin }))?;
     let reload = async || {
-        let read = arguments.settings();
-        reloaded(&arguments.program, read, async |_| api.reload()).await;
+        let read = arguments.settings().map(|read| (read.log.clone(), read));
+        reloaded(&arguments.program, &in_force, read, async |_| api.reload()).await;
     };
     program.run(reload).await;
     program.drain(PATIENCE, api.stop()).await;

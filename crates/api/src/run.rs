@@ -113,6 +113,8 @@ impl Certificates {
 }
 
 impl OwnSettings for Config {
+    const RELOADED: &'static [&'static str] = &[];
+
     type Error = StartError;
 
     fn farm_tls(&self) -> Option<&FarmTlsConfig> {

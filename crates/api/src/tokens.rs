@@ -46,12 +46,12 @@ impl Role {
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
     /// Not there, or not readable.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {why}", path = .path.display())]
     Io {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// Others could add a token, or see the hashes.
     #[error("{path} may be read or written by others (mode {mode:o}): chmod 600 it, or 640 for the group of the API's user", path = .path.display())]
@@ -125,7 +125,7 @@ impl TokenFile {
 
     fn lines(&self) -> Result<Vec<Line>, TokensError> {
         let path = || self.0.clone();
-        let failed = |source| TokensError::Io { path: path(), source };
+        let failed = |why| TokensError::Io { path: path(), why };
         let mode = fs::metadata(&self.0).map_err(failed)?.permissions().mode() & 0o777;
         if mode & 0o027 != 0 {
             return Err(TokensError::Open { path: path(), mode });

@@ -40,14 +40,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// A program of the system is missing.
-    #[error("{name}, of {package}: {source}")]
+    #[error("{name}, of {package}: {why}")]
     Tool {
         /// Which.
         name: &'static str,
         /// Where it comes from.
         package: &'static str,
         /// What the system said.
-        source: io::Error,
+        why: io::Error,
     },
     /// The system makes no namespace.
     #[error("no network namespace: {0}")]
@@ -97,7 +97,7 @@ impl Namespace {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Not that of the terminal: Ctrl-C is for whoever made the network.
         let spawned = command.process_group(0).spawn();
-        let tool = |source| NetworkError::Tool { name: "setpriv", package: "util-linux", source };
+        let tool = |why| NetworkError::Tool { name: "setpriv", package: "util-linux", why };
         let mut child = spawned.map_err(tool)?;
         let keeper = child.id();
         let made = await_own(&mut child);
@@ -384,8 +384,8 @@ fn said(output: std::process::Output, order: &str) -> Result<String, NetworkErro
     Err(NetworkError::Refused { order: order.to_owned(), said })
 }
 
-fn no_ip(source: io::Error) -> NetworkError {
-    NetworkError::Tool { name: "ip", package: "iproute2", source }
+fn no_ip(why: io::Error) -> NetworkError {
+    NetworkError::Tool { name: "ip", package: "iproute2", why }
 }
 
 #[cfg(test)]

@@ -25,11 +25,15 @@ fn explained(answer: &Value) -> String {
     shown.push_str(&because("node", &answer["why_node"]));
     shown.push_str(&because("second node", &answer["why_second"]));
     shown.push_str(&because("origin", &answer["why_origin"]));
-    let rows: Vec<_> = items(&answer["timeline"]).map(row).collect();
-    let head = ["AT (UTC)", "PROGRAM", "EPOCH", "WHAT", "WHO", "REASON", "DETAIL"];
-    shown.push_str(&format!("\n{}", table(head, &rows)));
+    shown.push_str(&format!("\n{}", timeline(&answer["timeline"])));
     shown.push_str(&sources(answer));
     shown
+}
+
+/// Decisions, a line each.
+pub fn timeline(decisions: &Value) -> String {
+    let rows: Vec<_> = items(decisions).map(row).collect();
+    table(["AT (UTC)", "PROGRAM", "EPOCH", "WHAT", "WHO", "REASON", "DETAIL"], &rows)
 }
 
 /// Where the stream is now.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     api_client::{ask, is_of_the_api},
     arguments::{NodesArguments, StreamsArguments},
+    explain::timeline,
     table::{items, show, table, text},
 };
 
@@ -100,10 +101,7 @@ fn one_stream(stream: &Value) -> String {
             sandbox.iter().map(|(name, state)| [name.clone(), text(state)]).collect();
         shown.push_str(&format!("\n{}", table(["SANDBOX", "STATE"], &rows)));
     }
-    let events: Vec<_> = items(&stream["events"])
-        .map(|event| [text(&event["at"]), text(&event["kind"]), text(&event["text"])])
-        .collect();
-    shown.push_str(&format!("\n{}", table(["AT", "EVENT", "WHAT"], &events)));
+    shown.push_str(&format!("\n{}", timeline(&stream["events"])));
     shown
 }
 

@@ -12,7 +12,7 @@ use millrace_origin::Running as Origin;
 use millrace_registry::OriginRecord;
 use millrace_router::Router;
 use millrace_telemetry::{
-    LogFormat, LogThread, Metrics, RelayThreads, Signals, Supervisor, Told, init_logs,
+    InForce, LogFormat, LogThread, Metrics, RelayThreads, Signals, Supervisor, Told, init_logs,
     raise_open_files, why_not,
 };
 use millrace_types::StreamKey;
@@ -25,6 +25,7 @@ use crate::{
     demo,
     prerequisite::Prerequisite,
     ready_file::{self, MetricsUrls, Ready},
+    reload::in_force,
     settings::{Listener, Settings, of_section},
     state_dir::StateDir,
     urls::http,
@@ -88,17 +89,10 @@ pub async fn run(arguments: &StandaloneArguments) -> anyhow::Result<ExitCode> {
 
 /// Makes the directories, and finds out what is wrong before anything is started.
 fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDir, LogThread)> {
-    let mut settings = Settings::load(arguments.config.as_deref())?;
-    settings.listen(&arguments.listen);
-    settings.log(arguments.log.as_ref());
+    let (settings, dirs) = settings(arguments)?;
     let logs = init_logs(&settings.sections.log, LogFormat::Auto)
         .map_err(|error| Prerequisite(error.to_string()))?;
-    let dirs = StateDir::of_user(arguments.state_dir.as_deref());
     dirs.create().map_err(|error| Prerequisite(format!("{error:#}")))?;
-    settings.place(&dirs);
-    if let Some(dir) = &arguments.worker_dir {
-        settings.sections.node.worker_dir = Some(dir.clone());
-    }
     settings.check().map_err(|error| Prerequisite(error.to_string()))?;
     settings.listeners().iter().try_for_each(check_free)?;
     if let Some(path) = &arguments.ready_json {
@@ -107,8 +101,23 @@ fn prepare(arguments: &StandaloneArguments) -> anyhow::Result<(Settings, StateDi
     Ok((settings, dirs, logs))
 }
 
+/// The file, and what the command line says otherwise.
+pub fn settings(arguments: &StandaloneArguments) -> Result<(Settings, StateDir), Prerequisite> {
+    let mut settings = Settings::load(arguments.config.as_deref())?;
+    settings.listen(&arguments.listen);
+    settings.log(arguments.log.as_ref());
+    let dirs = StateDir::of_user(arguments.state_dir.as_deref());
+    settings.place(&dirs);
+    if let Some(dir) = &arguments.worker_dir {
+        settings.sections.node.worker_dir = Some(dir.clone());
+    }
+    Ok((settings, dirs))
+}
+
 /// The running programs.
 pub struct Farm {
+    /// Goes by these.
+    pub in_force: InForce,
     pub router: Router,
     node: Node,
     pub origin: Origin,
@@ -119,6 +128,7 @@ pub struct Farm {
 impl Farm {
     async fn start(settings: Settings, state_dir: &Path) -> anyhow::Result<Self> {
         let mut sections = settings.sections;
+        let in_force = in_force(&sections);
         let (registry, is_first) = stored_registry(state_dir)?;
         let key = demo::open_channel(&registry, state_dir, is_first).await?;
 
@@ -143,7 +153,7 @@ impl Farm {
         let router = router.await.map_err(|error| of_section("router", error))?;
         let api = millrace_api::start(sections.api, registry, Metrics::new()).await;
         let api = api.map_err(|error| of_section("api", error))?;
-        Ok(Self { router, node, origin, api, key })
+        Ok(Self { in_force, router, node, origin, api, key })
     }
 
     fn ready(&self) -> Ready {

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use clap::Parser;
 use millrace_node::{Config, end_workers};
-use millrace_registry::{OwnSettings, ProgramSettings, Registry, RegistryConfig};
+use millrace_registry::{OwnSettings, ProgramSettings, Registry};
 use millrace_telemetry::{
-    LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
+    Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
     give_back_spare_memory, reloaded, version_line,
 };
 use serde_json::json;
@@ -35,13 +35,13 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+    fn settings(&self) -> Result<ProgramSettings<Config>, SettingsError> {
         let file = SettingsFile::read(self.program.config.as_deref(), "node")?;
-        let ProgramSettings { log, registry, own: mut config } =
-            ProgramSettings::<Config>::read(file)?;
+        let mut settings = ProgramSettings::<Config>::read(file)?;
+        let config = &mut settings.own;
         config.listen_link = self.listen_link.unwrap_or(config.listen_link);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
-        Ok((log, (registry, config)))
+        Ok(settings)
     }
 }
 
@@ -55,7 +55,9 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (log, (registry, config)) = arguments.settings()?;
+    let settings = arguments.settings()?;
+    let in_force = settings.in_force();
+    let ProgramSettings { log, registry, own: config } = settings;
     let mut program = Program::begin(&arguments.program, &log)?;
     config.warn_of_doubts();
     give_back_spare_memory();
@@ -81,8 +83,8 @@ async fn run() -> anyhow::Result<()> {
     let at = node.addresses;
     program.ready(&json!({ "name": name, "link": at.link, "admin": at.admin }))?;
     let reload = async || {
-        let read = arguments.settings();
-        reloaded(&arguments.program, read, async |_| node.reload()).await;
+        let read = arguments.settings().map(|read| (read.log.clone(), read));
+        reloaded(&arguments.program, &in_force, read, async |_| node.reload()).await;
     };
     program.run(reload).await;
     program.drain(PATIENCE, node.hand_over()).await;

@@ -63,12 +63,12 @@ pub enum NodeError {
     #[error("farm_tls: {0}")]
     FarmTls(TlsError),
     /// The workers' sockets have no place.
-    #[error("run_dir {}: {source}", path.display())]
+    #[error("run_dir {}: {why}", path.display())]
     RunDir {
         /// Where.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// A worker's executable is not there.
     #[error("worker_dir: {} is missing: build it with `cargo build --release --workspace --bins`, or set another", .0.display())]
@@ -78,11 +78,13 @@ pub enum NodeError {
 impl NodeError {
     /// Whether a person must change something first: another daemon in the run directory may just be slow to go.
     pub fn is_of_settings(&self) -> bool {
-        !matches!(self, Self::RunDir { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+        !matches!(self, Self::RunDir { why, .. } if why.kind() == io::ErrorKind::ResourceBusy)
     }
 }
 
 impl OwnSettings for Config {
+    const RELOADED: &'static [&'static str] = &[];
+
     type Error = NodeError;
 
     fn farm_tls(&self) -> Option<&FarmTlsConfig> {
@@ -116,7 +118,7 @@ impl OwnSettings for Config {
     fn files(&self) -> Result<(), NodeError> {
         farm_tls(self, &Metrics::new())?;
         let fits = RunDir::fits(&self.run_dir);
-        fits.map_err(|source| NodeError::RunDir { path: self.run_dir.clone(), source })?;
+        fits.map_err(|why| NodeError::RunDir { path: self.run_dir.clone(), why })?;
         worker_dir(self).map(drop)
     }
 }
@@ -199,8 +201,7 @@ async fn begin(
     apart(&config.listeners())?;
     let tls = farm_tls(&config, &metrics)?;
     let run_dir = RunDir::take(&config.run_dir, PREDECESSOR_PATIENCE).await;
-    let run_dir =
-        run_dir.map_err(|source| NodeError::RunDir { path: config.run_dir.clone(), source })?;
+    let run_dir = run_dir.map_err(|why| NodeError::RunDir { path: config.run_dir.clone(), why })?;
     let worker_dir = worker_dir(&config)?;
     let (link_listener, link) = listen("listen_link", config.listen_link).await?;
     let (admin_tcp, admin) = listen("listen_admin", config.listen_admin).await?;

@@ -58,12 +58,12 @@ impl WorkerKind {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its socket could not be made or reached.
-    #[error("worker socket {}: {source}", path.display())]
+    #[error("worker socket {}: {why}", path.display())]
     Socket {
         /// Where.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
     /// The process could not be started.
     #[error(transparent)]
@@ -125,7 +125,7 @@ impl WorkerProcess {
         limits: Limits,
     ) -> Result<Self, StartError> {
         let path = files.socket();
-        let socket = |source| StartError::Socket { path: path.clone(), source };
+        let socket = |why| StartError::Socket { path: path.clone(), why };
         let listener = UnixListener::bind(&path).map_err(socket)?;
         let label = files.label();
         let spawn = Spawn { program, label: &label, listener: listener.as_fd(), limits };
@@ -143,7 +143,7 @@ impl WorkerProcess {
     /// Takes a worker on that an earlier daemon started.
     pub async fn adopt(files: WorkerFiles, child: Child) -> Result<Self, StartError> {
         let path = files.socket();
-        let socket = |source| StartError::Socket { path: path.clone(), source };
+        let socket = |why| StartError::Socket { path: path.clone(), why };
         let stream = UnixStream::connect(&path).await.map_err(socket)?;
         // Who listens got the socket from a daemon of this user, or it is none of our workers.
         if stream.peer_cred().map_err(socket)?.uid() != geteuid().as_raw() {
@@ -169,7 +169,7 @@ impl WorkerProcess {
         patience: Duration,
     ) -> Result<Self, StartError> {
         let pid = child.pid();
-        let socket = |source| StartError::Socket { path: files.socket(), source };
+        let socket = |why| StartError::Socket { path: files.socket(), why };
         let (serves, whom) = watch::channel(None);
         let (said, out_of_memory) = watch::channel(false);
         if let Some(output) = child.take_output() {

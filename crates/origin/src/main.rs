@@ -4,10 +4,10 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use millrace_origin::Config;
-use millrace_registry::{OriginRecord, OwnSettings, ProgramSettings, Registry, RegistryConfig};
+use millrace_registry::{OriginRecord, OwnSettings, ProgramSettings, Registry};
 use millrace_telemetry::{
-    LogFilter, Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reached_at,
-    reloaded, version_line,
+    Metrics, Program, ProgramArguments, SettingsError, SettingsFile, reached_at, reloaded,
+    version_line,
 };
 use serde_json::json;
 
@@ -37,10 +37,10 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+    fn settings(&self) -> Result<ProgramSettings<Config>, SettingsError> {
         let file = SettingsFile::read(self.program.config.as_deref(), "origin")?;
-        let ProgramSettings { log, registry, own: mut config } =
-            ProgramSettings::<Config>::read(file)?;
+        let mut settings = ProgramSettings::<Config>::read(file)?;
+        let config = &mut settings.own;
         let listeners = [
             (&mut config.listen_playback, self.listen_playback),
             (&mut config.listen_playback_tls, self.listen_playback_tls),
@@ -50,7 +50,7 @@ impl Arguments {
         for (address, given) in listeners {
             *address = given.unwrap_or(*address);
         }
-        Ok((log, (registry, config)))
+        Ok(settings)
     }
 }
 
@@ -64,7 +64,9 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (log, (registry, config)) = arguments.settings()?;
+    let settings = arguments.settings()?;
+    let in_force = settings.in_force();
+    let ProgramSettings { log, registry, own: config } = settings;
     let mut program = Program::begin(&arguments.program, &log)?;
     config.warn_of_doubts();
     let registry = Registry::connect(&registry).map_err(SettingsError::of)?;
@@ -93,8 +95,8 @@ async fn run() -> anyhow::Result<()> {
         "intake": at.intake, "admin": at.admin,
     }))?;
     let reload = async || {
-        let read = arguments.settings();
-        reloaded(&arguments.program, read, async |(_, config)| origin.reload(&config)).await;
+        let read = arguments.settings().map(|read| (read.log.clone(), read));
+        reloaded(&arguments.program, &in_force, read, async |read| origin.reload(&read.own)).await;
     };
     let mut viewers = origin.viewers();
     let telling = async {

@@ -141,6 +141,8 @@ fn certificates(config: &Config, metrics: &Metrics) -> Result<Certificates, Star
 }
 
 impl OwnSettings for Config {
+    const RELOADED: &'static [&'static str] = &["max_connections", "tls"];
+
     type Error = StartError;
 
     fn farm_tls(&self) -> Option<&FarmTlsConfig> {

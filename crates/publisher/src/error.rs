@@ -9,12 +9,12 @@ pub enum PublishError {
     #[error("{0:?} is not of the form rtmp://host[:port]/app")]
     Url(String),
     /// No connection, or a broken one.
-    #[error("connection to {address}: {source}")]
+    #[error("connection to {address}: {why}")]
     Io {
         /// Host and port.
         address: String,
         /// What the system said.
-        source: io::Error,
+        why: io::Error,
     },
     /// The server closed the connection without a reason.
     #[error("{address} closed the connection")]

@@ -33,7 +33,7 @@ impl Publisher {
         let address = url.address.clone();
         let connect = async {
             let connected = TcpStream::connect(&address).await;
-            let io_error = |source| PublishError::Io { address: address.clone(), source };
+            let io_error = |why| PublishError::Io { address: address.clone(), why };
             let socket = connected.map_err(io_error)?;
             socket.set_nodelay(true).map_err(io_error)?;
             let dialogue = Dialogue::new(url, key)?;
@@ -141,7 +141,7 @@ impl Publisher {
         }
     }
 
-    fn broken(&self, source: io::Error) -> PublishError {
-        PublishError::Io { address: self.address.clone(), source }
+    fn broken(&self, why: io::Error) -> PublishError {
+        PublishError::Io { address: self.address.clone(), why }
     }
 }

@@ -3,15 +3,18 @@
 
 use std::{fmt, net::SocketAddr};
 
-use millrace_telemetry::{LogFilter, SettingsError, SettingsFile, apart};
+use millrace_telemetry::{InForce, LogFilter, SettingsError, SettingsFile, apart};
 use millrace_tls::{FarmTlsConfig, TlsConfig, check_authorities};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
 use crate::RegistryConfig;
 
 /// A program's own settings.
-pub trait OwnSettings: DeserializeOwned {
+pub trait OwnSettings: DeserializeOwned + Serialize {
+    /// Those that SIGHUP changes, dotted; a table with all that is in it.
+    const RELOADED: &'static [&'static str];
+
     /// Why the program does not start by them.
     type Error: fmt::Display;
 
@@ -45,13 +48,15 @@ pub trait OwnSettings: DeserializeOwned {
 }
 
 /// All that a program's file says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ProgramSettings<C> {
     /// What to log.
+    #[serde(skip)]
     pub log: LogFilter,
     /// Where the registry is.
     pub registry: RegistryConfig,
     /// Everything else.
+    #[serde(flatten)]
     pub own: C,
 }
 
@@ -77,6 +82,11 @@ impl<C: OwnSettings> ProgramSettings<C> {
             registry.identify(farm);
         }
         Ok(Self { log, registry, own })
+    }
+
+    /// These, as those that the program goes by.
+    pub fn in_force(&self) -> InForce {
+        InForce::new(self, C::RELOADED.iter().copied())
     }
 
     /// Whether a program would start by these settings, as far as can be seen without opening an address.

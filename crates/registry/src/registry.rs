@@ -24,12 +24,12 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A value that is not the JSON of its type.
-    #[error("record {key}: {source}")]
+    #[error("record {key}: {why}")]
     Json {
         /// Whose.
         key: String,
         /// What serde found.
-        source: serde_json::Error,
+        why: serde_json::Error,
     },
     /// The store did not answer in time. The write did not take place, or took place once.
     #[error("record {key}: the registry does not answer: {reason}")]
@@ -317,7 +317,7 @@ pub(crate) fn text<T: Record>(record: &T) -> String {
 }
 
 fn read<T: Record>(key: &str, text: &str) -> Result<T, RegistryError> {
-    serde_json::from_str(text).map_err(|source| RegistryError::Json { key: key.to_owned(), source })
+    serde_json::from_str(text).map_err(|why| RegistryError::Json { key: key.to_owned(), why })
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use millrace_registry::{OwnSettings, ProgramSettings, Registry, RegistryConfig};
+use millrace_registry::{OwnSettings, ProgramSettings, Registry};
 use millrace_router::Config;
 use millrace_telemetry::{
-    LogFilter, Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
+    Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
     give_back_spare_memory, reloaded, version_line,
 };
 use serde_json::json;
@@ -37,14 +37,14 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn settings(&self) -> Result<(LogFilter, (RegistryConfig, Config)), SettingsError> {
+    fn settings(&self) -> Result<ProgramSettings<Config>, SettingsError> {
         let file = SettingsFile::read(self.program.config.as_deref(), "router")?;
-        let ProgramSettings { log, registry, own: mut config } =
-            ProgramSettings::<Config>::read(file)?;
+        let mut settings = ProgramSettings::<Config>::read(file)?;
+        let config = &mut settings.own;
         config.listen_rtmps = self.listen_rtmps.unwrap_or(config.listen_rtmps);
         config.listen_rtmp = self.listen_rtmp.unwrap_or(config.listen_rtmp);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
-        Ok((log, (registry, config)))
+        Ok(settings)
     }
 }
 
@@ -58,7 +58,9 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let (log, (registry, config)) = arguments.settings()?;
+    let settings = arguments.settings()?;
+    let in_force = settings.in_force();
+    let ProgramSettings { log, registry, own: config } = settings;
     let mut program = Program::begin(&arguments.program, &log)?;
     config.warn_of_doubts();
     give_back_spare_memory();
@@ -78,8 +80,9 @@ async fn run() -> anyhow::Result<()> {
         "name": name, "rtmp": at.rtmp, "rtmps": at.rtmps, "admin": at.admin,
     }))?;
     let reload = async || {
-        let read = arguments.settings();
-        reloaded(&arguments.program, read, async |(_, config)| router.reload(&config).await).await;
+        let read = arguments.settings().map(|read| (read.log.clone(), read));
+        reloaded(&arguments.program, &in_force, read, async |read| router.reload(&read.own).await)
+            .await;
     };
     program.run(reload).await;
     program.drain(PATIENCE, router.stop()).await;

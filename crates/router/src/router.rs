@@ -84,6 +84,9 @@ impl Certificates {
 }
 
 impl OwnSettings for Config {
+    const RELOADED: &'static [&'static str] =
+        &["max_bitrate_kbps", "max_connections", "max_connections_per_address", "tls"];
+
     type Error = RouterError;
 
     fn farm_tls(&self) -> Option<&FarmTlsConfig> {

@@ -21,12 +21,12 @@ pub enum CgroupError {
     #[error("{0}")]
     NotDelegated(String),
     /// A file of the cgroup was not read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {why}", path.display())]
     File {
         /// Which one.
         path: PathBuf,
         /// What became of it.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -142,7 +142,7 @@ impl Cgroup {
     /// # Errors
     /// A process is still in it.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        fs::remove_dir(&self.path).map_err(|source| file_error(&self.path, source))
+        fs::remove_dir(&self.path).map_err(|why| file_error(&self.path, why))
     }
 }
 
@@ -170,15 +170,15 @@ fn create(path: &Path) -> Result<(), CgroupError> {
 }
 
 fn read(path: &Path) -> Result<String, CgroupError> {
-    fs::read_to_string(path).map_err(|source| file_error(path, source))
+    fs::read_to_string(path).map_err(|why| file_error(path, why))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CgroupError> {
-    fs::write(path, text).map_err(|source| file_error(path, source))
+    fs::write(path, text).map_err(|why| file_error(path, why))
 }
 
-fn file_error(path: &Path, source: io::Error) -> CgroupError {
-    CgroupError::File { path: path.to_owned(), source }
+fn file_error(path: &Path, why: io::Error) -> CgroupError {
+    CgroupError::File { path: path.to_owned(), why }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod build;
 mod clock;
 mod connection_limit;
 mod decisions;
+mod in_force;
 mod line_limit;
 mod listen;
 mod logs;
@@ -27,6 +28,7 @@ pub use build::{COMMIT, VERSION, version_line};
 pub use clock::{Clock, SystemClock};
 pub use connection_limit::{ConnectionLimit, Place};
 pub use decisions::{DecisionLog, DecisionPage, DecisionQuery, Moment, Recorded, decision_routes};
+pub use in_force::InForce;
 pub use line_limit::LineLimit;
 pub use listen::{ListenError, apart, listen, listen_address, why_not};
 pub use logs::{

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
-    LogFilter, LogFormat, LogThread, SettingsError, Signals, Supervisor, Told, init_logs,
+    InForce, LogFilter, LogFormat, LogThread, SettingsError, Signals, Supervisor, Told, init_logs,
     raise_open_files, set_log_filter, try_whole, write_whole,
 };
 
@@ -42,12 +42,12 @@ impl ProgramArguments {
 
 /// The ready file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("--ready-json {}: {source}", path.display())]
+#[error("--ready-json {}: {why}", path.display())]
 pub struct ReadyFileError {
     /// Which.
     path: PathBuf,
     /// Why.
-    source: io::Error,
+    why: io::Error,
 }
 
 /// A program between its first log line and its last.
@@ -128,9 +128,11 @@ impl Program {
 }
 
 /// What of a program's settings counts after SIGHUP, when they can be read: the log filter here, unless a flag stands
-/// before it, and whatever `apply` does with the rest. What cannot be used changes nothing and is a warning.
-pub async fn reloaded<T, E: fmt::Display>(
+/// before it, and whatever `apply` does with the rest. What cannot be used changes nothing and is a warning, as is what needs
+/// a new start.
+pub async fn reloaded<T: Serialize, E: fmt::Display>(
     arguments: &ProgramArguments,
+    in_force: &InForce,
     read: Result<(LogFilter, T), impl fmt::Display>,
     apply: impl AsyncFnOnce(T) -> Result<(), E>,
 ) {
@@ -141,6 +143,7 @@ pub async fn reloaded<T, E: fmt::Display>(
     if let Err(error) = set_log_filter(arguments.filter(&log)) {
         warn!(%error, "log filter not reloaded");
     }
+    in_force.warn_of_others(&settings);
     if let Err(error) = apply(settings).await {
         warn!(%error, "certificate not reloaded");
     }
@@ -149,7 +152,7 @@ pub async fn reloaded<T, E: fmt::Display>(
 
 fn ready_file(path: &Path) -> impl FnOnce(io::Error) -> ReadyFileError {
     let path = path.to_path_buf();
-    move |source| ReadyFileError { path, source }
+    move |why| ReadyFileError { path, why }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -245,7 +245,7 @@ pub const fn is_item(kind: u8) -> bool {
 pub fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
     fn read<T: prost::Message + Default>(frame: &Frame) -> Result<T, ConvertError> {
         T::decode(frame.control.clone())
-            .map_err(|source| ConvertError::Protobuf { kind: frame.kind, source })
+            .map_err(|why| ConvertError::Protobuf { kind: frame.kind, why })
     }
     Ok(Some(match frame.kind {
         kind::ACCESS_UNIT => {

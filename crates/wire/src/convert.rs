@@ -19,12 +19,12 @@ use crate::{message as value, proto};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// The control part is not the protobuf message its kind says.
-    #[error("control part of kind {kind}: {source}")]
+    #[error("control part of kind {kind}: {why}")]
     Protobuf {
         /// Kind of the frame.
         kind: u8,
         /// What prost found.
-        source: prost::DecodeError,
+        why: prost::DecodeError,
     },
     /// A name that is no name.
     #[error(transparent)]

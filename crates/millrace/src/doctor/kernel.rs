@@ -7,9 +7,6 @@ use nix::unistd::geteuid;
 
 use super::finding::Finding;
 
-/// Controllers that limit a worker.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
-
 /// Numbers of capabilities (capabilities(7), linux/capability.h).
 const SETGID: u32 = 6;
 const SETUID: u32 = 7;
@@ -33,13 +30,7 @@ impl Capabilities {
 /// One finding per measure.
 pub fn sandbox() -> Vec<Finding> {
     let may = Capabilities::of(&read("/proc/self/status"));
-    vec![
-        seccomp(),
-        landlock(),
-        network(&may),
-        user(&may),
-        cgroup(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")),
-    ]
+    vec![seccomp(), landlock(), network(&may), user(&may)]
 }
 
 fn seccomp() -> Finding {
@@ -115,29 +106,6 @@ fn user(may: &Capabilities) -> Finding {
     }
 }
 
-fn cgroup(mountinfo: &str, own: &str) -> Finding {
-    let check = "cgroup";
-    let what_to_do =
-        "nothing must be done: each worker's memory is limited by its own resource limit";
-    let mount = mountinfo
-        .lines()
-        .find(|line| line.split(" - ").nth(1).is_some_and(|rest| rest.starts_with("cgroup2 ")))
-        .and_then(|line| line.split(' ').nth(4));
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"));
-    let (Some(mount), Some(path)) = (mount, path) else {
-        return Finding::warn(check, "no cgroup v2", what_to_do);
-    };
-    let offered = read(&format!("{mount}{path}/cgroup.controllers"));
-    let missing: Vec<_> = CONTROLLERS
-        .into_iter()
-        .filter(|wanted| !offered.split_whitespace().any(|found| found == *wanted))
-        .collect();
-    match missing.is_empty() {
-        true => Finding::ok(check, "v2 with cpu, memory and pids"),
-        false => Finding::warn(check, format!("no {} controller", missing.join(", ")), what_to_do),
-    }
-}
-
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -145,7 +113,6 @@ fn read(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Verdict;
 
     #[test]
     fn a_root_without_the_capabilities_of_one_is_named() {
@@ -158,11 +125,5 @@ mod tests {
             assert!(network(&of_docker).found.contains("CAP_SYS_ADMIN"));
             assert!(user(&none).found.contains("CAP_SETUID"));
         }
-    }
-
-    #[test]
-    fn a_host_without_cgroup_v2_is_warned_about_and_not_refused() {
-        let found = cgroup("25 1 0:22 / /sys/fs/cgroup rw - cgroup cgroup rw", "1:cpu:/");
-        assert_eq!((found.verdict, found.found.as_str()), (Verdict::Warn, "no cgroup v2"));
     }
 }

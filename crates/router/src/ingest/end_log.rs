@@ -37,7 +37,13 @@ impl EndLog {
             IngestEnd::Disconnected => info!(%peer, left_out, "publisher disconnected"),
             IngestEnd::Refused(refusal) => {
                 let (reason, detail) = (refusal.reason.as_str(), refusal.detail);
-                warn!(%peer, reason, detail, left_out, "publisher refused");
+                match refusal.reason {
+                    // It comes with every stop of this program.
+                    RefusalReason::ShuttingDown => {
+                        info!(%peer, reason, detail, left_out, "publisher refused");
+                    }
+                    _ => warn!(%peer, reason, detail, left_out, "publisher refused"),
+                }
             }
         }
     }
