@@ -75,7 +75,7 @@ impl Session {
     pub(super) fn node_said(&mut self, message: io::Result<Option<Message>>) {
         let now = self.now();
         if let Some(state) = &mut self.link {
-            state.heard_at = now;
+            state.heard(now);
         }
         match message {
             Ok(Some(Message::Published(published))) => self.published(published.mark),

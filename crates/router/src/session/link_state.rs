@@ -26,7 +26,7 @@ pub(super) struct LinkState {
     /// What it writes under: the epoch it was asked under, or a later one by a change of origin.
     pub(super) writes_as: Epoch,
     feed: Feed,
-    pub(super) heard_at: Mono,
+    heard_at: Mono,
     sent_seq: u64,
     /// What follows the last item.
     end: Option<End>,
@@ -119,6 +119,13 @@ impl LinkState {
         (self.sent_seq, self.has_spoken) = (seq, true);
     }
 
+    /// The node said something. That is no sign of life any more once it takes nothing.
+    pub(super) fn heard(&mut self, now: Mono) {
+        if self.hears {
+            self.heard_at = now;
+        }
+    }
+
     /// Whether something waits for the node to take it.
     pub(super) fn wants_flush(&self) -> bool {
         self.hears && self.link.writer.wants_flush()
@@ -152,7 +159,7 @@ impl LinkState {
     /// Says that this router lives, unless items have said so; whether the node does. `is_late`: this router was slow itself, and has not listened.
     pub(super) fn beat(&mut self, now: Mono, is_late: bool) -> bool {
         if is_late {
-            self.heard_at = now;
+            self.heard(now);
         }
         if now.since(self.heard_at) > LINK_SILENCE {
             return false;
@@ -245,6 +252,9 @@ mod tests {
         };
         timeout(Duration::from_secs(10), refused).await.expect("it is told that nobody reads");
         assert!(!state.wants_flush(), "nothing is tried again");
+        let later = Mono(LINK_SILENCE + Duration::from_millis(1));
+        state.heard(later);
+        assert!(!state.beat(later, false), "what it still says does not keep it");
         assert_eq!(state.link.reader.next().await.unwrap(), Some(Message::Ended(ended)));
         assert!(!matches!(state.link.reader.next().await, Ok(Some(_))));
     }

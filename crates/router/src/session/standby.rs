@@ -90,7 +90,7 @@ impl Standby {
     /// It was heard; whether it has worked off what was there when it was admitted, if it says how far it is.
     pub(super) fn heard(&mut self, now: Mono, message: &Message) -> bool {
         if let Some(standby) = &mut self.link {
-            standby.heard_at = now;
+            standby.heard(now);
         }
         matches!(message, Message::Heartbeat(beat) if beat.seq >= self.behind)
     }
