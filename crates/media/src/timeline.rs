@@ -227,6 +227,7 @@ impl Timeline {
             keyframe_last_ms: self.stamper.keyframes().last_distance().map(ms),
             keyframe_longest_ms: self.stamper.keyframes().longest_distance().map(ms),
             dropped_frames: self.video.dropped_frames,
+            waiting_for_idr: self.video.waiting_for_idr,
             moved_frames: self.video.moved_frames,
             late_audio_frames: self.audio.late_frames,
             silent_audio_frames: self.audio.silent_frames,

@@ -19,13 +19,14 @@ const FILE: &str = "channels.json";
 /// The file cannot be read, or is not a list of channels.
 pub fn stored_registry(state_dir: &Path) -> anyhow::Result<(Registry, bool)> {
     let path = state_dir.join(FILE);
-    let text = match fs::read_to_string(&path) {
+    let text = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         text => Some(text.with_context(|| path.display().to_string())?),
     };
-    let (is_new, text) = (text.is_none(), text.unwrap_or_else(|| "[]".to_owned()));
-    let stored: Vec<ChannelRecord> = serde_json::from_str(&text).map_err(|error| {
-        Prerequisite(format!("{}: {error}; repair it, or move it away", path.display()))
+    let (is_new, text) = (text.is_none(), text.unwrap_or_else(|| b"[]".to_vec()));
+    let stored: Vec<ChannelRecord> = serde_json::from_slice(&text).map_err(|error| {
+        let todo = "repair it, or move it away and restore a backup (`millrace restore FILE`)";
+        Prerequisite(format!("{}: {error}; {todo}", path.display()))
     })?;
     let store = move |channels: &[ChannelRecord]| {
         let named =
@@ -58,10 +59,14 @@ mod tests {
         let text = fs::read_to_string(dir.join(FILE)).unwrap();
         fs::write(dir.join(FILE), "[{").unwrap();
         let broken = stored_registry(&dir).unwrap_err().to_string();
+        fs::write(dir.join(FILE), [0xff, 0xfe]).unwrap();
+        let scrambled = stored_registry(&dir).unwrap_err().to_string();
         fs::remove_dir_all(&dir).unwrap();
         assert_eq!((first, again), (true, false));
         assert_eq!(after.get::<ChannelRecord>("news").unwrap(), Some(record));
         assert!(!text.contains(&key.reveal()), "{text}");
-        assert!(broken.contains(FILE), "{broken}");
+        for wrong in [broken, scrambled] {
+            assert!(wrong.contains(FILE) && wrong.contains("millrace restore"), "{wrong}");
+        }
     }
 }

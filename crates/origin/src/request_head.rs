@@ -25,6 +25,9 @@ pub enum Malformed {
     /// More headers than any player sends: 431.
     #[error("a request head that is too long")]
     TooLong,
+    /// A request of another method than those there are, with a body: 405.
+    #[error("a request to change something")]
+    Method,
     /// A request with a body: 413.
     #[error("a request with a body")]
     Body,
@@ -37,6 +40,9 @@ impl Malformed {
             Self::Syntax => b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
             Self::TooLong => {
                 b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            }
+            Self::Method => {
+                b"HTTP/1.1 405 Method Not Allowed\r\nallow: GET, HEAD, OPTIONS\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             }
             Self::Body => {
                 b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -88,7 +94,10 @@ pub(crate) fn parse(received: &[u8]) -> Result<Option<Head>, Malformed> {
         } else if is("connection") {
             keep_alive &= !value.to_ascii_lowercase().contains("close");
         } else if is("transfer-encoding") || (is("content-length") && value != "0") {
-            return Err(Malformed::Body);
+            return Err(match method {
+                "GET" | "HEAD" | "OPTIONS" => Malformed::Body,
+                _ => Malformed::Method,
+            });
         }
     }
     let target = without_authority(target);
@@ -144,7 +153,8 @@ mod tests {
     #[test]
     fn what_could_hide_a_second_request_is_refused() {
         for (text, malformed) in [
-            ("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n", Malformed::Body),
+            ("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n", Malformed::Method),
+            ("HEAD / HTTP/1.1\r\ncontent-length: 3\r\n\r\n", Malformed::Body),
             ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", Malformed::Body),
             ("GET / HTTP/1.1\r\n bad: folded\r\n\r\n", Malformed::Syntax),
             ("\x16\x03\x01\x02\x00\x01", Malformed::Syntax),

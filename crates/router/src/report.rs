@@ -15,6 +15,8 @@ const KEPT_EVENTS: usize = 100;
 const LOW_BITRATE_KBPS: u64 = 500;
 /// Below this motion is not smooth.
 const LOW_FPS: f64 = 20.0;
+/// Said of a publisher whose pictures come without a keyframe.
+pub const NO_KEYFRAME: &str = "pictures come without a keyframe, nothing can be shown until one does: set the encoder's keyframe interval to 2 s";
 /// Above this something between camera and encoder is broken.
 const MANY_DROPPED: u64 = 100;
 /// Frames that came too late to be shown or heard in their place; above this they are no accident of the beginning.
@@ -79,6 +81,8 @@ pub struct HealthReport {
     pub keyframe_interval_s: Option<f64>,
     /// Pictures that could not be used.
     pub dropped_frames: u64,
+    /// Nothing can be shown: its pictures have come without a keyframe so far.
+    pub waits_for_keyframe: bool,
     /// Sound ahead of the picture, milliseconds.
     pub av_skew_ms: i64,
     /// Pixels.
@@ -100,6 +104,7 @@ impl HealthReport {
             fps: stats.fps,
             keyframe_interval_s,
             dropped_frames: stats.dropped_frames,
+            waits_for_keyframe: stats.waiting_for_idr > MANY_DROPPED,
             av_skew_ms: stats.audio_ahead_ms,
             width: stats.video.as_ref().map(|video| video.width),
             height: stats.video.as_ref().map(|video| video.height),
@@ -130,6 +135,9 @@ impl HealthReport {
         }
         if self.dropped_frames > MANY_DROPPED {
             advice.push(format!("{} frames could not be used", self.dropped_frames));
+        }
+        if self.waits_for_keyframe {
+            advice.push(NO_KEYFRAME.to_owned());
         }
         if self.av_skew_ms.unsigned_abs() > LONG_SKEW_MS {
             let seconds = self.av_skew_ms.unsigned_abs() as f64 / 1000.0;
@@ -282,11 +290,13 @@ mod tests {
             fps: 12.0,
             keyframe_longest_ms: Some(8300),
             dropped_frames: 101,
+            waiting_for_idr: 101,
             ..good
         };
         let advice = HealthReport::of(&weak, true).advice;
-        assert_eq!(advice.len(), 4);
-        assert!(advice[3].contains("8.3 s apart"), "{advice:?}");
+        assert_eq!(advice.len(), 5);
+        assert!(advice.iter().any(|it| it == NO_KEYFRAME), "{advice:?}");
+        assert!(advice[4].contains("8.3 s apart"), "{advice:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod decisions;
 mod in_force;
 mod line_limit;
 mod listen;
+mod log_lines;
 mod logs;
 mod metrics;
 mod open_files;

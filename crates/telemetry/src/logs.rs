@@ -17,6 +17,8 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+use crate::log_lines::{LogLines, lost};
+
 /// The filter in force; a process has one log.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
@@ -124,16 +126,17 @@ pub struct LogThread {
 /// [`LogsError`]
 pub fn init_logs(filter: &LogFilter, format: LogFormat) -> Result<LogThread, LogsError> {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
-    let (lines, writer) = builder.thread_name("logs").finish(io::stderr());
+    let (lines, writer) = builder.thread_name("logs").finish(LogLines::new(io::stderr()));
     let left_out = lines.error_counter();
     init_logs_to(lines, filter, format)?;
     LEFT_OUT.set(left_out).map_err(|_| LogsError::Again)?;
     Ok(LogThread { _writer: writer })
 }
 
-/// Log lines that were left out so far, since nobody read stderr.
+/// Log lines that were left out so far, since nobody read stderr, or since it could not be written to.
 pub(crate) fn lines_left_out() -> u64 {
-    LEFT_OUT.get().map_or(0, |counter| counter.dropped_lines() as u64)
+    let unread = LEFT_OUT.get().map_or(0, |counter| counter.dropped_lines() as u64);
+    unread + lost()
 }
 
 /// Sends every event that passes `filter` to stderr, from the thread that it happens on: for who may start no thread, and says little.

@@ -16,7 +16,7 @@ impl Metrics {
     pub fn new() -> Self {
         let log_lines_left_out = IntCounter::new(
             "millrace_log_lines_left_out_total",
-            "Log lines that were not written, since nobody read what the program writes.",
+            "Log lines that were not written, since nobody read what the program writes, or it could not be written.",
         )
         .expect("invariant: a constant metric definition is valid");
         let metrics = Self { registry: Registry::new(), log_lines_left_out };

@@ -145,7 +145,7 @@ pub async fn reloaded<T: Serialize, E: fmt::Display>(
     }
     in_force.warn_of_others(&settings);
     if let Err(error) = apply(settings).await {
-        warn!(%error, "certificate not reloaded");
+        return warn!(%error, "certificate not reloaded, all else was");
     }
     info!(log = arguments.filter(&log).as_str(), "settings reloaded");
 }

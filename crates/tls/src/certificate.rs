@@ -92,8 +92,9 @@ impl Certificate {
     /// Reads both files again; every handshake from now on shows the new certificate.
     ///
     /// # Errors
-    /// [`TlsError`]: the old one stays in use.
+    /// [`TlsError`], [`TlsError::NotInItsTime`] among them: the old one stays in use.
     pub fn reload(&self, files: &TlsConfig) -> Result<(), TlsError> {
+        files.check()?;
         let new = Arc::new(looked_at(files)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -268,10 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_out_of_its_time_is_found_by_a_check_and_does_not_close_a_listener() {
+    fn a_certificate_out_of_its_time_is_found_by_a_check_takes_no_place_and_closes_no_listener() {
         let dir = std::env::temp_dir().join(format!("millrace-tls-time-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let files = TlsConfig { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+        let first = write(&files);
+        let inside = Certificate::load(&files).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
         let checked = |from: i32, until: i32| {
@@ -280,9 +283,12 @@ mod tests {
             params.not_after = rcgen::date_time_ymd(until, 1, 1);
             fs::write(&files.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
             assert!(Certificate::load(&files).is_ok(), "{from} to {until}");
-            files.check().map_err(|error| error.to_string())
+            let (checked, reloaded) = (files.check(), inside.reload(&files));
+            assert_eq!(checked.is_ok(), reloaded.is_ok(), "{from} to {until}");
+            checked.map_err(|error| error.to_string())
         };
         let (over, early) = (checked(2001, 2002).unwrap_err(), checked(2900, 2901).unwrap_err());
+        assert_eq!(shown(&inside), first, "one in its time is kept");
         let now = checked(2001, 2900);
         fs::remove_dir_all(&dir).unwrap();
         assert!(over.contains("cert.pem: expired on Jan  1") && over.contains("2002"), "{over}");

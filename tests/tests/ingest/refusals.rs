@@ -124,13 +124,16 @@ async fn a_bitrate_above_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_picture_above_the_limit_is_refused() {
-    let farm = farm().await;
-    let clip =
+async fn a_picture_or_a_rate_above_the_limit_is_refused() {
+    let large =
         ClipSpec { width: 4_608, height: 2_592, fps: Fps::whole(5), gop: Some(5), ..small() };
-    let url = farm.channel().rtmp_url;
-    let publisher = Publisher::start(&clip.file().expect("a clip"), &url).expect("ffmpeg");
-    is_refused(&farm, publisher, "source_limit", "resolution or frame rate is above").await;
+    let fast = ClipSpec { fps: Fps::whole(240), gop: Some(480), ..small() };
+    for clip in [large, fast] {
+        let farm = farm().await;
+        let url = farm.channel().rtmp_url;
+        let publisher = Publisher::start(&clip.file().expect("a clip"), &url).expect("ffmpeg");
+        is_refused(&farm, publisher, "source_limit", "resolution or frame rate is above").await;
+    }
 }
 
 #[tokio::test]

@@ -29,9 +29,9 @@ pub(super) fn nearest(offset: i64, rate: FrameRate) -> i64 {
     (product + scale / 2).div_euclid(scale) as i64
 }
 
-/// The known rate that is meant by `fps`: an integer from 5 to 144, its NTSC neighbour, or 12.5 and 7.5.
+/// The known rate that is meant by `fps`: an integer from 5 to 1,000, its NTSC neighbour, or 12.5 and 7.5.
 pub(super) fn known_rate(fps: f64, tolerance: f64) -> Option<FrameRate> {
-    if !(4.9..145.0).contains(&fps) {
+    if !(4.9..1_000.5).contains(&fps) {
         return None;
     }
     let whole = fps.round() as u32;
@@ -194,6 +194,15 @@ mod tests {
         assert_eq!(detect(&every_40_ms), Some(FrameRate { num: 25, den: 1 }));
         let uneven: Vec<_> = (0..12).map(|n| n * 3_600 + n % 2 * 2_000).collect();
         assert_eq!(detect(&uneven), None);
+    }
+
+    #[test]
+    fn what_is_far_above_every_limit_is_detected_too() {
+        for fps in [144, 240, 480, 1_000] {
+            let in_ms: Vec<_> = (0..12).map(|n| (n * 1_000 + fps / 2) / fps * 90).collect();
+            let found = detect(&in_ms).expect("it is even").fps();
+            assert!((found / fps as f64 - 1.0).abs() < 0.03, "{found} for {fps}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Stats {
     pub keyframe_longest_ms: Option<u64>,
     /// Pictures that could not be used: broken, or before the first IDR.
     pub dropped_frames: u64,
+    /// Of those, pictures of this connection or description that came while there was no IDR yet.
+    pub waiting_for_idr: u64,
     /// Pictures that came too late for their time and are shown later.
     pub moved_frames: u64,
     /// Frames of sound that came too late and were left out.

@@ -23,6 +23,8 @@ const NOMINAL_FRAME: i64 = MEDIA_TIMESCALE as i64 / 30;
 const LATE: i64 = 200 * TICKS_PER_MS;
 /// Sound may be this far ahead of the last picture before time goes on without one, ticks; where pictures always come late, farther.
 const ALLOWANCE: i64 = 2 * MEDIA_TIMESCALE as i64;
+/// Headers that declare more, frames per second, are not believed: some mean a clock by it.
+const MOST_DECLARED: f64 = 145.0;
 /// What an irregular source is described as.
 const IRREGULAR: FrameRate = FrameRate { num: 30, den: 1 };
 
@@ -108,6 +110,8 @@ pub(super) struct VideoTrack {
     pub(super) allowance: i64,
     lateness: Lateness,
     pub(super) dropped_frames: u64,
+    /// Those that came since there was an IDR to begin with.
+    pub(super) waiting_for_idr: u64,
     /// Pictures that lie later than was sent.
     pub(super) moved_frames: u64,
 }
@@ -136,6 +140,7 @@ impl VideoTrack {
     /// Another connection begins at `floor`, so long after all that was before: headers stay, clocks do not.
     pub(super) fn start_over(&mut self, floor: MediaTime, room: i64) {
         self.synced = false;
+        self.waiting_for_idr = 0;
         self.grid = None;
         self.order = Order::default();
         self.waiting.clear();
@@ -174,7 +179,7 @@ impl VideoTrack {
     /// A NAL unit that does not fit.
     pub(super) fn clean(&mut self, unit: &Bytes) -> Result<Option<Picture>, AvcError> {
         let Some(record) = &self.record else {
-            self.dropped_frames += 1;
+            self.drop_one();
             return Ok(None);
         };
         let picture = clean_picture(unit, record).inspect_err(|_| self.dropped_frames += 1)?;
@@ -186,10 +191,17 @@ impl VideoTrack {
             return Ok(None);
         }
         if !self.synced {
-            self.dropped_frames += 1;
+            self.drop_one();
             return Ok(None);
         }
+        self.waiting_for_idr = 0;
         Ok(Some(picture))
+    }
+
+    /// Nothing can be made of a picture before the first IDR.
+    fn drop_one(&mut self) {
+        self.dropped_frames += 1;
+        self.waiting_for_idr += 1;
     }
 
     /// Takes a picture and returns those whose rate is decided, in decoding order: all, but for the first few of a
@@ -261,6 +273,7 @@ impl VideoTrack {
         [hints.frame_rate, from_sps]
             .into_iter()
             .flatten()
+            .filter(|fps| *fps < MOST_DECLARED)
             .find_map(|fps| known_rate(fps, HINT_TOLERANCE))
     }
 

@@ -3,7 +3,7 @@
 use millrace_types::{Decision, DecisionKind};
 
 use super::Session;
-use crate::report::{HealthReport, PublisherReport};
+use crate::report::{HealthReport, NO_KEYFRAME, PublisherReport};
 
 impl Session {
     /// A decision about this stream as it stands.
@@ -57,7 +57,11 @@ impl Session {
             report.lack = self.lack();
             report.restarts = self.restarts;
             report.set_rungs(&self.ladder, &self.published.to_vec());
-            report.health = HealthReport::of(&stats, self.replay.is_lossless());
+            let health = HealthReport::of(&stats, self.replay.is_lossless());
+            if health.waits_for_keyframe && !report.health.waits_for_keyframe {
+                tracing::warn!(stream = %self.stream, "{NO_KEYFRAME}");
+            }
+            report.health = health;
             report.events = self.events.to_vec();
         });
     }
