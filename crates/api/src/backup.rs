@@ -3,6 +3,8 @@
 //! Records of living programs are not in it: they come back by themselves. Restoring adds and replaces, and never takes away: what
 //! is there and not in the document stays.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     extract::{
@@ -150,7 +152,11 @@ fn read(body: &[u8]) -> Result<Backup, Problem> {
     let backup: Backup =
         serde_json::from_value(document).map_err(|error| wrong(format!("the backup: {error}")))?;
     let is_hash = |hash: &&String| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut names = BTreeSet::new();
     for channel in &backup.channels {
+        if !names.insert(&channel.channel) {
+            return Err(wrong(format!("the backup names channel {} twice", channel.channel)));
+        }
         if let Some(hash) = channel.key_hashes.iter().find(|hash| !is_hash(hash)) {
             let channel = &channel.channel;
             return Err(wrong(format!("the backup: {hash:?} of {channel} is no SHA-256 of a key")));
@@ -203,6 +209,9 @@ mod tests {
         let zz = r#"{"millrace_backup": 1, "made_at": "then",
             "channels": [{"channel": "news", "key_hashes": ["zz"]}]}"#;
         assert!(refused(zz).contains("of news is no SHA-256 of a key"));
+        let twice = r#"{"millrace_backup": 1, "made_at": "then", "channels": [
+            {"channel": "news", "key_hashes": []}, {"channel": "news", "key_hashes": []}]}"#;
+        assert!(refused(twice).contains("names channel news twice"));
         assert!(refused(r#"{"millrace_backup": 2, "gadgets": []}"#).contains("backup version 2"));
         let cut = r#"{"millrace_backup": 1, "made_at": "", "channels": [{}]}"#;
         assert!(refused(cut).contains("channel"));

@@ -111,11 +111,12 @@ fn token(path: &Path) -> Result<String, Prerequisite> {
     let wrong = |why: &dyn std::fmt::Display| {
         Prerequisite(format!("--token-file {}: {why}", path.display()))
     };
-    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let give = "give a file that holds the token that `millrace tokens add` printed";
+    let text = fs::read_to_string(path).map_err(|error| wrong(&format_args!("{error}: {give}")))?;
     let token = text.lines().next().unwrap_or_default().trim();
     match !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic()) {
         true => Ok(token.to_owned()),
-        false => Err(wrong(&"no token in its first line")),
+        false => Err(wrong(&format_args!("no token in its first line: {give}"))),
     }
 }
 

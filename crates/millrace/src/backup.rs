@@ -52,11 +52,11 @@ pub async fn restore(arguments: &RestoreArguments) -> anyhow::Result<ExitCode> {
     let path = &arguments.file;
     let wrong =
         |error: &dyn std::fmt::Display| Prerequisite(format!("{}: {error}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    let no_backup = |error| {
+    let no_backup = |error: &dyn std::fmt::Display| {
         wrong(&format_args!("no backup: give a file that `millrace backup` wrote ({error})"))
     };
-    let document: Value = serde_json::from_str(&text).map_err(no_backup)?;
+    let text = fs::read(path).map_err(|error| no_backup(&error))?;
+    let document: Value = serde_json::from_slice(&text).map_err(|error| no_backup(&error))?;
     let path = format!("/v1/restore?dry_run={}", arguments.dry_run);
     let question = Ask { patience: LONG, ..Ask::post(&path, Some(document)) };
     show(&arguments.farm, &send(&arguments.farm, question).await?, restored)

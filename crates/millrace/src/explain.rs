@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     api_client::ask,
     arguments::ExplainArguments,
+    live::silent,
     table::{items, show, table, text},
 };
 
@@ -50,7 +51,14 @@ fn place(answer: &Value) -> String {
         ),
         None => match answer["state"].as_str() {
             Some(state) => format!("{stream} is {state}: no node makes it now"),
-            None => format!("{stream} is not live; this is what the programs remember"),
+            None => match silent(answer) {
+                silent if silent.is_empty() => {
+                    format!("{stream} is not live; this is what the programs remember")
+                }
+                silent => format!(
+                    "no program that answers has {stream} live, {silent} gives no answer; this is what the others remember"
+                ),
+            },
         },
     }
 }

@@ -66,7 +66,12 @@ fn all_streams(answer: &Value) -> String {
     let head =
         ["STREAM", "STATE", "NODE", "WORKER", "RESTARTS", "RUNGS", "KBIT/S", "FPS", "PUBLISHER"];
     match rows.is_empty() {
-        true => "no stream is live\n".to_owned(),
+        true => match silent(answer).as_str() {
+            "" => "no stream is live\n".to_owned(),
+            silent => {
+                format!("no router that answers has a live stream; {silent} does not answer\n")
+            }
+        },
         false => table(head, &rows),
     }
 }
@@ -218,6 +223,12 @@ fn names(rungs: &Value) -> String {
     names.join(",")
 }
 
+/// Programs that gave no answer.
+pub fn silent(answer: &Value) -> String {
+    let names: Vec<_> = items(&answer["missing"]).map(|program| text(&program["name"])).collect();
+    names.join(", ")
+}
+
 fn rounded(value: &Value) -> String {
     value.as_f64().map_or("-".to_owned(), |value| format!("{value:.1}"))
 }
@@ -306,5 +317,7 @@ mod tests {
         let one = one_stream(&stream);
         assert!(one.contains("640x360  700     12.3"), "{one}");
         assert_eq!(all_streams(&json!({ "streams": [] })), "no stream is live\n");
+        let unknown = all_streams(&json!({ "streams": [], "missing": [{ "name": "router-2" }] }));
+        assert!(unknown.contains("router-2 does not answer"), "{unknown}");
     }
 }

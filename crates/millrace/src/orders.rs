@@ -38,6 +38,8 @@ struct Left {
 struct Progress {
     /// The node follows the order, or is gone.
     obeys: bool,
+    /// What it says of itself.
+    state: Option<String>,
     left: BTreeSet<Left>,
     /// Whom the answer lacks.
     missing: Vec<String>,
@@ -63,7 +65,8 @@ impl Progress {
         }
         let missing = items(&streams["missing"]).map(|router| text(&router["name"])).collect();
         let obeys = record.is_none_or(|record| record["state"] == "draining");
-        Self { obeys, left, missing }
+        let state = record.map(|record| text(&record["state"]));
+        Self { obeys, state, left, missing }
     }
 
     fn is_done(&self) -> bool {
@@ -88,7 +91,21 @@ impl Progress {
             .left
             .iter()
             .map(|left| json!({ "stream": left.stream, "moving": left.moving, "why": left.why }));
-        json!({ "node": node, "empty": self.is_done(), "left": left.collect::<Vec<_>>() })
+        json!({
+            "node": node,
+            "empty": self.is_done(),
+            "left": left.collect::<Vec<_>>(),
+            "missing": self.missing,
+        })
+    }
+
+    /// Why a stream is still there.
+    fn why(&self, left: &Left) -> String {
+        match (&left.why, self.missing.is_empty()) {
+            (Some(why), _) => why.clone(),
+            (None, true) => "-".to_owned(),
+            (None, false) => format!("no answer from {}", self.missing.join(", ")),
+        }
     }
 }
 
@@ -108,7 +125,7 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
         return Ok(said(farm, &order, &format!("{node} is told to drain")));
     }
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
-    let mut shown = String::new();
+    let (mut shown, mut has_obeyed) = (String::new(), false);
     loop {
         let progress = match progress_of(farm, &node).await {
             Ok(progress) => progress,
@@ -122,6 +139,13 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.context(format!("{node} goes on draining"))),
         };
+        if has_obeyed && !progress.obeys {
+            let state = progress.state.unwrap_or_default();
+            bail!(
+                "{node} is {state} by now: somebody took the order back or gave another, or the node has started anew"
+            );
+        }
+        has_obeyed |= progress.obeys;
         let line = progress.line(node.as_str());
         let is_new = progress.obeys && shown != line;
         if is_new && !progress.is_done() {
@@ -233,11 +257,8 @@ fn late(node: &NodeId, timeout: u64, progress: &Progress) -> String {
             progress.line(node.as_str())
         );
     }
-    let rows: Vec<[String; 2]> = progress
-        .left
-        .iter()
-        .map(|left| [left.stream.clone(), left.why.clone().unwrap_or_else(|| "-".to_owned())])
-        .collect();
+    let rows: Vec<[String; 2]> =
+        progress.left.iter().map(|left| [left.stream.clone(), progress.why(left)]).collect();
     format!(
         "{node} is not empty after {timeout} s; the order stays in force, and streams go on where they are\n\n{}",
         table(["STREAM", "WHY IT IS STILL THERE"], &rows)
@@ -275,6 +296,11 @@ mod tests {
         );
         let late = late(&"node-1".parse().unwrap(), 5, &left);
         assert!(late.contains("a       refused: node-2: full"), "{late}");
+        let of_silent = json!({ "streams": [], "missing": [{ "name": "router-2" }] });
+        let silent = of(nodes("draining", json!([{ "stream": "c" }])), &of_silent);
+        let late = super::late(&"node-1".parse().unwrap(), 5, &silent);
+        assert!(late.contains("c       no answer from router-2"), "{late}");
+        assert_eq!(silent.to_json("node-1")["missing"], json!(["router-2"]));
         let early = of(nodes("ready", json!([])), &none);
         let text = super::late(&"node-1".parse().unwrap(), 0, &early);
         assert_eq!(

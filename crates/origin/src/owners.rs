@@ -141,8 +141,8 @@ impl Owners {
     }
 
     fn record(&self, id: &StreamId) -> Option<StreamRecord> {
-        // What cannot be read moves nothing.
-        self.registry.get(id.as_str()).ok().flatten()
+        // What cannot be read moves nothing, nor does a store that was emptied: it is filled again by who makes the stream.
+        self.registry.get_or_lost(id.as_str()).ok().flatten()
     }
 }
 

@@ -155,6 +155,18 @@ impl Registry {
         self.store.read(|view| view.is_lost(&key))
     }
 
+    /// The record; one that has vanished so, as it was. For what goes on while the living write theirs again.
+    ///
+    /// # Errors
+    /// [`RegistryError::Json`] for a value that cannot be read.
+    pub fn get_or_lost<T: Record>(&self, key: &str) -> Result<Option<T>, RegistryError> {
+        let key = path::<T>(&self.store, key);
+        let text = self.store.read(|view| {
+            view.get(&key).or_else(|| view.lost(&key)).map(|entry| entry.text.clone())
+        });
+        text.map(|text| read(&key, &text)).transpose()
+    }
+
     /// Every record of a type, as last known, in the order of their keys. One that cannot be read hides no other: it is
     /// left out, and logged once.
     pub fn list<T: Record>(&self) -> Vec<T> {

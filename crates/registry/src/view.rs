@@ -46,8 +46,8 @@ pub struct View {
     /// Told of as deleted, of records with a lease, by the revision of that: shown until it is believed.
     doubted: BTreeMap<String, i64>,
     /// Known before the store was last read whole, and since then not there or as they were earlier: nobody is known to have
-    /// deleted or changed them.
-    lost: BTreeSet<String>,
+    /// deleted or changed them. As they were.
+    lost: BTreeMap<String, Entry>,
     /// The newest revision that anything was known of.
     newest: i64,
     /// The newest revision that was known ahead of the store's news.
@@ -83,7 +83,12 @@ impl View {
     /// Whether the record vanished, or went back to what it was earlier, with what the store remembers, and not because somebody
     /// deleted or changed it.
     pub fn is_lost(&self, key: &str) -> bool {
-        self.lost.contains(key)
+        self.lost.contains_key(key)
+    }
+
+    /// Such a record as it was.
+    pub fn lost(&self, key: &str) -> Option<&Entry> {
+        self.lost.get(key)
     }
 
     /// Changes so far: where a later [`Self::changed_since`] begins.
@@ -218,13 +223,13 @@ impl View {
                 .retain(|key, entry| self.gone.get(key).is_none_or(|gone| *gone < entry.revision));
         }
         let entries = &self.entries;
-        self.lost.retain(|key| entries.get(key) == before.get(key));
+        self.lost.retain(|key, _| entries.get(key) == before.get(key));
         let gone = &self.gone;
         let forgotten = before.iter().filter(|(key, known)| {
             entries.get(*key).is_none_or(|entry| entry.revision < known.revision)
         });
-        let forgotten = forgotten.map(|(key, _)| key).filter(|key| !gone.contains_key(*key));
-        self.lost.extend(forgotten.cloned());
+        let forgotten = forgotten.filter(|(key, _)| !gone.contains_key(*key));
+        self.lost.extend(forgotten.map(|(key, known)| (key.clone(), known.clone())));
         let both: BTreeSet<&String> = before.keys().chain(self.entries.keys()).collect();
         let changed = |key: &&String| before.get(*key) != self.entries.get(*key);
         let changed: Vec<String> = both.into_iter().filter(changed).cloned().collect();
@@ -282,6 +287,7 @@ mod tests {
         view.tell(Mark { key: "deleted".to_owned(), revision: 7, entry: None });
         view.load(7, 1, BTreeMap::new());
         assert_eq!(["kept", "deleted", "never"].map(|key| view.is_lost(key)), [true, false, false]);
+        assert_eq!(view.lost("kept"), Some(&entry("1", 5)));
         view.put("kept", entry("again", 2));
         assert!(!view.is_lost("kept"));
     }

@@ -277,7 +277,11 @@ async fn a_wiped_store_is_filled_by_the_living(version: EtcdVersion) -> anyhow::
     etcd.start_member(0)?;
     until("the loss", PATIENCE, || observer.list::<ChannelRecord>().is_empty()).await?;
     shows(&observer, "n", Some(1), PATIENCE).await?;
+    let was = observer.get_or_lost::<ChannelRecord>("lost-7")?;
+    assert!(was.is_some(), "whoever needs it until it is written again has it as it was");
+    assert!(observer.get::<ChannelRecord>("lost-7")?.is_none());
     let fresh = connected(&etcd).await;
+    assert!(fresh.get_or_lost::<ChannelRecord>("lost-7")?.is_none());
     shows(&fresh, "n", Some(1), BACK).await?;
     Ok(())
 }

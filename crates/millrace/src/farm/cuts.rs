@@ -107,7 +107,7 @@ fn only(mut running: Vec<PathBuf>) -> Result<PathBuf, Prerequisite> {
             Err(Prerequisite(format!("more than one farm runs here: give --farm, one of {farms}")))
         }
         None => {
-            let why = "no farm of this user runs here: `millrace farm up`, as root, and this in another terminal";
+            let why = "no farm of this user is found here: `millrace farm up`, as root, and this in another terminal (with --farm FOLDER where TMPDIR is another there)";
             Err(Prerequisite(why.to_owned()))
         }
     }
