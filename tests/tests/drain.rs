@@ -17,6 +17,8 @@ use serde_json::Value;
 
 /// Longer than anything that is waited for takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// From an order until the stream is elsewhere: its keyframes are 2 s apart.
+const AS_LONG_AS_A_MOVE: Duration = Duration::from_secs(3);
 
 async fn node_of(live: &Live, farm: &ManyFarm) -> String {
     farm.made_by("router-1", &live.channel.stream, None).await.unwrap().0
@@ -117,6 +119,10 @@ async fn a_farm_is_drained_and_restarted_node_by_node_and_no_stream_loses_a_fram
     let moved = move_stream(&farm, &one, &["--to", "node-2"]).await;
     assert_eq!(moved.unwrap()["to"], "node-2");
     assert_eq!((node_of(&one, &farm).await, node_of(&two, &farm).await), on("node-2", "node-1"));
+    // Wherever there is room: it is moved once, also while the order is still in the registry.
+    assert_eq!(move_stream(&farm, &one, &[]).await.unwrap()["to"], "node-1");
+    tokio::time::sleep(AS_LONG_AS_A_MOVE).await;
+    assert_eq!((node_of(&one, &farm).await, node_of(&two, &farm).await), on("node-1", "node-1"));
     order(&farm, "cordon", "node-2").await;
     let stays = move_stream(&farm, &two, &["--timeout", "1"]).await.unwrap_err();
     assert!(stays.contains("stays on node-1") && stays.contains("takes no new work"), "{stays}");

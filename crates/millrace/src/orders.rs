@@ -21,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a node may take to follow an order that moves nothing.
 const FOLLOW: Duration = Duration::from_secs(10);
 
+/// A node that has not followed its order for so long, and did before, has another: one that starts anew reads it again.
+const ANOTHER_ORDER: Duration = Duration::from_secs(3);
+
 /// Before an API that gave no answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -125,7 +128,7 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
         return Ok(said(farm, &order, &format!("{node} is told to drain")));
     }
     let until = Instant::now() + Duration::from_secs(arguments.timeout);
-    let (mut shown, mut has_obeyed) = (String::new(), false);
+    let (mut shown, mut obeyed_at) = (String::new(), None);
     loop {
         let progress = match progress_of(farm, &node).await {
             Ok(progress) => progress,
@@ -139,13 +142,12 @@ pub async fn drain(arguments: &DrainArguments) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.context(format!("{node} goes on draining"))),
         };
-        if has_obeyed && !progress.obeys {
+        if progress.obeys {
+            obeyed_at = Some(Instant::now());
+        } else if obeyed_at.is_some_and(|at| at.elapsed() >= ANOTHER_ORDER) {
             let state = progress.state.unwrap_or_default();
-            bail!(
-                "{node} is {state} by now: somebody took the order back or gave another, or the node has started anew"
-            );
+            bail!("{node} is {state} by now: somebody took the order back or gave another");
         }
-        has_obeyed |= progress.obeys;
         let line = progress.line(node.as_str());
         let is_new = progress.obeys && shown != line;
         if is_new && !progress.is_done() {

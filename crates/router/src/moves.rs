@@ -17,13 +17,22 @@ use crate::{report::StreamReport, sessions::Sessions};
 /// From one look to the next while streams have to leave; without any, only changes in the registry are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How an operator moves a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// From there. Once it is elsewhere it stays, though the registry may not know yet.
+    pub from: NodeId,
+    /// To that node, or wherever there is room.
+    pub to: Option<NodeId>,
+}
+
 /// What is to leave.
 #[derive(Clone, Debug, Default)]
 pub struct Departures {
     /// These nodes are to be empty.
     pub draining: BTreeSet<NodeId>,
-    /// These streams are to go to that node, or wherever there is room.
-    pub ordered: BTreeMap<StreamId, Option<NodeId>>,
+    /// These streams are to leave a node.
+    pub ordered: BTreeMap<StreamId, Ordered>,
 }
 
 impl Departures {
@@ -36,9 +45,11 @@ impl Departures {
     pub fn leaver(&self, stream: &StreamId, report: &StreamReport) -> Option<Leaver> {
         let ordered = self.ordered.get(stream);
         let second = report.second.as_ref().map(|second| &second.node);
-        let is_left = |node: &&NodeId| ordered.is_some() || self.draining.contains(*node);
+        let is_left = |node: &&NodeId| {
+            ordered.is_some_and(|order| order.from == **node) || self.draining.contains(*node)
+        };
         let from = report.node.iter().chain(second).find(is_left)?.clone();
-        let to = ordered.cloned().flatten();
+        let to = ordered.filter(|order| order.from == from).and_then(|order| order.to.clone());
         Some(Leaver { stream: stream.clone(), from, to, moving: report.moving })
     }
 }
@@ -85,6 +96,35 @@ fn departures(registry: &Registry) -> Departures {
     });
     Departures {
         draining: draining.collect(),
-        ordered: ordered.map(|order| (order.stream, order.to)).collect(),
+        ordered: ordered
+            .map(|MoveRecord { stream, from, to, .. }| (stream, Ordered { from, to }))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_types::Wall;
+
+    use super::*;
+
+    #[test]
+    fn an_order_moves_a_stream_from_where_it_was_given_for_and_from_nowhere_else() {
+        let name = |name: &str| name.parse::<NodeId>().unwrap();
+        let stream: StreamId = "live".parse().unwrap();
+        let order = Ordered { from: name("a"), to: Some(name("c")) };
+        let departures = Departures {
+            draining: BTreeSet::from([name("d")]),
+            ordered: BTreeMap::from([(stream.clone(), order)]),
+        };
+        let on = |node: &str| {
+            let unknown = StreamReport::new(stream.clone(), Wall(0));
+            let report = StreamReport { node: Some(name(node)), ..unknown };
+            let leaver = departures.leaver(&stream, &report);
+            leaver.map(|leaver| (leaver.from.to_string(), leaver.to.map(|to| to.to_string())))
+        };
+        assert_eq!(on("a"), Some(("a".to_owned(), Some("c".to_owned()))));
+        assert_eq!(on("b"), None, "it has left, and the registry does not know yet");
+        assert_eq!(on("d"), Some(("d".to_owned(), None)), "which is to be empty");
     }
 }
