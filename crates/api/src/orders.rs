@@ -107,7 +107,7 @@ fn known(farm: &Farm, node: &NodeId) -> Result<NodeRecord, Problem> {
             "see /v1/nodes for the names; with ?away=true the order waits for a node that is not there",
         )
         .command(
-            "`millrace nodes` shows the names; with --away the order waits for a node that is not there",
+            "`millrace nodes` shows the names; `millrace cordon NODE --away` waits for a node that is not there",
         )
     })
 }

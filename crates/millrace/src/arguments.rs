@@ -368,7 +368,7 @@ pub struct CheckArguments {
     /// The same, as `millrace standalone` takes it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Whose file it is; without it the file's name says so (router.toml), else it is standalone's.
+    /// Whose file it is; without it the file's name says so (router.toml, router-1.toml), else it is standalone's.
     #[arg(long, value_enum)]
     pub program: Option<Program>,
 }

@@ -48,6 +48,8 @@ struct Checked {
 fn check(wanted: &CheckArguments) -> Result<Checked, Prerequisite> {
     let file = wanted.file.as_deref().or(wanted.config.as_deref());
     let by_name = file.and_then(Path::file_stem).and_then(|stem| stem.to_str());
+    // Also one of several on a host, such as router-1.toml.
+    let by_name = by_name.and_then(|name| name.split('-').next());
     let by_name = by_name.and_then(|name| Program::from_str(name, false).ok());
     let program = wanted.program.or(by_name).unwrap_or(Program::Standalone);
     let Some(path) = file.filter(|_| program != Program::Standalone) else {
@@ -260,10 +262,15 @@ mod tests {
 
     #[test]
     fn a_file_of_another_program_that_its_name_does_not_tell_is_led_to_the_flag() {
-        let path = std::env::temp_dir().join(format!("router-1-{}.toml", std::process::id()));
+        let path = std::env::temp_dir().join(format!("router_{}.toml", std::process::id()));
+        let told = path.with_file_name(format!("router-{}.toml", std::process::id()));
         let registry = "[registry]\nendpoints = ['http://127.0.0.1:1']\n";
         let text = format!("name = 'router-1'\nlisten_rtmp = '192.0.2.7:1935'\n{registry}");
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, &text).unwrap();
+        std::fs::write(&told, text).unwrap();
+        let named = CheckArguments { file: Some(told.clone()), config: None, program: None };
+        assert!(check(&named).unwrap().said.ends_with("ok"), "one of several on a host");
+        std::fs::remove_file(&told).unwrap();
         let wanted = |program| CheckArguments { file: Some(path.clone()), config: None, program };
         let error = check(&wanted(None)).map(|checked| checked.said).unwrap_err().to_string();
         let Checked { said, notes } = check(&wanted(Some(Program::Router))).unwrap();

@@ -9,7 +9,7 @@
 
 use futures_util::future::join_all;
 use millrace_sandbox::Child;
-use millrace_types::{Decision, DecisionKind, Mark};
+use millrace_types::{Decision, DecisionKind, EndReason, Mark};
 use millrace_wire::{Hello, PartAck, Work};
 use tracing::{info, warn};
 
@@ -67,8 +67,18 @@ impl Unfit {
 impl Orphan {
     /// That it was found and is held for its stream, for operators.
     pub fn decision(&self) -> Decision {
-        let adopted = Decision::of(DecisionKind::Adopted).stream(&self.work.hello.stream);
-        adopted.epoch(self.work.hello.epoch).worker(self.worker.pid())
+        self.of(DecisionKind::Adopted)
+    }
+
+    /// That its stream does not go on with it, for operators.
+    pub fn ended(&self, why: Unfit) -> Decision {
+        let ended = self.of(DecisionKind::WorkerEnded).because(EndReason::Stopped);
+        ended.saying(format!("not gone on with: {why}"))
+    }
+
+    fn of(&self, kind: DecisionKind) -> Decision {
+        let decision = Decision::of(kind).stream(&self.work.hello.stream);
+        decision.epoch(self.work.hello.epoch).worker(self.worker.pid())
     }
 
     /// Whether it can be fed what this router offers.

@@ -371,6 +371,7 @@ fn internal(text: &str) -> No {
 fn not_adopted(orphan: Option<Orphan>, unfit: Unfit, desk: &Desk) {
     if let Some(orphan) = orphan {
         desk.metrics.adoptions.with_label_values(&[unfit.as_str()]).inc();
+        desk.decisions.record(orphan.ended(unfit));
         orphan.end(unfit);
     }
 }

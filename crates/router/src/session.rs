@@ -290,7 +290,7 @@ impl Session {
         if self.publisher.is_some() {
             let refused = self.decision(DecisionKind::PublisherRefused).because(reason);
             self.note(refused.saying("turned away while it was live"));
-            self.refuse(reason, "operator");
+            self.refuse(reason, "ended while it was live");
         }
     }
 

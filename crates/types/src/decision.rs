@@ -67,7 +67,7 @@ reasons!(
         LetGo = "let_go",
         /// The node leaves its worker to the daemon that follows.
         HandedOver = "handed_over",
-        /// The node goes on with a worker of the daemon before.
+        /// The node holds a worker of the daemon before for its router: it goes on, or ends.
         Adopted = "adopted",
         /// A writer has opened the stream at its origin.
         Opened = "opened",

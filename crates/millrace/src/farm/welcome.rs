@@ -98,7 +98,7 @@ Partitions, as root in another terminal. Every program has a host of its own in 
  13. {millrace} farm cut NODE               its cable is pulled: the same, and nodes shows it gone after 3 s
  14. {millrace} farm cut NODE etcd-1 etcd-2 etcd-3   its streams stay, and it gets no new ones
 They know each other by certificates. Metrics: curl --cacert {ca} --cert {certificate} --key {key} https://HOST:PORT/metrics
-Changes by the API need that --token-file.",
+Changes by the API, and a backup, need that --token-file.",
             subnet = network.subnet(),
             uplink = network.uplink(),
         )

@@ -26,6 +26,7 @@ impl Hot {
     /// For people.
     pub(super) fn words(&self) -> String {
         match self.viewers {
+            Some(1) => "hot, 1 viewer".to_owned(),
             Some(viewers) => format!("hot, {} viewers", grouped(viewers)),
             None => "hot".to_owned(),
         }

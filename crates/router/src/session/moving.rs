@@ -354,7 +354,9 @@ impl Session {
         info!(stream = %self.stream, epoch = %self.machine.epoch(), from, %node, pid, %msn, "stream moved");
         let chosen = standby.link.chosen.clone();
         let moved = self.decision(DecisionKind::Moved).subject(&node).worker(pid);
-        let moved = moved.because(chosen.reason).instead_of(chosen.others);
+        // The node that it leaves is no choice that was not taken.
+        let others = chosen.others.into_iter().filter(|other| other.name.as_str() != from);
+        let moved = moved.because(chosen.reason).instead_of(others);
         self.note(moved.saying(format!("from {from}, from segment {msn} on")));
         self.last = Some(Last { node, patience: None });
         (self.link, self.stays) = (Some(standby), None);

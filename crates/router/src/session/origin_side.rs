@@ -11,7 +11,7 @@ use std::{net::SocketAddr, time::Duration};
 use millrace_lifecycle::HandoverInput;
 use millrace_registry::{NodeRecord, NodeState, OriginRecord};
 use millrace_sched::next_origin;
-use millrace_types::{Because, DecisionKind, Mono, NodeId};
+use millrace_types::{Alternative, Because, DecisionKind, Mono, NodeId, RefusalReason};
 use millrace_wire::ChangeOrigin;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::{info, warn};
@@ -180,7 +180,11 @@ impl Session {
         let Some(next) = other.or(same).cloned() else { return false };
         info!(stream = %self.stream, origin = %next.origin, "origin changed");
         let changed = self.decision(DecisionKind::OriginChanged).subject(&next.origin);
-        self.note(changed.because(Because::ByName));
+        let gone = lost.iter().filter(|name| **name != next.origin);
+        let gone = gone.map(|name| {
+            Alternative::new(name.clone(), RefusalReason::NodeUnavailable, "it was lost")
+        });
+        self.note(changed.because(Because::ByName).instead_of(gone));
         self.context.metrics.origin_changes.inc();
         self.origin.now = Some(next);
         (self.origin.is_lost, self.origin.changed_at) = (false, Some(now));
