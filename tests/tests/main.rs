@@ -36,6 +36,7 @@ mod soak;
 mod spare_workers;
 mod strangers;
 mod units;
+mod unkillable_worker;
 mod upgrade;
 mod worker_death;
 mod worker_death_seen;

@@ -28,8 +28,10 @@ const ASK: Duration = Duration::from_secs(12);
 const ALIGN: Duration = Duration::from_secs(15);
 /// How long the other track may take to come to the segment too.
 const CROSS: Duration = Duration::from_millis(1_500);
-/// How long the writer may take to flush.
+/// How long the writer, told to flush, may publish nothing, and how long it may take in all: longer than its node gives its worker.
+/// One that is only slow, on a host that is short of processors, gets on.
 const FLUSH: Duration = Duration::from_millis(1_500);
+const WHOLE_FLUSH: Duration = Duration::from_secs(4);
 
 /// What the driver observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub enum HandoverInput {
     },
     /// The writer has been given the last unit of each track that belongs before the segment.
     Crossed,
+    /// The writer has published more.
+    Published,
     /// The writer has flushed and ended. `complete`: every rung is published up to the segment.
     WriterEnded {
         /// See above.
@@ -84,7 +88,7 @@ enum State {
     Asking,
     Aligning { caught_up: bool },
     Crossing,
-    Flushing,
+    Flushing { at_most_until: Mono },
     Over,
 }
 
@@ -121,13 +125,17 @@ impl Handover {
             }
             (State::Crossing, I::Crossed) => {
                 self.out.push_back(HandoverOutput::EndWriter);
-                (self.state, self.until) = (State::Flushing, now + FLUSH);
+                let at_most_until = now + WHOLE_FLUSH;
+                (self.state, self.until) = (State::Flushing { at_most_until }, now + FLUSH);
             }
-            (State::Flushing, I::WriterEnded { complete: true }) => {
+            (State::Flushing { at_most_until }, I::Published) => {
+                self.until = at_most_until.min(now + FLUSH);
+            }
+            (State::Flushing { .. }, I::WriterEnded { complete: true }) => {
                 self.out.push_back(HandoverOutput::Promote);
                 self.state = State::Over;
             }
-            (State::Flushing, I::WriterEnded { complete: false }) => {
+            (State::Flushing { .. }, I::WriterEnded { complete: false }) => {
                 self.give_up(MoveEnd::Incomplete);
             }
             (_, I::WriterLost | I::WriterEnded { .. }) => self.give_up(MoveEnd::WriterLost),
@@ -160,7 +168,7 @@ impl Handover {
     /// Before the writer has been given less than everything, it simply goes on.
     fn give_up(&mut self, end: MoveEnd) {
         self.out.push_back(match self.state {
-            State::Crossing | State::Flushing => HandoverOutput::PlaceAnew(end),
+            State::Crossing | State::Flushing { .. } => HandoverOutput::PlaceAnew(end),
             State::Asking | State::Aligning { .. } | State::Over => HandoverOutput::Drop(end),
         });
         self.state = State::Over;
@@ -239,6 +247,27 @@ mod tests {
         let incomplete = [I::Crossed, I::WriterEnded { complete: false }];
         let flushed = [HandoverOutput::EndWriter, HandoverOutput::PlaceAnew(MoveEnd::Incomplete)];
         assert_eq!(after_crossing(&incomplete), flushed);
+    }
+
+    #[test]
+    fn a_writer_that_goes_on_publishing_what_it_holds_has_longer_than_one_that_does_not() {
+        let until_given_up = |publishes_every: Option<u64>| {
+            let mut handover = Handover::new(at(0));
+            let inputs = TO_CROSSING.into_iter().chain([HandoverInput::Crossed]);
+            inputs.for_each(|input| handover.handle(at(0), input));
+            for now in 0.. {
+                if publishes_every.is_some_and(|every| now > 0 && now % every == 0) {
+                    handover.handle(at(now), HandoverInput::Published);
+                }
+                handover.handle(at(now), HandoverInput::Tick);
+                let given_up = HandoverOutput::PlaceAnew(MoveEnd::Incomplete);
+                if std::iter::from_fn(|| handover.poll()).any(|output| output == given_up) {
+                    return now;
+                }
+            }
+            unreachable!()
+        };
+        assert_eq!([None, Some(1_400), Some(2_000)].map(until_given_up), [1_500, 4_000, 1_500]);
     }
 
     #[test]

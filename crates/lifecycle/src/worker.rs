@@ -4,7 +4,7 @@
 //! Starting --Ready--> Running --Stop--> Draining --Exited--> Done
 //!     | deadline         | hung             | deadline         ^
 //!     +--------------> Killing <------------+                  |
-//!                         +-- Exited, also after Stuck --------+
+//!                         +-- Exited, or deadline: Unkillable -+
 //! ```
 //!
 //! A running worker beats every 200 ms. After [`SILENCE`] without a beat the driver looks at the process: a stopped one is
@@ -20,8 +20,8 @@ use millrace_types::{EndReason, Mono};
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a worker may take to flush its last segment.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long SIGKILL may take; longer means the process hangs inside a driver.
-const KILL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long SIGKILL may take; longer means that the process hangs inside a driver or on a disk, maybe for ever.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Silence after which the process is looked at.
 const SILENCE: Duration = Duration::from_millis(500);
 /// From one look to the next.
@@ -103,10 +103,11 @@ pub enum WorkerOutput {
     Drain,
     /// SIGKILL it.
     Kill(WhyKilled),
-    /// SIGKILL had no effect: keep the reservation, raise the alarm.
-    Stuck,
     /// It ended; nothing follows.
     Ended(EndReason),
+    /// It was killed for this and is still there; nothing follows. It runs none of its code any more, so its stream goes on elsewhere;
+    /// what it holds of the host is not free.
+    Unkillable(EndReason),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +116,6 @@ enum State {
     Running(Silence),
     Draining { until: Mono },
     Killing { reason: EndReason, until: Mono },
-    Stuck(EndReason),
     Done,
 }
 
@@ -198,12 +198,10 @@ impl Worker {
                 self.kill(now, EndReason::DrainTimeout, WhyKilled::DrainsTooLong)
             }
             (State::Killing { reason, until }, I::Tick) if now >= until => {
-                self.out.push_back(WorkerOutput::Stuck);
-                State::Stuck(reason)
+                self.out.push_back(WorkerOutput::Unkillable(reason));
+                State::Done
             }
-            (State::Killing { reason, .. } | State::Stuck(reason), I::Exited(_)) => {
-                self.end(reason)
-            }
+            (State::Killing { reason, .. }, I::Exited(_)) => self.end(reason),
             (State::Done, _) => State::Done,
             (_, I::Exited(reason)) => self.end(reason),
             (state, _) => state,
@@ -222,7 +220,7 @@ impl Worker {
             | State::Draining { until }
             | State::Killing { until, .. } => Some(until),
             State::Running(silence) => Some(silence.look_at),
-            State::Stuck(_) | State::Done => None,
+            State::Done => None,
         }
     }
 
@@ -331,29 +329,25 @@ mod tests {
     fn a_worker_that_never_reports_ready_is_killed_once_and_reported_once() {
         let mut worker = Worker::new(at(0));
         worker.handle(at(5000), WorkerInput::Tick);
-        worker.handle(at(6000), WorkerInput::Tick);
-        worker.handle(at(7000), WorkerInput::Exited(EndReason::KilledSignal));
+        worker.handle(at(5900), WorkerInput::Tick);
+        worker.handle(at(5950), WorkerInput::Exited(EndReason::KilledSignal));
         let ended = WorkerOutput::Ended(EndReason::StartTimeout);
         assert_eq!(said(&mut worker), [WorkerOutput::Kill(WhyKilled::StartsTooLong), ended]);
     }
 
     #[test]
-    fn an_unkillable_worker_is_reported_stuck_and_still_ends() {
+    fn a_worker_that_a_second_after_sigkill_is_still_there_is_given_up_once() {
         let mut worker = running();
         worker.handle(at(0), WorkerInput::Stop);
         worker.handle(at(3000), WorkerInput::Tick);
-        worker.handle(at(6000), WorkerInput::Tick);
+        worker.handle(at(3999), WorkerInput::Tick);
+        let kill = WorkerOutput::Kill(WhyKilled::DrainsTooLong);
+        assert_eq!(said(&mut worker), [WorkerOutput::Drain, kill]);
+        assert_eq!(worker.deadline(), Some(at(4000)));
+        worker.handle(at(4000), WorkerInput::Tick);
         worker.handle(at(60_000), WorkerInput::Exited(EndReason::KilledSignal));
-        let ended = WorkerOutput::Ended(EndReason::DrainTimeout);
-        assert_eq!(
-            said(&mut worker),
-            [
-                WorkerOutput::Drain,
-                WorkerOutput::Kill(WhyKilled::DrainsTooLong),
-                WorkerOutput::Stuck,
-                ended
-            ]
-        );
+        assert_eq!(said(&mut worker), [WorkerOutput::Unkillable(EndReason::DrainTimeout)]);
+        assert_eq!(worker.deadline(), None);
     }
 
     #[test]

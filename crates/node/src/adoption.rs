@@ -97,13 +97,9 @@ impl Orphan {
     /// Ends it.
     pub fn end(self, why: Unfit) {
         info!(pid = self.worker.pid(), %why, stream = %self.work.hello.stream, "worker not gone on with");
-        tokio::spawn(end(self.worker));
+        let mut worker = self.worker;
+        tokio::spawn(async move { worker.end().await });
     }
-}
-
-async fn end(mut worker: WorkerProcess) {
-    worker.kill();
-    worker.died().await;
 }
 
 fn fits(work: &Work, hello: &Hello) -> Result<(), Unfit> {
@@ -164,7 +160,7 @@ async fn adopt(files: WorkerFiles, child: Child) -> Option<Orphan> {
             }
             // A spare, which ends by itself, or of a build that cannot be adopted.
             None => {
-                end(worker).await;
+                worker.end().await;
                 None
             }
         },

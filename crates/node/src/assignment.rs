@@ -346,10 +346,8 @@ impl Loop {
                     warn!(pid = self.it.worker.pid(), why, "killing worker");
                     self.it.worker.kill();
                 }
-                WorkerOutput::Stuck => {
-                    tracing::error!(pid = self.it.worker.pid(), "worker does not die of SIGKILL");
-                }
                 WorkerOutput::Ended(reason) => return Some(Outcome::WorkerEnded(reason)),
+                WorkerOutput::Unkillable(reason) => return Some(Outcome::Unkillable(reason)),
             }
         }
         None

@@ -14,7 +14,7 @@ use millrace_registry::{NodeState, Registry, StreamRecord};
 use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource, cost};
 use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
-use millrace_wire::ChangeOrigin;
+use millrace_wire::{ChangeOrigin, Hello};
 use serde::Serialize;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -109,8 +109,20 @@ enum Question {
         reason: Option<EndReason>,
         over: bool,
     },
+    Withhold {
+        pid: u32,
+        demand: Demand,
+    },
+    GiveBack {
+        pid: u32,
+    },
     Streams(oneshot::Sender<Vec<StreamStatus>>),
     SetState(NodeState),
+}
+
+/// What a stream needs of the host that makes it.
+pub fn demand_of(hello: &Hello) -> Demand {
+    cost(hello.source_pixels_per_second, hello.announced, &hello.ladder)
 }
 
 /// Why a stream may not be made here.
@@ -175,6 +187,7 @@ impl Host {
             shown,
             streams: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            withheld: BTreeMap::new(),
         };
         orphans.into_iter().for_each(|orphan| books.wait_for_router(orphan));
         tokio::spawn(books.run(inbox));
@@ -235,6 +248,16 @@ impl Host {
         let _ = self.questions.send(Question::Left { stream, epoch, reason, over }).await;
     }
 
+    /// A worker that does not die has still got what it was promised, without its stream.
+    pub async fn withhold(&self, pid: u32, demand: Demand) {
+        let _ = self.questions.send(Question::Withhold { pid, demand }).await;
+    }
+
+    /// It has died after all.
+    pub async fn give_back(&self, pid: u32) {
+        let _ = self.questions.send(Question::GiveBack { pid }).await;
+    }
+
     /// Every assignment here.
     pub async fn streams(&self) -> Vec<StreamStatus> {
         let (reply, answer) = oneshot::channel();
@@ -256,6 +279,8 @@ struct Books {
     streams: BTreeMap<StreamId, Held>,
     /// Workers of the daemon before, until their routers come.
     orphans: BTreeMap<StreamId, Waiting>,
+    /// By process id: what workers hold that SIGKILL did not end.
+    withheld: BTreeMap<u32, Reservation>,
 }
 
 struct Waiting {
@@ -310,6 +335,14 @@ impl Books {
                 }
                 Question::Left { stream, epoch, reason, over } => {
                     self.left(&stream, epoch, reason, over);
+                }
+                Question::Withhold { pid, demand } => {
+                    self.withheld.insert(pid, self.ledger.take_over(demand));
+                }
+                Question::GiveBack { pid } => {
+                    if let Some(reservation) = self.withheld.remove(&pid) {
+                        self.ledger.release(reservation);
+                    }
                 }
                 Question::Streams(reply) => {
                     let statuses = self.streams.values().filter_map(|held| held.status.clone());
@@ -407,9 +440,7 @@ impl Books {
     }
 
     fn wait_for_router(&mut self, orphan: Orphan) {
-        let hello = &orphan.work.hello;
-        let stream = hello.stream.clone();
-        let demand = cost(hello.source_pixels_per_second, hello.announced, &hello.ladder);
+        let (stream, demand) = (orphan.work.hello.stream.clone(), demand_of(&orphan.work.hello));
         let reservation = self.ledger.take_over(demand);
         self.orphans.insert(stream, Waiting { orphan, demand, reservation });
     }
@@ -467,6 +498,7 @@ impl Books {
         let assigned = self.streams.values().filter(|held| held.reservation.is_some()).count();
         let working = assigned + self.orphans.len();
         self.metrics.workers.set(i64::try_from(working).unwrap_or(i64::MAX));
+        self.metrics.unkillable.set(i64::try_from(self.withheld.len()).unwrap_or(i64::MAX));
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{io, time::Duration};
 
 use millrace_hls::{Refusal, StreamOpen};
-use millrace_sched::cost;
 use millrace_telemetry::{Clock, DecisionLog, Hurry, RelayThreads, SystemClock};
 use millrace_tls::{FarmListener, FarmStream, FarmWriter, Peer};
 use millrace_types::{
@@ -18,7 +17,7 @@ use crate::{
     adoption::{Orphan, Unfit},
     assignment::{Assignment, Link},
     gate::{Claim, Gate},
-    host::{Granted, Host},
+    host::{Granted, Host, demand_of},
     metrics::NodeMetrics,
     origin_client::OriginClient,
     origins::Origins,
@@ -212,12 +211,12 @@ async fn prepare(hello: &Hello, desk: &Desk) -> Result<(Prepared, Vec<Mark>), No
         .speaks
         .common(hello.speaks)
         .map_err(|none| No { reason: RefusalReason::Version, text: none.to_string() })?;
-    let demand = cost(hello.source_pixels_per_second, hello.announced, &hello.ladder);
     let intake = desk.origins.intake_of(hello).ok_or_else(|| No {
         reason: RefusalReason::NodeUnavailable,
         text: "no origin is known".to_owned(),
     })?;
-    let granted = desk.host.admit(hello.stream.clone(), hello.epoch, demand, intake).await;
+    let granted =
+        desk.host.admit(hello.stream.clone(), hello.epoch, demand_of(hello), intake).await;
     let granted =
         granted.map_err(|denied| No { reason: denied.reason(), text: denied.to_string() })?;
     let Granted { output, origin, superseded, orphan } = granted;

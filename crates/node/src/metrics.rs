@@ -12,6 +12,8 @@ use millrace_telemetry::{
 pub struct NodeMetrics {
     /// Worker processes that serve a stream.
     pub workers: IntGauge,
+    /// Worker processes that SIGKILL did not end.
+    pub unkillable: IntGauge,
     /// Ends of workers by reason.
     pub worker_ends: IntCounterVec,
     /// Workers of the daemon before this one, by what became of them: `adopted`, or why not.
@@ -53,6 +55,13 @@ impl NodeMetrics {
             workers: metrics.add(
                 IntGauge::new("millrace_node_workers", "Worker processes that serve a stream.")
                     .expect(VALID),
+            ),
+            unkillable: metrics.add(
+                IntGauge::new(
+                    "millrace_node_unkillable_workers",
+                    "Worker processes that SIGKILL did not end; what they hold stays promised.",
+                )
+                .expect(VALID),
             ),
             worker_ends: counters("millrace_node_worker_ends_total", "Ends of workers.", "reason"),
             adoptions: counters(

@@ -122,8 +122,7 @@ async fn fate_of(
         tokio::select! {
             biased;
             () = stop.cancelled() => {
-                spare.kill();
-                spare.died().await;
+                spare.end().await;
                 return Fate::Unwanted;
             }
             reason = spare.died() => {

@@ -32,6 +32,8 @@ use crate::run_dir::{RunDir, WorkerFiles};
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one may take that works already; Links wait for it.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a killed one may take to be gone: longer means that it sleeps in a driver, or on a disk that does not answer.
+const DEATH: Duration = Duration::from_secs(1);
 /// Room for what a worker says on standard error: a few lines.
 const WORDS_BYTES: usize = 1 << 10;
 
@@ -238,6 +240,12 @@ impl WorkerProcess {
         }
     }
 
+    /// SIGKILLs it and waits for a moment; whether it is gone.
+    pub async fn end(&mut self) -> bool {
+        self.kill();
+        timeout(DEATH, self.died()).await.is_ok()
+    }
+
     /// Waits until it is gone; why.
     pub async fn died(&mut self) -> EndReason {
         death_of(&mut self.child, &self.out_of_memory).await
@@ -273,7 +281,7 @@ async fn first_word(
 /// Ends a process that nobody else knows of, which would stay a zombie.
 async fn bury(child: &mut AsyncFd<Child>, out_of_memory: &watch::Receiver<bool>) {
     let _ = child.get_ref().kill();
-    let _ = timeout(START_TIMEOUT, death_of(child, out_of_memory)).await;
+    let _ = timeout(DEATH, death_of(child, out_of_memory)).await;
 }
 
 /// Waits until the process is gone; why. Cancel-safe.

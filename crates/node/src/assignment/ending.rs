@@ -8,8 +8,11 @@ use millrace_wire::{End, Ended, Message, Published, Relayed, Restarting};
 use tokio::{sync::oneshot, time::timeout};
 use tracing::{info, warn};
 
-use super::{Loop, silence::LINK_SILENCE};
-use crate::output::{Command, Heard};
+use super::{Assignment, Loop, silence::LINK_SILENCE};
+use crate::{
+    host::demand_of,
+    output::{Command, Heard},
+};
 
 /// How long a router should wait for the next daemon before it asks other nodes: a program's restart, with room.
 const GRACE: Duration = Duration::from_secs(2);
@@ -18,10 +21,15 @@ const STAYS: Duration = Duration::from_secs(10);
 /// How long the rest of a dead worker's socket may take.
 const REMAINS_PATIENCE: Duration = Duration::from_millis(500);
 
+/// What a router is told beside why, of a worker that was killed and is still there.
+const SURVIVES: &str = ", and SIGKILL does not end it";
+
 /// Why the loop ended.
 pub(super) enum Outcome {
     /// The worker is gone.
     WorkerEnded(EndReason),
+    /// It was killed, and is not.
+    Unkillable(EndReason),
     /// A newer assignment has taken over, here or elsewhere.
     Superseded,
     /// The node goes down: its successor takes the stream and the worker, or another node the stream alone.
@@ -61,24 +69,14 @@ impl Loop {
         if let Some(past) = self.it.gate.past() {
             let _ = self.it.output.commands.try_send(Command::Past(past));
         }
-        let reason = match outcome {
-            Outcome::WorkerEnded(reason) => reason,
+        let (reason, is_gone) = match outcome {
+            Outcome::WorkerEnded(reason) => (reason, true),
+            Outcome::Unkillable(reason) => (reason, false),
             Outcome::NodeStops if self.it.stopping.workers_stay() && self.it.gate.is_open() => {
                 return self.hand_over().await;
             }
             Outcome::Superseded | Outcome::NodeStops => {
-                let stops = matches!(outcome, Outcome::NodeStops);
-                info!(stops, "stream left to another assignment");
-                let reason =
-                    if stops { RefusalReason::ShuttingDown } else { RefusalReason::Fenced };
-                self.note(DecisionKind::LetGo, reason, "left to another assignment");
-                self.it.worker.kill();
-                let _ = self.it.worker.died().await;
-                if stops && self.it.stopping.workers_stay() {
-                    // A standby goes with its daemon, which comes back: nothing to hold against the node.
-                    self.say_restarting().await;
-                }
-                return self.it.host.left(stream, epoch, None, false).await;
+                return self.leave(matches!(outcome, Outcome::NodeStops)).await;
             }
         };
         let ended = match self.ending {
@@ -95,21 +93,65 @@ impl Loop {
             }
             _ => {
                 warn!(reason = reason.as_str(), pid = self.it.worker.pid(), "worker ended");
-                self.note(DecisionKind::WorkerEnded, reason, "");
+                let text = if is_gone { "" } else { "SIGKILL does not end it" };
+                self.note(DecisionKind::WorkerEnded, reason, text);
                 false
             }
         };
         // The books first: the router's next placement must find the capacity free.
+        if !is_gone {
+            self.withhold().await;
+        }
         let over = ended && matches!(self.ending, Ending::Told(End { continues: false }));
         self.it.host.left(stream, epoch, Some(reason), over).await;
         while let Ok(Heard::Published(mark)) = self.it.heard.try_recv() {
             self.tell_router(&Message::Published(Published { mark }));
         }
-        let text = format!("worker {}: {}", self.it.worker.pid(), reason.as_str());
+        let and = if is_gone { "" } else { SURVIVES };
+        let text = format!("worker {}: {}{and}", self.it.worker.pid(), reason.as_str());
         let last = Message::Ended(Ended { reason, text });
-        match ended && !over {
-            true => self.stay(last).await,
-            false => self.last_words(&last).await,
+        if ended && !over {
+            return self.stay(last).await;
+        }
+        self.last_words(&last).await;
+        if !is_gone {
+            self.leave_unkillable();
+        }
+    }
+
+    /// What the worker has of the host stays promised although its stream leaves it.
+    async fn withhold(&self) {
+        let pid = self.it.worker.pid();
+        tracing::error!(pid, "worker does not die of SIGKILL: its capacity stays promised");
+        self.it.host.withhold(pid, demand_of(&self.it.hello)).await;
+    }
+
+    /// Its death is waited for without the stream, for ever if need be.
+    fn leave_unkillable(self) {
+        let Assignment { mut worker, host, .. } = *self.it;
+        tokio::spawn(async move {
+            worker.died().await;
+            info!(pid = worker.pid(), "worker is gone at last: its capacity is free");
+            host.give_back(worker.pid()).await;
+        });
+    }
+
+    /// Another assignment makes the stream, or none here: the node stops.
+    async fn leave(mut self, stops: bool) {
+        info!(stops, "stream left to another assignment");
+        let reason = if stops { RefusalReason::ShuttingDown } else { RefusalReason::Fenced };
+        self.note(DecisionKind::LetGo, reason, "left to another assignment");
+        let is_gone = self.it.worker.end().await;
+        if stops && self.it.stopping.workers_stay() {
+            // A standby goes with its daemon, which comes back: nothing to hold against the node.
+            self.say_restarting().await;
+        }
+        if !is_gone {
+            self.withhold().await;
+        }
+        self.it.host.left(self.it.stream.clone(), self.it.epoch, None, false).await;
+        if !is_gone {
+            self.leave_unkillable();
         }
     }
 

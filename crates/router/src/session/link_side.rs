@@ -124,6 +124,7 @@ impl Session {
             return;
         }
         self.input(StreamInput::Progressed);
+        self.move_input(HandoverInput::Published);
         self.origin_takes();
         if let Some(state) = self.link.as_mut().filter(|state| !state.progressed) {
             state.progressed = true;
