@@ -134,6 +134,7 @@ impl Feed {
             hold_back_ms: 1500,
             speaks: Default::default(),
             restores: Vec::new(),
+            followed: false,
         };
         let json = "content-type: application/json".to_owned();
         intake.put(&open_path(&stream), &[json], &serde_json::to_vec(&open)?)?;

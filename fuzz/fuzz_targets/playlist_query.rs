@@ -26,6 +26,7 @@ static WINDOW: LazyLock<Window> = LazyLock::new(|| {
         hold_back_ms: 1500,
         speaks: Default::default(),
         restores: Vec::new(),
+        followed: false,
     });
     let hash = Hash::of(RUNG.as_bytes());
     let kind = RenditionKind::Audio { channels: 2 };

@@ -47,6 +47,15 @@ pub struct StreamOpen {
     /// until then: what they saw at the origin before this one is not all here yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restores: Vec<Mark>,
+    /// Another writer comes right behind it and restores what it has, beside this one: players saw what was made by either, so
+    /// they wait for both.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub followed: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+const fn is_false(it: &bool) -> bool {
+    !*it
 }
 
 /// A record was taken.
@@ -223,10 +232,11 @@ impl Window {
             self.open.rungs = open.rungs;
         }
         if is_newest && open.beside.is_none() {
-            self.open.restores = open.restores;
+            (self.open.restores, self.open.followed) = (open.restores, open.followed);
         } else {
             // Of two, each restores what it has.
             self.open.restores.extend(open.restores);
+            self.open.followed = false;
         }
         Ok(marks)
     }
@@ -325,9 +335,10 @@ impl Window {
         record: PartRecord,
         bytes: Bytes,
     ) -> Result<Accepted, Refusal> {
-        let in_order = !self.is_restored();
         self.admit(writer, &record.rung)?;
         let (is_dual, is_newest) = (self.is_dual(), writer == self.open.epoch);
+        // Of two, the other fills what one of them lacks.
+        let in_order = !self.has_what_was_announced() && !is_dual;
         let rung = self.writable(writer, &record.rung)?;
         rung.add_part(Push { now, writer, is_dual, is_newest, in_order }, record, bytes)
     }
@@ -407,8 +418,17 @@ impl Window {
         &self.open
     }
 
-    /// Whether everything is here that the newest writer said it would restore.
+    /// Whether everything is here that its writers said they would restore, and no other is still to say so.
     pub fn is_restored(&self) -> bool {
+        !self.awaits_follower() && self.has_what_was_announced()
+    }
+
+    /// Whether another writer is still to announce what it restores.
+    pub const fn awaits_follower(&self) -> bool {
+        self.open.followed && !self.ended
+    }
+
+    fn has_what_was_announced(&self) -> bool {
         let is_here = |mark: &Mark| {
             let last = self.rungs.get(&mark.rung).and_then(RungWindow::last);
             last >= Some((mark.msn, mark.part))

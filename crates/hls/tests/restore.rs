@@ -5,9 +5,10 @@ mod sample;
 
 use bytes::Bytes;
 use millrace_hls::{Accepted, Backlog, Hash, InitRecord, PartRecord, StreamOpen, Window};
-use millrace_types::Epoch;
-use millrace_types::Mono;
-use sample::{FIRST, PARTS, announcement, epoch, filled, init, opened, part, push, rung};
+use millrace_types::{Epoch, Mark, MediaTime, Mono, Msn, PartNo};
+use sample::{
+    FIRST, PARTS, announcement, epoch, filled, init, opened, part, part_bytes, push, rung,
+};
 
 const RUNGS: [&str; 3] = ["source", "720p", "audio"];
 
@@ -74,6 +75,79 @@ fn a_writer_that_has_nothing_to_restore_keeps_nobody_waiting() {
     assert!(!window.is_restored());
     window.reopen(StreamOpen { epoch: epoch(1, 2), ..announcement() }).unwrap();
     assert!(window.is_restored(), "its successor has made nothing yet");
+}
+
+#[test]
+fn who_is_followed_keeps_players_waiting_until_the_other_has_said_what_it_restores_and_has_done_so()
+{
+    let (first, second) = (filled(3, 1), filled(3, 2));
+    let rungs = first.announced().rungs.clone();
+    let open =
+        StreamOpen { epoch: epoch(1, 1), rungs, restores: first.restorable(), ..announcement() };
+    let followed = || Window::open(StreamOpen { followed: true, ..open.clone() });
+    let mut window = followed();
+    for name in RUNGS {
+        for record in first.backlog(&rung(name)) {
+            take(&mut window, epoch(1, 1), record);
+        }
+    }
+    assert!(window.awaits_follower() && !window.is_restored());
+    let (beside, restores) = (Some(epoch(1, 1)), second.restorable());
+    let behind =
+        StreamOpen { epoch: epoch(1, 2), beside, restores, followed: false, ..open.clone() };
+    window.reopen(behind).unwrap();
+    assert!(!window.awaits_follower() && !window.is_restored());
+    for name in RUNGS {
+        for record in second.backlog(&rung(name)) {
+            take(&mut window, epoch(1, 2), record);
+        }
+    }
+    assert!(window.is_restored());
+    assert_same_playlists(&second, &window);
+
+    let mut over = followed();
+    over.end(epoch(1, 1)).unwrap();
+    assert!(over.is_restored(), "nobody follows at the end");
+}
+
+#[test]
+fn of_two_that_restore_the_second_makes_no_gap_of_what_the_first_is_about_to_bring() {
+    let (one, two) = (epoch(1, 1), epoch(1, 2));
+    let first = filled(3, 2);
+    let open =
+        StreamOpen { epoch: one, restores: first.restorable(), followed: true, ..announcement() };
+    let mut window = Window::open(open);
+    for name in RUNGS {
+        for record in first.backlog(&rung(name)) {
+            take(&mut window, one, record);
+        }
+    }
+    // The second has made everything from the fourth segment on, and comes before the first has ended the third.
+    let mark = |name: &str| Mark {
+        rung: rung(name),
+        msn: Msn(FIRST + 4),
+        part: PartNo(0),
+        end: MediaTime(0),
+        closed: false,
+    };
+    let restores = RUNGS.map(mark).to_vec();
+    window
+        .reopen(StreamOpen { epoch: two, beside: Some(one), restores, ..announcement() })
+        .unwrap();
+    for name in RUNGS {
+        push(&mut window, PartRecord { epoch: two, ..part(name, 4, 0) }).unwrap();
+    }
+    assert!(!window.is_restored());
+    for name in RUNGS {
+        for number in 2..PARTS {
+            let rest = Backlog::Part(part(name, 3, number), part_bytes(name, FIRST + 3, number));
+            assert_eq!(take(&mut window, one, rest), Accepted::Added, "{name} {number}");
+        }
+    }
+    assert!(window.is_restored());
+    let text = window.media_playlist(&rung("720p"), false).unwrap();
+    assert!(!text.contains("#EXT-X-GAP"), "{text}");
+    assert_eq!(text.matches("#EXTINF").count(), 4, "{text}");
 }
 
 #[test]

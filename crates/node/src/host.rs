@@ -330,7 +330,7 @@ impl Books {
                     let origin = self.origin(change.intake);
                     let held = self.streams.get(&stream).filter(|held| held.epoch == epoch);
                     if let Some(held) = held {
-                        held.output.change_origin(change.epoch, change.beside, origin);
+                        held.output.change_origin(change, origin);
                     }
                 }
                 Question::Left { stream, epoch, reason, over } => {

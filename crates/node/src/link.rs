@@ -334,6 +334,7 @@ fn claim_of(
         part_target_ms: hello.part_target_ms,
         hold_back_ms: hello.hold_back_ms,
         restores: Vec::new(),
+        followed: false,
     };
     let (heard_by, heard) = mpsc::channel(HEARD);
     (Claim { open, origin: origin.clone(), heard: heard_by, past: None }, heard)

@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use millrace_hls::{Refusal, StreamOpen, Window, intake};
 use millrace_telemetry::{Clock, SystemClock};
 use millrace_types::{Epoch, Mark, RungId, StreamId};
-use millrace_wire::{Init, Part};
+use millrace_wire::{ChangeOrigin, Init, Part};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -46,7 +46,7 @@ const END_PATIENCE: Duration = Duration::from_secs(3);
 const REDELIVER_EVERY: Duration = Duration::from_secs(1);
 
 /// For so long the second writer of a stream leaves it to the first to restore it.
-const YIELD: Duration = Duration::from_secs(1);
+const YIELD: Duration = Duration::from_millis(500);
 
 /// What an assignment asks of an output. Large ones are boxed: a queue has room for 32 from the beginning.
 #[derive(Debug)]
@@ -81,6 +81,7 @@ pub enum Heard {
 struct Change {
     epoch: Epoch,
     beside: Option<Epoch>,
+    followed: bool,
     origin: OriginClient,
 }
 
@@ -116,10 +117,10 @@ impl Output {
         Past::fetch(&self.runtime, stream, open, origin)
     }
 
-    /// The stream's media, all that is kept of it, goes to `origin` from now on, under `epoch`; `beside` another writer, which
-    /// restores first.
-    pub fn change_origin(&self, epoch: Epoch, beside: Option<Epoch>, origin: OriginClient) {
-        self.change.send_replace(Some(Change { epoch, beside, origin }));
+    /// The stream's media, all that is kept of it, goes to `origin` from now on, as was ordered.
+    pub fn change_origin(&self, ordered: ChangeOrigin, origin: OriginClient) {
+        let ChangeOrigin { epoch, beside, followed, .. } = ordered;
+        self.change.send_replace(Some(Change { epoch, beside, followed, origin }));
     }
 }
 
@@ -284,13 +285,15 @@ impl Task {
         info!(origin = %change.origin.address(), epoch = %change.epoch, "origin changed");
         current.open.send_modify(|open| {
             (open.epoch, open.beside) = (change.epoch, change.beside);
+            open.followed = change.followed;
         });
         let has_begun = current.window.has_begun();
         let open = current.open.borrow().clone();
         match (change.beside, &self.past) {
             // The other restores it there.
-            (Some(_), Some(_)) if !has_begun => {
-                self.past = Some(self.fetch_past(&open, change.origin.clone()));
+            (Some(_), Some(past)) => {
+                let (origin, stream) = (change.origin.clone(), self.sender.stream.clone());
+                self.past = Some(past.go_on_at(origin, &Handle::current(), stream, &open));
             }
             (None, Some(_)) if !has_begun => {
                 return self.postpone(change.origin);

@@ -47,7 +47,29 @@ impl Past {
         open: &StreamOpen,
         origin: OriginClient,
     ) -> Self {
-        let (copied, copy) = watch::channel(Window::for_copy(&open.rungs));
+        Self::fetch_behind(Window::for_copy(&open.rungs), runtime, stream, open, origin)
+    }
+
+    /// Goes on behind what has come at another origin, which is given the same by somebody else.
+    pub fn go_on_at(
+        &self,
+        origin: OriginClient,
+        runtime: &Handle,
+        stream: StreamId,
+        open: &StreamOpen,
+    ) -> Self {
+        let come = self.copy.borrow().clone();
+        Self::fetch_behind(come, runtime, stream, open, origin)
+    }
+
+    fn fetch_behind(
+        come: Window,
+        runtime: &Handle,
+        stream: StreamId,
+        open: &StreamOpen,
+        origin: OriginClient,
+    ) -> Self {
+        let (copied, copy) = watch::channel(come);
         let hurry = Arc::new(Notify::new());
         let fetching = fetch(stream, open.rungs.clone(), origin, copied, hurry.clone());
         let fetching = AbortOnDropHandle::new(runtime.spawn(fetching.in_current_span()));

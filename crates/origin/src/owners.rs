@@ -169,6 +169,7 @@ mod tests {
             hold_back_ms: 1_500,
             speaks: Versions::OURS,
             restores: Vec::new(),
+            followed: false,
         }
     }
 

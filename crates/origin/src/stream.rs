@@ -29,8 +29,11 @@ use crate::{
     rendition_text::{RenditionText, Text},
 };
 
-/// How long a node may take to restore what it keeps of a stream.
-const RESTORE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a node may take to restore what it keeps of a stream: as long as a player may be kept waiting. Who is told of less than
+/// it has seen asks for parts that are not here.
+const RESTORE_PATIENCE: Duration = PARK_LIMIT;
+/// How long another writer may take to come behind one that said so: it leaves that one half a second.
+const FOLLOWER_PATIENCE: Duration = Duration::from_millis(1_500);
 /// A writer that has pushed nothing for so long has nothing to hand over.
 const SILENT: Duration = Duration::from_secs(3);
 
@@ -60,6 +63,14 @@ struct State {
 }
 
 impl State {
+    /// For how long after the last announcement players wait for what is to be restored.
+    fn restore_patience(&self) -> Duration {
+        match self.window.awaits_follower() {
+            true => FOLLOWER_PATIENCE,
+            false => RESTORE_PATIENCE,
+        }
+    }
+
     fn feed_every_rung(&mut self) {
         for rung in &self.window.announced().rungs {
             self.feeds.entry(rung.clone()).or_default();
@@ -122,20 +133,26 @@ impl Stream {
 
     /// Waits until everything is here that the writer said it would restore, or has had time to be.
     pub(crate) async fn restored(&self) {
-        let deadline = {
-            let state = self.state.borrow();
-            if state.window.is_restored() {
+        let mut changes = self.state.subscribe();
+        loop {
+            // Another announcement begins another time.
+            let deadline = {
+                let state = changes.borrow_and_update();
+                if state.window.is_restored() {
+                    return;
+                }
+                state.announced + state.restore_patience()
+            };
+            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
                 return;
             }
-            state.announced + RESTORE_PATIENCE
-        };
-        let mut changes = self.state.subscribe();
-        let _ = timeout_at(deadline, changes.wait_for(|state| state.window.is_restored())).await;
+        }
     }
 
-    /// Whether everything is here that the writer said it would restore.
+    /// Whether nobody waits for what is to be restored.
     pub(crate) fn is_restored(&self) -> bool {
-        self.state.borrow().window.is_restored()
+        let state = self.state.borrow();
+        state.window.is_restored() || state.announced.elapsed() >= state.restore_patience()
     }
 
     pub(crate) fn is_owned_as_of(&self, change: u64) -> bool {

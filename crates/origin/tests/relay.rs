@@ -71,6 +71,17 @@ impl Two {
 
 /// Announces the stream at an origin, as a node that restores what it keeps.
 async fn open_restoring(at: &mut Farm, epoch: Epoch, up_to: (u64, u32)) {
+    announce(at, epoch, up_to, None, false).await;
+}
+
+/// The same for one of two writers.
+async fn announce(
+    at: &mut Farm,
+    epoch: Epoch,
+    up_to: (u64, u32),
+    beside: Option<Epoch>,
+    followed: bool,
+) {
     let mark = |name: &str| Mark {
         rung: rung(name),
         msn: Msn(FIRST + up_to.0),
@@ -80,12 +91,13 @@ async fn open_restoring(at: &mut Farm, epoch: Epoch, up_to: (u64, u32)) {
     };
     let open = StreamOpen {
         epoch,
-        beside: None,
+        beside,
         rungs: ["video", "audio"].map(rung).to_vec(),
         part_target_ms: 334,
         hold_back_ms: 1500,
         speaks: Default::default(),
         restores: ["video", "audio"].map(mark).to_vec(),
+        followed,
     };
     at.epoch = epoch;
     assert_eq!(at.node_json("PUT", &intake::open_path(&at.stream), &open).await.status, 200);
@@ -264,4 +276,49 @@ async fn news_from_before_a_stream_came_here_sends_nobody_away() {
     two.record("b", epoch(1, 1)).await;
     assert_eq!(two.a.get("video/index.m3u8").await.status, 200);
     assert_eq!(asked(&two.a).await, 0);
+}
+
+#[tokio::test]
+async fn what_either_of_two_writers_had_shown_is_waited_for_until_both_have_brought_it() {
+    let mut two = Two::start().await;
+    two.record("b", epoch(1, 1)).await;
+    // At `a` players were shown two whole segments by the second, of which the first has made one and a part.
+    announce(&mut two.b, epoch(1, 1), (1, 0), None, true).await;
+    for number in 0..PARTS {
+        push_both(&two.b, 0, number).await;
+    }
+    push_both(&two.b, 1, 0).await;
+    let (segment, part) = (FIRST + 1, PARTS - 1);
+    let last = format!("{segment}.{part}.m4s");
+    let files =
+        [format!("video/{last}"), format!("video/{segment}.m4s"), "video/index.m3u8".to_owned()];
+    let mut waiting = Vec::new();
+    for file in &files {
+        waiting.push(two.b.get_parked(file).await);
+    }
+    announce(&mut two.b, epoch(1, 2), (1, part), Some(epoch(1, 1)), false).await;
+    for number in 1..PARTS {
+        push_both(&two.b, 1, number).await;
+    }
+    for (file, player) in files.iter().zip(waiting) {
+        let answer = timeout(DEADLINE, player).await.unwrap().unwrap();
+        assert_eq!(answer.status, 200, "{file}");
+        assert!(!file.ends_with("m3u8") || answer.text().contains(&last), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_was_to_follow_and_does_not_is_waited_for_a_second_and_a_half() {
+    let mut two = Two::start().await;
+    two.record("b", epoch(1, 1)).await;
+    announce(&mut two.b, epoch(1, 1), (0, PARTS - 1), None, true).await;
+    let announced = tokio::time::Instant::now();
+    for number in 0..PARTS {
+        push_both(&two.b, 0, number).await;
+    }
+    assert_eq!(two.b.get("video/index.m3u8").await.status, 200);
+    assert!(announced.elapsed().as_millis() >= 1_400, "{:?}", announced.elapsed());
+    let again = tokio::time::Instant::now();
+    assert_eq!(two.b.get(&format!("video/{FIRST}.0.m4s")).await.status, 200);
+    assert!(again.elapsed().as_millis() < 1_000, "{:?}", again.elapsed());
 }

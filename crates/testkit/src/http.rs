@@ -29,6 +29,10 @@ impl Answer {
     }
 }
 
+/// A connection that was idle for so long is not used again: servers close theirs after half a minute, and the next request may be on
+/// its way by then.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// The client; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
@@ -40,7 +44,9 @@ impl Default for HttpClient {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(Duration::from_secs(2)));
         connector.set_nodelay(true);
-        Self { inner: Client::builder(TokioExecutor::new()).build(connector) }
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_idle_timeout(IDLE);
+        Self { inner: client.build(connector) }
     }
 }
 

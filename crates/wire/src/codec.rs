@@ -91,7 +91,8 @@ pub fn encode(message: &Message, out: &mut BytesMut) -> Bytes {
         Message::ChangeOrigin(change) => {
             let (epoch, intake) = (convert::epoch_to(change.epoch), change.intake.to_string());
             let beside = change.beside.and_then(convert::epoch_to);
-            let change = proto::ChangeOrigin { epoch, intake, beside };
+            let followed = change.followed;
+            let change = proto::ChangeOrigin { epoch, intake, beside, followed };
             put(out, kind::CHANGE_ORIGIN, &change, none)
         }
         Message::End(end) => put(out, kind::END, &proto::End { continues: end.continues }, none),
@@ -293,7 +294,8 @@ pub fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
             let intake = convert::address_from(&change.intake)?;
             let beside =
                 change.beside.map(|beside| convert::epoch_from(Some(beside))).transpose()?;
-            Message::ChangeOrigin(ChangeOrigin { epoch, intake, beside })
+            let followed = change.followed;
+            Message::ChangeOrigin(ChangeOrigin { epoch, intake, beside, followed })
         }
         kind::END => Message::End(End { continues: read::<proto::End>(&frame)?.continues }),
         kind::PART_ACK => Message::PartAck(ack_from(read(&frame)?)?),

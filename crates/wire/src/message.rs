@@ -183,6 +183,8 @@ pub struct ChangeOrigin {
     /// The other encoder's right to write there, if this one is the second: that one restores the window first. A node that does
     /// not know it fences the first.
     pub beside: Option<Epoch>,
+    /// Another writer restores there what it has, right behind this one: players may have seen more than either has.
+    pub followed: bool,
 }
 
 /// The stream is over.

@@ -228,6 +228,8 @@ pub struct ChangeOrigin {
     pub intake: String,
     #[prost(message, optional, tag = "3")]
     pub beside: Option<Epoch>,
+    #[prost(bool, tag = "4")]
+    pub followed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

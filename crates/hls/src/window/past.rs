@@ -41,6 +41,7 @@ impl Window {
             hold_back_ms: 0,
             speaks: Default::default(),
             restores: rungs.iter().map(endless).collect(),
+            followed: false,
         })
     }
 

@@ -31,6 +31,7 @@ pub fn announcement() -> StreamOpen {
         hold_back_ms: 1500,
         speaks: Default::default(),
         restores: Vec::new(),
+        followed: false,
     }
 }
 

@@ -183,6 +183,7 @@ impl Farm {
             hold_back_ms: 1500,
             speaks: Default::default(),
             restores: Vec::new(),
+            followed: false,
         };
         self.node_json("PUT", &intake::open_path(&self.stream), &open).await
     }

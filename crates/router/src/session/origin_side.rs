@@ -96,11 +96,13 @@ impl Session {
         self.move_input(HandoverInput::StandbyLost);
         let is_paired = self.keep_second();
         let Some(intake) = self.origin.now.as_ref().map(|origin| origin.intake) else { return };
-        let first = ChangeOrigin { epoch, intake, beside: None };
-        let next = ChangeOrigin { epoch: epoch.next_placement(), intake, beside: Some(epoch) };
-        // Of two that give it what they have, the second does so later.
+        let first = ChangeOrigin { epoch, intake, beside: None, followed: is_paired };
+        let (behind, beside) = (epoch.next_placement(), Some(epoch));
+        let next = ChangeOrigin { epoch: behind, intake, beside, followed: false };
+        // Of two that give it what they have, the second does so later, and players wait for both.
         let left = self.left_node.take().filter(|left| !is_paired && left.is_there());
-        let writer = match left.is_some_and(|left| left.tell(first)) {
+        let followed = ChangeOrigin { followed: true, ..first };
+        let writer = match left.is_some_and(|left| left.tell(followed)) {
             true => next,
             false => first,
         };

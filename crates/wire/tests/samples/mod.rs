@@ -180,6 +180,7 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
                 epoch: EPOCH,
                 intake: "[::1]:7002".parse().unwrap(),
                 beside: (version > 1).then(|| EPOCH.next_placement()),
+                followed: false,
             }),
         ),
         ("end", Message::End(end)),
@@ -220,6 +221,15 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
     let since_version_2 = [
         ("hello_left_open", Message::Hello(left.clone())),
         ("hello_given_up", Message::Hello(Hello { whole_from: 3, ..left })),
+        (
+            "change_origin_followed",
+            Message::ChangeOrigin(ChangeOrigin {
+                epoch: EPOCH,
+                intake: "[::1]:7002".parse().unwrap(),
+                beside: None,
+                followed: true,
+            }),
+        ),
     ];
     let since_version_2 = since_version_2.into_iter().filter(|_| version > 1);
     all.into_iter().chain(since_version_2).collect()

@@ -25,6 +25,7 @@ fn bodies(version: u32) -> Samples<Json> {
         hold_back_ms: 1_500,
         speaks: speaks(version),
         restores: vec![mark()],
+        followed: false,
     };
     let plain_open = StreamOpen { beside: None, restores: Vec::new(), ..open.clone() };
     let video = RenditionKind::Video {
@@ -69,7 +70,10 @@ fn bodies(version: u32) -> Samples<Json> {
     };
     let plain_refused = Refused { fence: None, ..refused.clone() };
     let records = vec![PastRecord::Init(init.clone(), 700), PastRecord::Part(part.clone())];
-    let past = (version >= 2).then(|| ("past", Json::of(Past { records })));
+    let followed_open = StreamOpen { followed: true, ..open.clone() };
+    let since_version_2 =
+        [("past", Json::of(Past { records })), ("open_followed", Json::of(followed_open))];
+    let since_version_2 = since_version_2.into_iter().filter(|_| version >= 2);
     let bodies = vec![
         ("open", Json::of(open)),
         ("open_plain", Json::of(plain_open)),
@@ -83,5 +87,5 @@ fn bodies(version: u32) -> Samples<Json> {
         ("refused", Json::of(refused)),
         ("refused_plain", Json::of(plain_refused)),
     ];
-    bodies.into_iter().chain(past).collect()
+    bodies.into_iter().chain(since_version_2).collect()
 }
