@@ -18,8 +18,10 @@ use millrace_types::{EndReason, Mono};
 
 /// How long a worker may take to report ready.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a worker may take to flush its last segment.
+/// How long a worker that flushes its last segment may say nothing, and how long it may take in all: on a host that is short of
+/// processors it gets on slowly.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+const WHOLE_DRAIN: Duration = Duration::from_secs(8);
 /// How long SIGKILL may take; longer means that the process hangs inside a driver or on a disk, maybe for ever.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Silence after which the process is looked at.
@@ -114,7 +116,7 @@ pub enum WorkerOutput {
 enum State {
     Starting { until: Mono },
     Running(Silence),
-    Draining { until: Mono },
+    Draining { until: Mono, at_most_until: Mono },
     Killing { reason: EndReason, until: Mono },
     Done,
 }
@@ -189,12 +191,15 @@ impl Worker {
             },
             (State::Starting { .. } | State::Running(_), I::Stop) => {
                 self.out.push_back(WorkerOutput::Drain);
-                State::Draining { until: now + DRAIN_TIMEOUT }
+                State::Draining { until: now + DRAIN_TIMEOUT, at_most_until: now + WHOLE_DRAIN }
+            }
+            (State::Draining { at_most_until, .. }, I::Beat) => {
+                State::Draining { until: at_most_until.min(now + DRAIN_TIMEOUT), at_most_until }
             }
             (State::Starting { until }, I::Tick) if now >= until => {
                 self.kill(now, EndReason::StartTimeout, WhyKilled::StartsTooLong)
             }
-            (State::Draining { until }, I::Tick) if now >= until => {
+            (State::Draining { until, .. }, I::Tick) if now >= until => {
                 self.kill(now, EndReason::DrainTimeout, WhyKilled::DrainsTooLong)
             }
             (State::Killing { reason, until }, I::Tick) if now >= until => {
@@ -217,7 +222,7 @@ impl Worker {
     pub fn deadline(&self) -> Option<Mono> {
         match self.state {
             State::Starting { until }
-            | State::Draining { until }
+            | State::Draining { until, .. }
             | State::Killing { until, .. } => Some(until),
             State::Running(silence) => Some(silence.look_at),
             State::Done => None,
@@ -348,6 +353,26 @@ mod tests {
         worker.handle(at(60_000), WorkerInput::Exited(EndReason::KilledSignal));
         assert_eq!(said(&mut worker), [WorkerOutput::Unkillable(EndReason::DrainTimeout)]);
         assert_eq!(worker.deadline(), None);
+    }
+
+    #[test]
+    fn a_worker_that_goes_on_saying_what_it_flushes_has_longer_than_one_that_does_not() {
+        let killed_at = |says_every: Option<u64>| {
+            let mut worker = running();
+            worker.handle(at(0), WorkerInput::Stop);
+            let says = |now| says_every.is_some_and(|every| now > 0 && now % every == 0);
+            for now in 0.. {
+                if says(now) {
+                    worker.handle(at(now), WorkerInput::Beat);
+                }
+                worker.handle(at(now), WorkerInput::Tick);
+                if said(&mut worker).contains(&WorkerOutput::Kill(WhyKilled::DrainsTooLong)) {
+                    return now;
+                }
+            }
+            unreachable!()
+        };
+        assert_eq!([None, Some(2_900), Some(3_500)].map(killed_at), [3_000, 8_000, 3_000]);
     }
 
     #[test]
