@@ -176,7 +176,11 @@ pub fn own_program() -> anyhow::Result<PathBuf> {
 /// It has not been built.
 pub fn sibling_program(name: &str) -> anyhow::Result<PathBuf> {
     let path = own_program()?.parent().unwrap_or(Path::new(".")).join(name);
-    ensure!(path.exists(), "{} is missing: cargo build --release --bins", path.display());
+    ensure!(
+        path.exists(),
+        "{} is missing: cargo build --profile dist --workspace --bins",
+        path.display()
+    );
     Ok(path)
 }
 

@@ -4,7 +4,7 @@
 //! docs/SPECIFICATION.md. The workers only swallow what they are given: this program, started by the node under their names.
 //!
 //! Memory is what one stream more takes: read with half the streams and with all of them, so that what a program holds however many
-//! there are counts for neither side. Blocks of the replay buffer that wait on a thread, 4 MiB at most however many streams it has, are
+//! there are counts for neither side. Blocks of the replay buffer that wait on a thread, 8 MiB at most however many streams it has, are
 //! more in one reading than in the other by chance: they are said apart. Publishers send the same clip, each from another place of it: as the streams of a real farm,
 //! they do not all have their large pictures at the same time.
 

@@ -13,6 +13,7 @@
 //! left in its socket are still taken: they are parts its successor need not make again.
 
 mod ending;
+mod lost_origin;
 mod silence;
 mod worker_side;
 
@@ -37,6 +38,7 @@ use tracing::{info, warn};
 
 use self::{
     ending::{Ending, Outcome},
+    lost_origin::LostOrigin,
     silence::{BEAT_EVERY, RouterSilence},
 };
 use crate::{
@@ -109,6 +111,8 @@ enum Event {
     FromRouter(io::Result<Option<Relayed>>),
     Published(Mark),
     OriginLost(SocketAddr),
+    /// So much is known of the others.
+    OthersAsked(OriginLost),
     ToWorker(io::Result<()>),
     ToRouter(io::Result<()>),
     Beat,
@@ -133,6 +137,7 @@ struct Loop {
     /// As it stands in the node's books, once it does.
     lag: Option<Lag>,
     ending: Ending,
+    lost_origin: LostOrigin,
     /// Another node makes the stream too.
     is_beside: bool,
     /// Why the worker ends, in its own word.
@@ -159,6 +164,7 @@ impl Assignment {
             worker_seq: 0,
             lag: None,
             ending: Ending::No,
+            lost_origin: LostOrigin::default(),
             is_beside,
             last_word: None,
         };
@@ -203,8 +209,9 @@ impl Loop {
                 }
                 Event::Published(mark) => self.published(mark),
                 Event::OriginLost(intake) => {
-                    self.tell_router(&Message::OriginLost(OriginLost { intake }));
+                    self.lost_origin.ask_others(intake, &self.it.stream, &self.it.host);
                 }
+                Event::OthersAsked(lost) => self.tell_router(&Message::OriginLost(lost)),
                 // A broken socket is followed by the worker's death.
                 Event::ToWorker(Err(error)) => {
                     info!(%error, "worker's socket broke");
@@ -258,6 +265,7 @@ impl Loop {
                 Heard::OriginLost(intake) => Event::OriginLost(intake),
                 Heard::Fenced => Event::Superseded,
             },
+            lost = self.lost_origin.others_asked() => Event::OthersAsked(lost),
             written = writer.flush(), if self.worker_hears && feeding => {
                 Event::ToWorker(written)
             }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_registry::{NodeState, Registry, StreamRecord};
+use millrace_registry::{NodeState, OriginRecord, Registry, StreamRecord};
 use millrace_sched::{Demand, Ledger, NoRoom, Reservation, Resource, cost};
 use millrace_tls::FarmTls;
 use millrace_types::{EndReason, Epoch, RefusalReason, StreamId};
@@ -117,6 +117,7 @@ enum Question {
         pid: u32,
     },
     Streams(oneshot::Sender<Vec<StreamStatus>>),
+    OriginsBut(SocketAddr, oneshot::Sender<Vec<OriginClient>>),
     SetState(NodeState),
 }
 
@@ -258,6 +259,13 @@ impl Host {
         let _ = self.questions.send(Question::GiveBack { pid }).await;
     }
 
+    /// The origins that are known, but for the one whose intake is at `lost`.
+    pub async fn origins_but(&self, lost: SocketAddr) -> Vec<OriginClient> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.questions.send(Question::OriginsBut(lost, reply)).await;
+        answer.await.unwrap_or_default()
+    }
+
     /// Every assignment here.
     pub async fn streams(&self) -> Vec<StreamStatus> {
         let (reply, answer) = oneshot::channel();
@@ -348,6 +356,9 @@ impl Books {
                     let statuses = self.streams.values().filter_map(|held| held.status.clone());
                     let _ = reply.send(statuses.collect());
                 }
+                Question::OriginsBut(lost, reply) => {
+                    let _ = reply.send(self.origins_but(lost));
+                }
                 Question::SetState(state) => self.state = state,
             }
             self.show();
@@ -421,6 +432,12 @@ impl Books {
     fn origin(&mut self, intake: SocketAddr) -> OriginClient {
         let new = || OriginClient::new(intake, self.tls.clone());
         self.origins.entry(intake).or_insert_with(new).clone()
+    }
+
+    fn origins_but(&mut self, lost: SocketAddr) -> Vec<OriginClient> {
+        let known = self.registry.list::<OriginRecord>().into_iter().map(|origin| origin.intake);
+        let others: Vec<SocketAddr> = known.filter(|intake| *intake != lost).collect();
+        others.into_iter().map(|intake| self.origin(intake)).collect()
     }
 
     /// Promises capacity; a worker that runs already has its own.

@@ -85,6 +85,12 @@ impl OriginClient {
         Ok(from_json::<intake::Marks>(&answer)?.marks)
     }
 
+    /// Whether it answers at all, whatever it says of the stream.
+    pub async fn answers(&self, stream: &StreamId) -> bool {
+        let asked = self.send(Method::HEAD, intake::open_path(stream), &[], Bytes::new()).await;
+        !matches!(asked, Err(OriginError::Unreachable { .. }))
+    }
+
     /// Pushes an init section as the writer of `epoch`.
     pub async fn init(
         &self,

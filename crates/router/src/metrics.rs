@@ -53,7 +53,7 @@ impl RouterMetrics {
         }
         let mapped = IntGauge::new(
             "millrace_router_replay_mapped_bytes",
-            "The same and that of blocks that wait for streams to need them, 4 MiB at most for each thread that carries media.",
+            "The same and that of blocks that wait for streams to need them, 8 MiB at most for each thread that carries media.",
         );
         metrics.add(Mapped(mapped.expect(VALID)));
         Self {

@@ -85,7 +85,8 @@ pub fn encode(message: &Message, out: &mut BytesMut) -> Bytes {
             put(out, kind::HEALTH, &proto::Health { json: health.json.clone() }, none)
         }
         Message::OriginLost(lost) => {
-            let control = proto::OriginLost { intake: lost.intake.to_string() };
+            let (intake, with_all) = (lost.intake.to_string(), lost.with_all);
+            let control = proto::OriginLost { intake, with_all };
             put(out, kind::ORIGIN_LOST, &control, none)
         }
         Message::ChangeOrigin(change) => {
@@ -286,14 +287,14 @@ pub fn message_of(frame: Frame) -> Result<Option<Message>, ConvertError> {
         kind::BESIDE => Message::Beside(Beside { lives: read::<proto::Beside>(&frame)?.lives }),
         kind::ORIGIN_LOST => {
             let lost: proto::OriginLost = read(&frame)?;
-            Message::OriginLost(OriginLost { intake: convert::address_from(&lost.intake)? })
+            let intake = convert::address_from(&lost.intake)?;
+            Message::OriginLost(OriginLost { intake, with_all: lost.with_all })
         }
         kind::CHANGE_ORIGIN => {
             let change: proto::ChangeOrigin = read(&frame)?;
             let epoch = convert::epoch_from(change.epoch)?;
             let intake = convert::address_from(&change.intake)?;
-            let beside =
-                change.beside.map(|beside| convert::epoch_from(Some(beside))).transpose()?;
+            let beside = change.beside.map(|it| convert::epoch_from(Some(it))).transpose()?;
             let followed = change.followed;
             Message::ChangeOrigin(ChangeOrigin { epoch, intake, beside, followed })
         }

@@ -171,6 +171,8 @@ pub struct Health {
 pub struct OriginLost {
     /// Its intake, by which the router knows it.
     pub intake: SocketAddr,
+    /// No other origin answers the node either. Since version 2 of the Link.
+    pub with_all: bool,
 }
 
 /// A stream's media goes to another origin; the worker makes it as before.

@@ -218,6 +218,8 @@ pub struct Health {
 pub struct OriginLost {
     #[prost(string, tag = "1")]
     pub intake: String,
+    #[prost(bool, tag = "2")]
+    pub with_all: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

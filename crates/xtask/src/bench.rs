@@ -16,10 +16,13 @@ pub fn bench(mut arguments: Arguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     };
-    process::run(&mut process::cargo(&["build", "--release", "--workspace", "--bins"]))?;
-    let mut command =
-        process::cargo(&["run", "--release", "-p", "millrace-benches", "--bin", &name, "--"]);
-    process::run(command.args(arguments.rest()))?;
+    anyhow::ensure!(
+        names()?.contains(&name),
+        "no benchmark {name}: `cargo xtask bench` lists them"
+    );
+    process::run(&mut process::cargo(&["build", "--profile", "dist", "--workspace", "--bins"]))?;
+    let program = process::root().join("target/dist").join(name);
+    process::run(process::command(&program.to_string_lossy(), &[]).args(arguments.rest()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -109,10 +109,7 @@ impl Fault {
     /// From the fault to the next part at most.
     pub const fn bound(self) -> Option<Duration> {
         match self {
-            // Two origins are tried first, and the second may wait for what the node no longer says.
-            Self::RouterKilled | Self::DualRouterKilled | Self::CutFromOrigins(Cut::Received) => {
-                None
-            }
+            Self::RouterKilled | Self::DualRouterKilled => None,
             Self::WorkerKilled | Self::DaemonUpgraded | Self::DaemonKilled => {
                 Some(Duration::from_millis(1_000))
             }

@@ -17,9 +17,9 @@ use memmap2::MmapMut;
 pub(super) const BLOCK_BYTES: usize = 16 << 10;
 /// A log's list of its blocks grows by so many: twice as long each time, half of it would hold nothing.
 const MORE_BLOCKS: usize = 32;
-/// Blocks that wait on a thread at most, however many streams it has: 4 MiB, some GOPs. So hardly any of those that streams are given
+/// Blocks that wait on a thread at most, however many streams it has: 8 MiB, some GOPs. So hardly any of those that streams are given
 /// come from the system; one that does costs its four pages.
-const MAX_SPARE: usize = 256;
+const MAX_SPARE: usize = 512;
 
 /// All that there are.
 static BLOCKS: AtomicUsize = AtomicUsize::new(0);
@@ -158,10 +158,10 @@ mod tests {
 
     #[test]
     fn blocks_that_are_given_back_are_taken_again_and_few_wait() {
-        let mut logs: Vec<_> = std::iter::repeat_with(ByteLog::default).take(100).collect();
+        let mut logs: Vec<_> = std::iter::repeat_with(ByteLog::default).take(200).collect();
         logs.iter_mut().for_each(|log| log.append(&[7; 3 * BLOCK_BYTES]));
         assert_eq!(spares(), 0);
-        logs.truncate(90);
+        logs.truncate(190);
         assert_eq!(spares(), 30);
         logs[0].append(&[7; 2 * BLOCK_BYTES]);
         assert_eq!((spares(), logs[0].memory()), (28, 5 * BLOCK_BYTES));

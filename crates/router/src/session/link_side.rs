@@ -79,7 +79,7 @@ impl Session {
         }
         match message {
             Ok(Some(Message::Published(published))) => self.published(published.mark),
-            Ok(Some(Message::OriginLost(lost))) => self.origin_lost(lost.intake),
+            Ok(Some(Message::OriginLost(lost))) => self.origin_lost(lost),
             Ok(Some(Message::Ended(ended))) => {
                 let reason = ended.reason;
                 if reason == EndReason::Stopped

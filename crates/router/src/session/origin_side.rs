@@ -2,8 +2,8 @@
 //! before; the node gives the new origin everything that it keeps.
 //!
 //! The change raises the epoch, so that the origin that is left knows by the stream's record that it does not own it any
-//! more, whatever the order in which it hears of things. Where a change does not help (there is no other origin, the node has
-//! just lost another one, or pushes to one of its own), the router asks the origin itself: if that answers, it is the node that
+//! more, whatever the order in which it hears of things. Where a change does not help (there is no other origin, none answers
+//! the node, it has just lost another one, or pushes to one of its own), the router asks the origin itself: if that answers, it is the node that
 //! is cut off, and the stream goes to another node. If it does not, the node tries on.
 
 use std::{net::SocketAddr, time::Duration};
@@ -12,7 +12,7 @@ use millrace_lifecycle::HandoverInput;
 use millrace_registry::{NodeRecord, NodeState, OriginRecord};
 use millrace_sched::next_origin;
 use millrace_types::{Alternative, Because, DecisionKind, Mono, NodeId, RefusalReason};
-use millrace_wire::ChangeOrigin;
+use millrace_wire::{ChangeOrigin, OriginLost};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::{info, warn};
 
@@ -49,8 +49,9 @@ impl OriginSide {
 }
 
 impl Session {
-    /// The node says that the origin at `intake` takes nothing any more.
-    pub(super) fn origin_lost(&mut self, intake: SocketAddr) {
+    /// The node says that an origin takes nothing any more.
+    pub(super) fn origin_lost(&mut self, lost: OriginLost) {
+        let OriginLost { intake, with_all } = lost;
         let now = self.now();
         if self.has_just_left(intake) {
             return;
@@ -60,8 +61,9 @@ impl Session {
         warn!(stream = %self.stream, %intake, "origin lost");
         let lost = self.decision(DecisionKind::OriginLost).because(Because::Silent);
         let lost = known.iter().fold(lost, |lost, name| lost.subject(name));
-        self.note(lost.saying(format!("{intake} does not answer the node")));
-        self.origin.in_doubt = known.is_none() || self.origin.changed_within(now, SOON);
+        let nor_others = if with_all { ", nor does any other origin" } else { "" };
+        self.note(lost.saying(format!("{intake} does not answer the node{nor_others}")));
+        self.origin.in_doubt = with_all || known.is_none() || self.origin.changed_within(now, SOON);
         if let Some(lost) = known {
             let of_late = |(name, at): &(NodeId, Mono)| *name != lost && now.since(*at) < LOST_FOR;
             self.origin.lost.retain(of_late);

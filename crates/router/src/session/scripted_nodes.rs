@@ -20,6 +20,7 @@ use millrace_wire::{
     OriginLost, Published,
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -114,6 +115,24 @@ impl Taken {
         timeout(PATIENCE, changed).await.expect("it is told").1
     }
 
+    /// Says that it lives until the router hangs up, which is not to name another origin before.
+    async fn until_left(mut self) {
+        let mut beat = interval(BEAT);
+        loop {
+            tokio::select! {
+                message = self.reader.next() => match message {
+                    Ok(Some(Message::ChangeOrigin(_))) => panic!("another origin helps nobody"),
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return,
+                },
+                _ = beat.tick() => {
+                    let beat = Message::Heartbeat(Heartbeat { seq: 0, lag_ms: 0 });
+                    let _ = self.writer.send(&beat).await;
+                }
+            }
+        }
+    }
+
     /// Says that everything before a segment is published, and its last word.
     async fn flushed(&mut self, msn: Msn) {
         for rung in &self.hello.ladder.rungs {
@@ -146,6 +165,22 @@ async fn play(registry: &Registry, router: &Router) -> Playing {
         drop(publisher.play(due).await);
     });
     Playing { is_mute, _task: AbortOnDropHandle::new(task) }
+}
+
+async fn register_origin(registry: &Registry, name: &str, at: SocketAddr) {
+    let json = serde_json::json!({ "origin": name, "intake": at, "playback": at, "admin": at });
+    registry.put(&serde_json::from_value::<OriginRecord>(json).unwrap()).await.unwrap();
+}
+
+/// An origin that refuses whatever it is asked.
+async fn answers_everybody(listener: TcpListener) {
+    let answer = "HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        // What comes with the headers is all that such a request is.
+        let _ = socket.read(&mut [0; 4_096]).await;
+        let _ = socket.write_all(answer.as_bytes()).await;
+    }
 }
 
 async fn router(registry: &Registry) -> Router {
@@ -227,9 +262,7 @@ async fn an_order_to_leave_that_comes_when_the_stream_is_elsewhere_already_moves
 async fn an_origin_that_is_lost_right_after_a_move_is_made_up_for_by_the_node_that_was_left() {
     let registry = Registry::in_memory();
     for (name, port) in [("one", 1), ("two", 2)] {
-        let at: SocketAddr = ([127, 0, 0, 1], port).into();
-        let json = serde_json::json!({ "origin": name, "intake": at, "playback": at, "admin": at });
-        registry.put(&serde_json::from_value::<OriginRecord>(json).unwrap()).await.unwrap();
+        register_origin(&registry, name, ([127, 0, 0, 1], port).into()).await;
     }
     let (writer, standby) = (Node::new().await, Node::new().await);
     writer.register(&registry, "a", NodeState::Ready).await;
@@ -249,13 +282,40 @@ async fn an_origin_that_is_lost_right_after_a_move_is_made_up_for_by_the_node_th
     left.flushed(msn).await;
     let (mut other, ()) = timeout(PATIENCE, other).await.expect("it publishes").unwrap();
 
-    let message = Message::OriginLost(OriginLost { intake: lost });
+    let message = Message::OriginLost(OriginLost { intake: lost, with_all: false });
     other.writer.send(&message).await.unwrap();
     let (first, second) = tokio::join!(left.until_origin_changes(), other.until_origin_changes());
     assert_ne!(first.intake, lost);
     assert_eq!((first.beside, second.intake), (None, first.intake));
     assert_eq!(second.beside, Some(first.epoch), "it gives what it has behind the other");
     assert!(second.epoch > first.epoch);
+    drop(playing);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_no_origin_answers_is_left_at_once_and_the_stream_keeps_its_origin() {
+    let registry = Registry::in_memory();
+    for name in ["one", "two"] {
+        let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        register_origin(&registry, name, origin.local_addr().unwrap()).await;
+        tokio::spawn(answers_everybody(origin));
+    }
+    let (cut_off, other) = (Node::new().await, Node::new().await);
+    cut_off.register(&registry, "a", NodeState::Ready).await;
+    let router = router(&registry).await;
+    let playing = play(&registry, &router).await;
+    let mut taken = cut_off.taken().await;
+    let intake = taken.hello.origin_intake.expect("there are origins");
+
+    other.register(&registry, "b", NodeState::Ready).await;
+    let lost = OriginLost { intake, with_all: true };
+    taken.writer.send(&Message::OriginLost(lost)).await.unwrap();
+    let left = tokio::spawn(taken.until_left());
+    let next = other.taken().await;
+    timeout(PATIENCE, left).await.expect("it is left").unwrap();
+    assert_eq!(next.hello.origin_intake, Some(intake));
+    assert!(!next.hello.standby, "{:?}", next.hello);
     drop(playing);
     router.stop().await;
 }

@@ -14,8 +14,7 @@ use millrace_telemetry::Clock;
 use millrace_types::{
     Alternative, Because, DecisionKind, MEDIA_TIMESCALE, Msn, NodeId, PairEnd, Wall,
 };
-use millrace_wire::{Begin, Beside, ChangeOrigin, Message};
-use std::net::SocketAddr;
+use millrace_wire::{Begin, Beside, ChangeOrigin, Message, OriginLost};
 use tracing::{debug, info};
 
 use super::{
@@ -48,8 +47,8 @@ pub(super) struct Second {
     segment: Msn,
     /// and its own first one.
     msn: Msn,
-    /// It does not reach this origin.
-    origin_lost: Option<SocketAddr>,
+    /// The origin that it does not reach.
+    origin_lost: Option<OriginLost>,
     /// Where an encoder was lost last: others are asked before that node.
     lost_on: Option<NodeId>,
     /// That node, as others are being asked.
@@ -243,7 +242,7 @@ impl Session {
                         self.release();
                     }
                     Message::OriginLost(lost) if self.has_just_left(lost.intake) => {}
-                    Message::OriginLost(lost) => self.second.origin_lost = Some(lost.intake),
+                    Message::OriginLost(lost) => self.second.origin_lost = Some(lost),
                     Message::Ended(ended) => {
                         self.second.why = ended.text;
                         self.second_input(PairingInput::SecondLost);
@@ -394,8 +393,8 @@ impl Session {
         let promoted = promoted.because(Because::WasHere);
         self.note(promoted.saying(format!("{}: the second encoder goes on alone", gone.as_str())));
         self.second.single_because = Some(format!("{}: another is asked", gone.as_str()));
-        if let Some(intake) = self.second.origin_lost.take() {
-            self.origin_lost(intake);
+        if let Some(lost) = self.second.origin_lost.take() {
+            self.origin_lost(lost);
         }
         self.record();
         self.show();

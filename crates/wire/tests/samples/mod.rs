@@ -172,7 +172,10 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
         ("health", Message::Health(Health { json: "{}".into() })),
         (
             "origin_lost",
-            Message::OriginLost(OriginLost { intake: "127.0.0.1:7002".parse().unwrap() }),
+            Message::OriginLost(OriginLost {
+                intake: "127.0.0.1:7002".parse().unwrap(),
+                with_all: false,
+            }),
         ),
         (
             "change_origin",
@@ -228,6 +231,13 @@ pub fn every_message(version: u32) -> Vec<(&'static str, Message)> {
                 intake: "[::1]:7002".parse().unwrap(),
                 beside: None,
                 followed: true,
+            }),
+        ),
+        (
+            "origin_lost_with_all",
+            Message::OriginLost(OriginLost {
+                intake: "127.0.0.1:7002".parse().unwrap(),
+                with_all: true,
             }),
         ),
     ];
