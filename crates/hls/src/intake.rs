@@ -24,6 +24,9 @@ pub const RECORD_HEADER: &str = "millrace-record";
 /// Carries the epoch of who pushes an init section or a part, as text. Without it a part counts as pushed by who made it.
 pub const EPOCH_HEADER: &str = "millrace-epoch";
 
+/// Why a fence was not set yet: the writer before still hands over.
+pub const FLUSHING: &str = "flushing";
+
 /// Asks to refuse all writers older than `epoch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
@@ -35,12 +38,15 @@ pub struct Fence {
     /// How long the writer before may take to hand over what it still holds, milliseconds.
     #[serde(default)]
     pub flush_ms: u32,
+    /// Whoever asks comes again: a writer that still hands over then is not fenced, and the answer is 503 and `flushing`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_again: bool,
 }
 
 impl Fence {
     /// A fence that claims nothing and waits for nobody.
     pub const fn at(epoch: Epoch) -> Self {
-        Self { epoch, claims: false, flush_ms: 0 }
+        Self { epoch, claims: false, flush_ms: 0, asks_again: false }
     }
 }
 

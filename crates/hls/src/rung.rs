@@ -279,6 +279,11 @@ impl RungWindow {
         self.inits.retain(|_| keep.next().unwrap_or(true));
     }
 
+    /// Parts that were cut short are forgotten.
+    pub(crate) fn forget_short(&mut self) {
+        self.early.forget_short();
+    }
+
     /// Parts that no player has seen are forgotten, so that another writer can make them; except those of `writer`, which
     /// goes on.
     pub(crate) fn forget_early(&mut self, writer: Option<Epoch>) {

@@ -26,8 +26,9 @@ use crate::{
 /// How much later than due the next part of the encoder that is shown may come before the other's is taken.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(150);
 
-/// How long a part that was cut short waits for a whole one.
-const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a part that was cut short waits for a whole one: on a host that is short of time an encoder that goes on lags by
+/// seconds.
+const SHORT_PATIENCE: Duration = Duration::from_secs(10);
 
 type At = (Msn, PartNo);
 
@@ -178,6 +179,12 @@ impl Splice {
     /// Forgets what waits before that segment.
     pub(crate) fn skip_to(&mut self, msn: Msn) {
         self.held = self.held.split_off(&(msn, PartNo(0)));
+    }
+
+    /// Forgets what was cut short: somebody makes a whole one.
+    pub(crate) fn forget_short(&mut self) {
+        self.held.values_mut().for_each(|held| held.retain(|held| !held.part.record.short));
+        self.held.retain(|_, held| !held.is_empty());
     }
 
     /// Forgets what waits, except what `writer` pushed.

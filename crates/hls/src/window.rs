@@ -260,6 +260,10 @@ impl Window {
             };
             let beside = beside.filter(goes_on);
             if self.is_dual() {
+                if epoch.generation == self.open.epoch.generation {
+                    // The router lives, and has everything made that no player has seen.
+                    self.rungs.values_mut().for_each(RungWindow::forget_short);
+                }
                 // What the one that goes may have left.
                 self.rungs.values_mut().for_each(|rung| rung.advance(FAR, true));
             }

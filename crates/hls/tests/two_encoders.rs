@@ -171,11 +171,24 @@ fn a_part_cut_short_by_an_encoder_that_was_told_to_end_is_shown_only_if_nobody_g
     push(&mut window, at(334), made(b, 0, 1, false)).unwrap();
     window.tick(at(700));
     assert_eq!(shown_by(&window, 1), "12");
+    // A third is asked to go on beside the second, which is about to make the whole part.
+    push(&mut window, at(750), short(a, 2)).unwrap();
+    window.tick(at(2_800));
+    let third = StreamOpen { epoch: epoch(1, 3), beside: Some(b), ..announcement() };
+    let beside = window.clone().reopen(third.clone());
+    assert!(beside.unwrap().iter().all(|mark| !mark.closed), "the short one is forgotten");
+    let alone = window.clone().reopen(StreamOpen { beside: None, ..third });
+    assert!(alone.unwrap().iter().all(|mark| !mark.closed), "who comes alone makes it again");
+    let mut left_alone = window.clone();
+    left_alone.tick(at(10_749));
+    assert_eq!(shown_by(&left_alone, 1), "12");
+    left_alone.tick(at(10_750));
+    assert_eq!(shown_by(&left_alone, 1), "121");
     // Both were told: a new router has claimed the stream.
     push(&mut window, at(800), short(b, 2)).unwrap();
     assert_eq!(shown_by(&window, 1), "12");
     let marks = window.claim(epoch(2, 0)).unwrap();
-    assert_eq!(shown_by(&window, 1), "122");
+    assert_eq!(shown_by(&window, 1), "121");
     assert!(marks.iter().all(|mark| mark.closed));
 }
 

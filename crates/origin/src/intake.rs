@@ -19,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use millrace_hls::{
     Accepted, Hash, InitRecord, PartRecord, Refusal, StreamOpen,
-    intake::{EPOCH_HEADER, End, Fence, Marks, Past, RECORD_HEADER, Refused, past_after},
+    intake::{EPOCH_HEADER, End, FLUSHING, Fence, Marks, Past, RECORD_HEADER, Refused, past_after},
 };
 use millrace_telemetry::Clock;
 use millrace_tls::{FarmListener, FarmTls, Gate, Peer, Role};
@@ -65,6 +65,8 @@ enum IntakeError {
     WrongRole,
     #[error(transparent)]
     Version(#[from] NoCommonVersion),
+    #[error("the writer before still hands over")]
+    Flushing,
 }
 
 impl IntoResponse for IntakeError {
@@ -78,6 +80,7 @@ impl IntoResponse for IntakeError {
             Self::NotTheWriter(_) => (StatusCode::FORBIDDEN, "not_the_writer"),
             Self::WrongRole => (StatusCode::FORBIDDEN, "wrong_role"),
             Self::Version(_) => (StatusCode::CONFLICT, RefusalReason::Version.as_str()),
+            Self::Flushing => (StatusCode::SERVICE_UNAVAILABLE, FLUSHING),
         };
         let refused = match &self {
             Self::Refused(refusal) => Refused::from(refusal),
@@ -157,7 +160,7 @@ async fn open(
 async fn fence(
     State(shared): Shared,
     Path(stream): Path<StreamId>,
-    Json(Fence { epoch, claims, flush_ms }): Json<Fence>,
+    Json(Fence { epoch, claims, flush_ms, asks_again }): Json<Fence>,
 ) -> Result<Json<Marks>, IntakeError> {
     let version = Versions::UNSAID.newest;
     let Some(known) = shared.streams.get(&stream) else {
@@ -166,8 +169,11 @@ async fn fence(
         return Ok(Json(Marks { epoch, marks, discontinuity: 0, part_target_ms: 0, version }));
     };
     let flush = Duration::from_millis(flush_ms.into()).min(MAX_FLUSH);
-    known.handed_over(shared.clock.mono(), flush).await;
+    let is_over = known.handed_over(shared.clock.mono(), flush).await;
     let now = shared.clock.mono();
+    if asks_again && !is_over && known.gets_on(now) {
+        return Err(IntakeError::Flushing);
+    }
     let marks = if claims { known.claim(now, epoch)? } else { known.fence(now, epoch)? };
     tracing::info!(%stream, %epoch, claims, "stream fenced");
     let fenced = Decision::of(DecisionKind::Fenced).stream(&stream).epoch(epoch);

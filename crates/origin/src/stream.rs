@@ -34,6 +34,8 @@ use crate::{
 const RESTORE_PATIENCE: Duration = PARK_LIMIT;
 /// How long another writer may take to come behind one that said so: it leaves that one half a second.
 const FOLLOWER_PATIENCE: Duration = Duration::from_millis(1_500);
+/// A writer of whom something came within this time has more: parts come three times a second, less often from a host that is short of time.
+const GETS_ON: Duration = Duration::from_secs(1);
 /// A writer that has pushed nothing for so long has nothing to hand over.
 const SILENT: Duration = Duration::from_secs(3);
 
@@ -176,16 +178,21 @@ impl Stream {
         self.state.send_modify(|state| state.handed_over = state.handed_over.max(Some(epoch)));
     }
 
-    /// Waits until the writer in force has handed over, or `patience` has passed. One that has been silent for longer than a
-    /// segment takes has nothing any more.
-    pub(crate) async fn handed_over(&self, now: Mono, patience: Duration) {
+    /// Waits until the writer in force has handed over, or `patience` has passed; whether it has. One that has been silent for
+    /// longer than a segment takes has nothing any more.
+    pub(crate) async fn handed_over(&self, now: Mono, patience: Duration) -> bool {
         let mut changes = self.state.subscribe();
         let over = |state: &State| {
             state.ended.is_some()
                 || state.handed_over >= Some(state.window.announced().epoch)
                 || now.since(state.touched) > SILENT
         };
-        let _ = timeout(patience, changes.wait_for(over)).await;
+        timeout(patience, changes.wait_for(over)).await.is_ok()
+    }
+
+    /// Whether anything has come of late, as of a writer that hands over.
+    pub(crate) fn gets_on(&self, now: Mono) -> bool {
+        now.since(self.state.borrow().touched) < GETS_ON
     }
 
     pub(crate) fn end(&self, now: Mono, epoch: Epoch) -> Result<(), Refusal> {

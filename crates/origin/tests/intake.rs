@@ -82,6 +82,27 @@ async fn a_claim_waits_for_the_writer_to_hand_over_and_one_of_two_routers_gets_i
 }
 
 #[tokio::test]
+async fn whoever_asks_again_fences_no_writer_of_whom_something_still_comes() {
+    let farm = Farm::opened().await;
+    farm.fill(1, 2).await;
+    let path = intake::fence_path(&farm.stream);
+    let claim = Fence { claims: true, flush_ms: 1_500, asks_again: true, ..Fence::at(epoch(2, 0)) };
+    let going_on = async {
+        tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
+        assert_eq!(farm.push(&part("video", 1, 2)).await.status, 200);
+    };
+    let (answer, ()) = tokio::join!(farm.node_json("POST", &path, &claim), going_on);
+    assert_eq!((answer.status, reason(&answer).as_str()), (503, intake::FLUSHING));
+    assert_eq!(farm.push(&part("video", 1, 3)).await.status, 200, "it is not fenced");
+
+    let answer = farm.node_json("POST", &path, &claim).await;
+    assert_eq!(answer.status, 200, "nothing has come for longer than a second");
+    let marks: Marks = serde_json::from_slice(&answer.body).unwrap();
+    assert!(marks.marks.iter().any(|mark| mark.part == PartNo(3)));
+    assert_eq!(reason(&farm.push(&part("video", 1, 4)).await), "fenced");
+}
+
+#[tokio::test]
 async fn a_stream_that_is_not_open_takes_nothing() {
     let farm = Farm::start(farm::free_ports()).await;
     let refused = farm.push(&part("video", 0, 0)).await;

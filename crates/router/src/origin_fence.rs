@@ -2,18 +2,24 @@
 //!
 //! The requests are written down in [`millrace_hls::intake`].
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, header::CONTENT_TYPE};
 use hyper_util::client::legacy::Client;
-use millrace_hls::intake::{Fence, Marks, Refused, fence_path};
+use millrace_hls::intake::{FLUSHING, Fence, Marks, Refused, fence_path};
 use millrace_tls::{Expected, FarmConnector, FarmTls, Role, http_client};
 use millrace_types::{Epoch, StreamId};
 
-/// How long the writer before may take to hand over what it still holds.
+/// How long the writer before may take to hand over what it still holds,
 const FLUSH: Duration = Duration::from_millis(1_500);
+/// and how long in all while parts of it come: on a host that is short of time seconds of input may lie in its worker.
+const WHOLE_FLUSH: Duration = Duration::from_secs(6);
 /// How long the answer may take beyond that, and any answer at all.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -61,14 +67,23 @@ impl OriginFence {
     ) -> Result<Marks, FenceError> {
         let unanswered = |text: String| FenceError::Unanswered { address: at, text };
         let flush_ms = u32::try_from(FLUSH.as_millis()).unwrap_or(u32::MAX);
-        let fence = Fence { epoch, claims: true, flush_ms };
-        let (status, body) =
-            self.ask(at, stream, fence, FLUSH + PATIENCE).await.map_err(unanswered)?;
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&body).map_err(|error| unanswered(error.to_string()));
+        let last_begins = Instant::now() + WHOLE_FLUSH - FLUSH;
+        loop {
+            let asks_again = Instant::now() < last_begins;
+            let fence = Fence { epoch, claims: true, flush_ms, asks_again };
+            let (status, body) =
+                self.ask(at, stream, fence, FLUSH + PATIENCE).await.map_err(unanswered)?;
+            if status == StatusCode::OK {
+                let marks = serde_json::from_slice(&body);
+                return marks.map_err(|error| unanswered(error.to_string()));
+            }
+            let refused = serde_json::from_slice::<Refused>(&body).ok();
+            if asks_again && refused.as_ref().is_some_and(|refused| refused.reason == FLUSHING) {
+                continue;
+            }
+            let fence = refused.and_then(|refused| refused.fence);
+            return Err(fence.map_or_else(|| unanswered(status.to_string()), FenceError::Behind));
         }
-        let fence = serde_json::from_slice::<Refused>(&body).ok().and_then(|refused| refused.fence);
-        Err(fence.map_or_else(|| unanswered(status.to_string()), FenceError::Behind))
     }
 
     /// Whether the origin whose intake is `at` answers at all. `epoch` is in force there already.

@@ -70,14 +70,19 @@ fn bodies(version: u32) -> Samples<Json> {
     };
     let plain_refused = Refused { fence: None, ..refused.clone() };
     let records = vec![PastRecord::Init(init.clone(), 700), PastRecord::Part(part.clone())];
+    let fence = Fence { epoch: EPOCH, claims: true, flush_ms: 1_500, asks_again: false };
+    let fence_again = Fence { asks_again: true, ..fence };
     let followed_open = StreamOpen { followed: true, ..open.clone() };
-    let since_version_2 =
-        [("past", Json::of(Past { records })), ("open_followed", Json::of(followed_open))];
+    let since_version_2 = [
+        ("past", Json::of(Past { records })),
+        ("open_followed", Json::of(followed_open)),
+        ("fence_asks_again", Json::of(fence_again)),
+    ];
     let since_version_2 = since_version_2.into_iter().filter(|_| version >= 2);
     let bodies = vec![
         ("open", Json::of(open)),
         ("open_plain", Json::of(plain_open)),
-        ("fence", Json::of(Fence { epoch: EPOCH, claims: true, flush_ms: 1_500 })),
+        ("fence", Json::of(fence)),
         ("marks", Json::of(marks)),
         ("init_video", Json::of(init)),
         ("init_audio", Json::of(sound)),
