@@ -299,3 +299,41 @@ async fn the_only_origin_is_given_the_whole_window_when_it_comes_back() {
     let late = watch(farm.address("origin-1", "playback").unwrap());
     Live::end(publisher, &clip, vec![late]).await;
 }
+
+/// Waits until a node makes the stream beside the first, or is about to.
+async fn second(farm: &ManyFarm, paired: bool) {
+    let asked = until_some("a second encoder", PATIENCE, async || {
+        let view = farm.stream("router-1", "live").await.ok()?;
+        let second = view.rest.get("second")?;
+        (second["node"].is_string() && second["paired"] == paired).then_some(())
+    });
+    asked.await.unwrap();
+}
+
+/// The second comes to the empty origin with nothing but what is new, and must not begin there before the first has given it the rest.
+/// Nor is the first left because that origin answers the router a moment before it is given anything.
+#[tokio::test]
+async fn the_only_origin_dies_while_a_second_encoder_joins_and_is_given_the_whole_window_all_the_same()
+ {
+    let mut farm =
+        ManyFarm::start(ManyOptions { nodes: 3, ..ManyOptions::default() }).await.unwrap();
+    let router = farm.address("router-1", "rtmp").unwrap();
+    let channel = farm.new_channel("live", router).await.unwrap();
+    let clip = ClipSpec { seconds: 24, ..ClipSpec::default() };
+    let publisher = Publisher::start(&clip.file().unwrap(), &channel.rtmp_url).unwrap();
+    let before = watch(farm.address("origin-1", "playback").unwrap());
+    before.media(5.1, PATIENCE).await.unwrap();
+    let (first, _) = farm.made_by("router-1", "live", None).await.unwrap();
+    farm.pin("live", true).await.unwrap();
+    second(&farm, true).await;
+    // Who goes on alone was announced as the second.
+    farm.kill(&first).unwrap();
+    second(&farm, false).await;
+    let made_by = farm.made_by("router-1", "live", None).await.unwrap();
+    farm.kill("origin-1").unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    farm.start_again("origin-1").await.unwrap();
+    let late = watch(farm.address("origin-1", "playback").unwrap());
+    Live::end(publisher, &clip, vec![late]).await;
+    assert_eq!(farm.made_by("router-1", "live", None).await.unwrap(), made_by);
+}

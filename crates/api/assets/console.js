@@ -92,7 +92,7 @@ async function refresh() {
       mega(n.decode_pixels_per_second), mega(n.encode_pixels_per_second), `${(n.memory_bytes / 2 ** 30).toFixed(1)} GiB`,
       limit(n.host_cpu_millicores, 1e3, 1, 'cores'), limit(n.egress_bits_per_second, 1e6, 0, 'Mbit/s'), n.version,
     ]), 'No node is registered.');
-    show('events', events.events.reverse().map((e) => [at(e.at), e.stream, e.kind, e.text]), 'Nothing has happened yet.');
+    show('events', events.events.reverse().map((e) => [at(e.at), e.stream, e.kind, e.subject, e.reason, e.text]), 'Nothing has happened yet.');
     const missing = streams.missing.map((m) => m.name);
     note.textContent = missing.length ? `no answer from ${missing.join(', ')}` : `as of ${new Date().toLocaleTimeString()}`;
     note.className = missing.length ? 'bad' : '';

@@ -55,6 +55,18 @@ fn negative_composition_times_lower_decoding_and_leave_every_picture_where_it_is
 }
 
 #[test]
+fn as_many_b_frames_as_h264_allows_leave_every_picture_where_it_is_shown() {
+    for (b_frames, ahead_ms) in [(14, 0), (16, 0), (16, 34)] {
+        let source = Source { b_frames, ..Source::new(30, 1, 2.0, 12.0) };
+        let items = feed(&mut timeline(), recomposed(&source, |_, ms| ms + ahead_ms));
+        let mut shown = shown(&items);
+        shown.sort_unstable();
+        let is_even = |pair: &[i64]| (pair[1] - pair[0] - 3_000).abs() <= 90;
+        assert!(shown.windows(2).all(is_even), "{b_frames} B-frames: {shown:?}");
+    }
+}
+
+#[test]
 fn an_absurd_composition_time_harms_no_other_picture() {
     for (b_frames, absurd) in [(0, 0x7f_ffff), (2, 0x7f_ffff), (2, -0x7f_ffff), (0, -5_000)] {
         let source = Source { b_frames, ..Source::new(30, 1, 2.0, 12.0) };

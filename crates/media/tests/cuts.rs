@@ -251,6 +251,21 @@ fn keyframes_each_eight_seconds_all_start_segments_and_the_rest_is_spread_evenly
 }
 
 #[test]
+fn segments_of_a_slow_source_are_no_longer_than_the_target_duration_either() {
+    for (num, den) in [(1, 2), (2, 3), (1, 1), (5, 4), (3, 2), (9, 5), (2, 1)] {
+        for gop_seconds in [2.0, 250.0] {
+            let video = units(&publish(&Source::new(num, den, gop_seconds, 60.0)).1, Track::Video);
+            let mut starts: Vec<_> = video.iter().map(|unit| unit.stamp.segment.start).collect();
+            starts.dedup();
+            // The rate is learnt from the first pictures.
+            let known = starts.windows(2).skip(1).map(|pair| pair[1] - pair[0]);
+            let longest = known.max().unwrap();
+            assert!((90_000..225_000).contains(&longest), "{num}/{den} fps: {longest}");
+        }
+    }
+}
+
+#[test]
 fn boundaries_are_as_even_as_the_frame_rate_although_b_frames_are_not() {
     let mut source = Source::new(30, 1, 2.0, 10.0);
     source.b_frames = 2;

@@ -14,6 +14,7 @@ use millrace_wire::{Hello, PartAck, Work};
 use tracing::{info, warn};
 
 use crate::{
+    cgroups::Cgroups,
     run_dir::{RunDir, WorkerFiles},
     worker_process::WorkerProcess,
 };
@@ -126,8 +127,8 @@ fn follows(acked: &[PartAck], marks: &[Mark]) -> Result<(), Unfit> {
 }
 
 /// Takes every worker on that the daemon before has left, all at once; those that cannot say what they work on end.
-pub async fn adopt_all(run_dir: &RunDir) -> Vec<Orphan> {
-    let all = run_dir.living().into_iter().map(|(files, child)| adopt(files, child));
+pub async fn adopt_all(run_dir: &RunDir, cgroups: &Cgroups) -> Vec<Orphan> {
+    let all = run_dir.living().into_iter().map(|(files, child)| adopt(files, child, cgroups));
     let mut orphans: Vec<Orphan> = join_all(all).await.into_iter().flatten().collect();
     // A stream that was just being placed anew may have two: the later one is in force.
     orphans.sort_by(|a, b| {
@@ -148,9 +149,9 @@ pub async fn adopt_all(run_dir: &RunDir) -> Vec<Orphan> {
     kept
 }
 
-async fn adopt(files: WorkerFiles, child: Child) -> Option<Orphan> {
+async fn adopt(files: WorkerFiles, child: Child, cgroups: &Cgroups) -> Option<Orphan> {
     let (pid, again) = (child.pid(), files.clone());
-    match WorkerProcess::adopt(files, child).await {
+    match WorkerProcess::adopt(files, child, cgroups).await {
         Ok(mut worker) => match worker.ready.work.take() {
             Some(work) => {
                 let (stream, epoch) = (work.hello.stream.clone(), work.hello.epoch);

@@ -390,7 +390,12 @@ impl Loop {
             Message::Publish => {
                 self.it.gate.publish(&self.it.output).await;
             }
-            Message::Beside(beside) => self.is_beside = beside.lives,
+            Message::Beside(beside) => {
+                self.is_beside = beside.lives;
+                if !beside.lives {
+                    self.it.output.goes_on_alone();
+                }
+            }
             Message::End(end) => self.stop(end),
             _ => {}
         }

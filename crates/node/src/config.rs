@@ -40,6 +40,9 @@ pub struct Config {
     pub worker_user: String,
     /// Private memory a worker may ask for, bytes.
     pub worker_memory_bytes: u64,
+    /// Divides the cgroup that this program is started in: each worker gets one of its own below it, with the same limit of
+    /// memory. For a systemd unit with `Delegate=`, as `--divide-cgroup` on its command line.
+    pub divide_cgroup: bool,
     /// What the host has, where its operator says so.
     pub capacity: CapacityConfig,
     /// Share of what was measured that is promised to streams, 0 to 1.
@@ -119,6 +122,7 @@ impl Default for Config {
             worker_dir: None,
             worker_user: "millrace-worker".to_owned(),
             worker_memory_bytes: 1 << 30,
+            divide_cgroup: false,
             capacity: CapacityConfig::default(),
             usable_share: 0.85,
             newest_version: NewestVersion::default(),

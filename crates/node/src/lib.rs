@@ -13,6 +13,7 @@
 mod admin;
 mod adoption;
 mod assignment;
+mod cgroups;
 mod children;
 mod config;
 mod delivery;

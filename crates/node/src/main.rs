@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use millrace_node::{Config, end_workers};
 use millrace_registry::{OwnSettings, ProgramSettings, Registry};
+use millrace_sandbox::Hierarchy;
 use millrace_telemetry::{
     Metrics, Program, ProgramArguments, RelayThreads, SettingsError, SettingsFile,
     give_back_spare_memory, reloaded, version_line,
@@ -32,6 +33,12 @@ struct Arguments {
     /// Where metrics and health are.
     #[arg(long, value_name = "ADDR:PORT", value_parser = millrace_telemetry::listen_address)]
     listen_admin: Option<SocketAddr>,
+    /// Gives each worker a cgroup of its own below this program's, which a systemd unit with `Delegate=` may divide.
+    #[arg(long)]
+    divide_cgroup: bool,
+    /// Does nothing but make such a cgroup fit to start the next daemon in, beside workers that live: for `ExecStopPost=`.
+    #[arg(long)]
+    give_cgroup_back: bool,
 }
 
 impl Arguments {
@@ -41,6 +48,7 @@ impl Arguments {
         let config = &mut settings.own;
         config.listen_link = self.listen_link.unwrap_or(config.listen_link);
         config.listen_admin = self.listen_admin.unwrap_or(config.listen_admin);
+        config.divide_cgroup |= self.divide_cgroup;
         Ok(settings)
     }
 }
@@ -55,6 +63,9 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if arguments.give_cgroup_back {
+        return Hierarchy::give_back().context("the cgroup stays divided");
+    }
     let settings = arguments.settings()?;
     let in_force = settings.in_force();
     let ProgramSettings { log, registry, own: config } = settings;

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 use crate::{
     Config, admin,
     adoption::adopt_all,
+    cgroups::Cgroups,
     egress::Egress,
     host::Host,
     link::{self, Desk},
@@ -206,11 +207,13 @@ async fn begin(
     let (link_listener, link) = listen("listen_link", config.listen_link).await?;
     let (admin_tcp, admin) = listen("listen_admin", config.listen_admin).await?;
     let addresses = Addresses { link, admin };
-    let orphans = adopt_all(&run_dir).await;
+    let limits = limits(&config);
+    let cgroups = Cgroups::of_this_node(config.divide_cgroup, &limits);
+    let orphans = adopt_all(&run_dir, &cgroups).await;
     let decisions = DecisionLog::new(config.name.clone());
     orphans.iter().for_each(|orphan| drop(decisions.record(orphan.decision())));
     let abandoned: Vec<_> = orphans.iter().map(|orphan| orphan.work.hello.clone()).collect();
-    let plan = WorkerPlan { worker_dir, run_dir, limits: limits(&config) };
+    let plan = WorkerPlan { worker_dir, run_dir, limits, cgroups };
     let origins = Origins { only: config.origin_intake, registry: registry.clone() };
     let egress = egress(&config, &origins);
     let capacity = measure::capacity(&config, &plan, &egress, !orphans.is_empty()).await;

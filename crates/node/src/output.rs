@@ -92,6 +92,8 @@ pub struct Output {
     pub commands: mpsc::Sender<Command>,
     /// Beside the commands: those wait while the old origin takes nothing.
     change: watch::Sender<Option<Change>>,
+    /// The writer beside which this one came is gone.
+    alone: watch::Sender<()>,
     /// Where its task runs.
     runtime: Handle,
 }
@@ -102,14 +104,14 @@ impl Output {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let span = info_span!("output", %stream);
         let (said, hearing) = mpsc::channel(QUEUE);
-        let change = watch::Sender::new(None);
-        let ears = Ears { hearing, changed: change.subscribe() };
+        let (change, alone) = (watch::Sender::new(None), watch::Sender::new(()));
+        let ears = Ears { hearing, changed: change.subscribe(), alone: alone.subscribe() };
         let sender = Sender { stream, said, metrics };
         let task =
             Task { sender, clock: SystemClock::new(), current: None, past: None, postponed: None };
         let runtime = Handle::current();
         runtime.spawn(task.run(inbox, ears).instrument(span));
-        Self { commands, change, runtime }
+        Self { commands, change, alone, runtime }
     }
 
     /// Begins to fetch what others published, beside the output's task.
@@ -122,12 +124,18 @@ impl Output {
         let ChangeOrigin { epoch, beside, followed, .. } = ordered;
         self.change.send_replace(Some(Change { epoch, beside, followed, origin }));
     }
+
+    /// The writer beside which this one came is gone: it leaves nothing to that one any more.
+    pub fn goes_on_alone(&self) {
+        self.alone.send_replace(());
+    }
 }
 
 /// What the task hears besides commands.
 struct Ears {
     hearing: mpsc::Receiver<Pushed>,
     changed: watch::Receiver<Option<Change>>,
+    alone: watch::Receiver<()>,
 }
 
 struct Task {
@@ -152,6 +160,8 @@ struct Current {
     said_lost: bool,
     /// Since when the origin has known nothing of the stream.
     forgotten_at: Option<Instant>,
+    /// The writer that it was announced beside is gone.
+    is_alone: bool,
 }
 
 impl Current {
@@ -187,6 +197,7 @@ impl Task {
                 },
                 Some(pushed) = ears.hearing.recv() => self.tell(pushed),
                 Ok(()) = ears.changed.changed() => self.change_origin(&mut ears),
+                Ok(()) = ears.alone.changed() => self.go_on_alone(),
                 grew = grew(&mut self.past) => self.past_grew(grew),
                 () = due(&self.postponed) => self.deliver_postponed(),
             }
@@ -205,7 +216,7 @@ impl Task {
                 let last = current.open.borrow().epoch;
                 follows = open.epoch <= last.next_placement();
                 current.open.send_replace(open.clone());
-                current.heard = heard;
+                (current.heard, current.is_alone) = (heard, false);
                 own
             }
             None => {
@@ -261,9 +272,16 @@ impl Task {
         // The claim announces it.
         let delivery =
             Delivery::begin(0, origin, &open, &window, Announced::Already, self.sender.clone());
-        let (delivered_at, said_lost, forgotten_at) = (Instant::now(), false, None);
-        self.current =
-            Some(Current { window, open, heard, delivery, delivered_at, said_lost, forgotten_at });
+        self.current = Some(Current {
+            window,
+            open,
+            heard,
+            delivery,
+            delivered_at: Instant::now(),
+            said_lost: false,
+            forgotten_at: None,
+            is_alone: false,
+        });
     }
 
     /// Gives an origin everything that is kept, and from then on what is new.
@@ -278,11 +296,12 @@ impl Task {
 
     fn change_origin(&mut self, ears: &mut Ears) {
         let change = ears.changed.borrow_and_update().clone();
-        let (Some(change), Some(current)) = (change, &self.current) else { return };
+        let (Some(change), Some(current)) = (change, &mut self.current) else { return };
         if change.epoch <= current.open.borrow().epoch {
             return;
         }
         info!(origin = %change.origin.address(), epoch = %change.epoch, "origin changed");
+        current.is_alone = false;
         current.open.send_modify(|open| {
             (open.epoch, open.beside) = (change.epoch, change.beside);
             open.followed = change.followed;
@@ -306,6 +325,12 @@ impl Task {
             None => Announced::After(Duration::ZERO),
         };
         self.deliver(change.origin, announced);
+    }
+
+    fn go_on_alone(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.is_alone = true;
+        }
     }
 
     async fn init(&mut self, epoch: Epoch, init: Init, ears: &mut Ears) {
@@ -378,6 +403,7 @@ impl Task {
                 }
                 Some(pushed) = ears.hearing.recv() => self.tell(pushed),
                 Ok(()) = ears.changed.changed() => self.change_origin(ears),
+                Ok(()) = ears.alone.changed() => self.go_on_alone(),
             }
             let is_delivery = |current: &Current| current.delivery.number == delivery;
             if self.postponed.is_some() || !self.current.as_ref().is_some_and(is_delivery) {
@@ -404,6 +430,9 @@ impl Task {
                 Heard::OriginLost(delivery.origin.address())
             }
             Pushed::Forgotten(number) => {
+                if current.is_alone {
+                    current.open.send_modify(|open| open.beside = None);
+                }
                 // The writer beside this one may have more of it.
                 let since = current.forgotten_at.get_or_insert_with(Instant::now).elapsed();
                 let yields = current.open.borrow().beside.is_some() && since < YIELD;

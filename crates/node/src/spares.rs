@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
 
 use crate::{
+    cgroups::Cgroups,
     run_dir::RunDir,
     worker_process::{WorkerKind, WorkerProcess},
 };
@@ -31,6 +32,8 @@ pub struct WorkerPlan {
     pub run_dir: RunDir,
     /// What a worker may use.
     pub limits: Limits,
+    /// Where its use is counted and limited by the kernel.
+    pub cgroups: Cgroups,
 }
 
 /// Who asks for a worker.
@@ -92,7 +95,8 @@ async fn refill(
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         let started = Instant::now();
-        match WorkerProcess::start(kind, &plan.worker_dir, &plan.run_dir, plan.limits).await {
+        let WorkerPlan { worker_dir, run_dir, limits, cgroups } = &plan;
+        match WorkerProcess::start(kind, worker_dir, run_dir, *limits, cgroups).await {
             Ok(worker) => match fate_of(worker, &mut asked, &stop).await {
                 Fate::Unwanted => return,
                 Fate::Died if started.elapsed() < MAX_PAUSE => {}

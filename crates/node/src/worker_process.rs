@@ -10,7 +10,7 @@ use std::{
 };
 
 use millrace_lifecycle::Look;
-use millrace_sandbox::{Child, Limits, Spawn, SpawnError, listen_to, says_out_of_memory};
+use millrace_sandbox::{Child, Limits, Measure, Spawn, SpawnError, listen_to, says_out_of_memory};
 use millrace_types::{EndReason, Epoch, StreamId, Versions};
 use millrace_wire::{Message, MessageReader, MessageWriter, Ready};
 use nix::unistd::geteuid;
@@ -26,7 +26,10 @@ use tokio::{
 };
 use tracing::{Level, debug, error, info, warn};
 
-use crate::run_dir::{RunDir, WorkerFiles};
+use crate::{
+    cgroups::{Cgroups, OutOfMemory},
+    run_dir::{RunDir, WorkerFiles},
+};
 
 /// How long a worker may take from its spawn to its `Ready`.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,8 +97,8 @@ pub struct WorkerProcess {
     pub writer: MessageWriter<OwnedWriteHalf>,
     /// Whom it serves, for its log lines.
     pub serves: watch::Sender<Serves>,
-    /// Whether its last words were that no memory was left.
-    pub out_of_memory: watch::Receiver<bool>,
+    /// Whether that is why it died.
+    pub out_of_memory: OutOfMemory,
     /// What it said of itself.
     pub ready: Ready,
     /// What is spoken on its socket.
@@ -112,9 +115,11 @@ impl WorkerProcess {
         worker_dir: &Path,
         run_dir: &RunDir,
         limits: Limits,
+        cgroups: &Cgroups,
     ) -> Result<Self, StartError> {
         let files = run_dir.new_worker();
-        let started = Self::start_at(&files, &worker_dir.join(kind.program()), limits).await;
+        let program = worker_dir.join(kind.program());
+        let started = Self::start_at(&files, &program, limits, cgroups).await;
         if started.is_err() {
             files.remove();
         }
@@ -125,6 +130,7 @@ impl WorkerProcess {
         files: &WorkerFiles,
         program: &Path,
         limits: Limits,
+        cgroups: &Cgroups,
     ) -> Result<Self, StartError> {
         let path = files.socket();
         let socket = |why| StartError::Socket { path: path.clone(), why };
@@ -139,11 +145,15 @@ impl WorkerProcess {
             warn!(pid = child.pid(), path, %error, "worker not written down: the next daemon will not adopt it");
         }
         let stream = UnixStream::connect(&path).await;
-        Self::greeted(child, stream, files.clone(), START_TIMEOUT).await
+        Self::greeted(child, stream, files.clone(), cgroups, START_TIMEOUT).await
     }
 
     /// Takes a worker on that an earlier daemon started.
-    pub async fn adopt(files: WorkerFiles, child: Child) -> Result<Self, StartError> {
+    pub async fn adopt(
+        files: WorkerFiles,
+        child: Child,
+        cgroups: &Cgroups,
+    ) -> Result<Self, StartError> {
         let path = files.socket();
         let socket = |why| StartError::Socket { path: path.clone(), why };
         let stream = UnixStream::connect(&path).await.map_err(socket)?;
@@ -158,7 +168,7 @@ impl WorkerProcess {
                 child
             }
         };
-        let mut adopted = Self::greeted(child, Ok(stream), files, ADOPT_TIMEOUT).await?;
+        let mut adopted = Self::greeted(child, Ok(stream), files, cgroups, ADOPT_TIMEOUT).await?;
         adopted.is_adopted = true;
         Ok(adopted)
     }
@@ -168,34 +178,39 @@ impl WorkerProcess {
         mut child: Child,
         stream: io::Result<UnixStream>,
         files: WorkerFiles,
+        cgroups: &Cgroups,
         patience: Duration,
     ) -> Result<Self, StartError> {
         let pid = child.pid();
         let socket = |why| StartError::Socket { path: files.socket(), why };
         let (serves, whom) = watch::channel(None);
-        let (said, out_of_memory) = watch::channel(false);
+        let (says, said) = watch::channel(false);
+        // Before it reads a byte of a stream.
+        let (cgroup, limited) = cgroups.place(pid);
+        let mut out_of_memory = OutOfMemory { said, cgroup };
         if let Some(output) = child.take_output() {
             let pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(output).map_err(socket)?;
-            tokio::spawn(log_output(pid, pipe, whom, said));
+            tokio::spawn(log_output(pid, pipe, whom, says));
         }
         #[expect(deprecated, reason = "sound here: a Child owns its pidfd for life")]
         let mut child = AsyncFd::new(child).map_err(socket)?;
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
-                bury(&mut child, &out_of_memory).await;
+                bury(&mut child, &mut out_of_memory).await;
                 return Err(socket(error));
             }
         };
         let (reader, writer) = stream.into_split();
         let mut reader = MessageReader::new(reader);
-        let (ready, version) = match first_word(&mut reader, patience).await {
+        let (mut ready, version) = match first_word(&mut reader, patience).await {
             Ok(greeting) => greeting,
             Err(text) => {
-                bury(&mut child, &out_of_memory).await;
+                bury(&mut child, &mut out_of_memory).await;
                 return Err(StartError::NotReady { pid, text });
             }
         };
+        ready.sandbox.push((Measure::Cgroup.as_str().to_owned(), limited));
         for (measure, state) in ready.sandbox.iter().filter(|(_, state)| state != "applied") {
             debug!(pid, measure, state, "sandbox measure");
         }
@@ -257,6 +272,7 @@ impl Drop for WorkerProcess {
     fn drop(&mut self) {
         if !matches!(self.child.get_mut().try_wait(), Ok(None)) {
             self.files.remove();
+            self.out_of_memory.remove_cgroup();
         }
     }
 }
@@ -279,16 +295,14 @@ async fn first_word(
 }
 
 /// Ends a process that nobody else knows of, which would stay a zombie.
-async fn bury(child: &mut AsyncFd<Child>, out_of_memory: &watch::Receiver<bool>) {
+async fn bury(child: &mut AsyncFd<Child>, out_of_memory: &mut OutOfMemory) {
     let _ = child.get_ref().kill();
     let _ = timeout(DEATH, death_of(child, out_of_memory)).await;
+    out_of_memory.remove_cgroup();
 }
 
 /// Waits until the process is gone; why. Cancel-safe.
-pub async fn death_of(
-    child: &mut AsyncFd<Child>,
-    out_of_memory: &watch::Receiver<bool>,
-) -> EndReason {
+pub async fn death_of(child: &mut AsyncFd<Child>, out_of_memory: &OutOfMemory) -> EndReason {
     loop {
         // A process is asked about only once its descriptor says that it has ended: this is waited for beside every message.
         let Ok(mut ended) = child.readable_mut().await else {
@@ -296,7 +310,7 @@ pub async fn death_of(
             return std::future::pending().await;
         };
         match ended.get_inner_mut().try_wait() {
-            Ok(Some(death)) => return death.reason(*out_of_memory.borrow()),
+            Ok(Some(death)) => return death.reason(out_of_memory.is_so()),
             Ok(None) => {}
             Err(error) => {
                 warn!(pid = ended.get_inner().pid(), %error, "worker cannot be waited for");

@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use crate::{
     peer::{PLAYERS_HEADER, RELAY_PREFIX},
     player::{Asked, Player},
-    stream::Stream,
+    stream::{FOLLOWER_PATIENCE, Stream},
     writers::NotTheWriter,
 };
 
@@ -150,6 +150,10 @@ async fn open(
     let version = shared.speaks.common(open.speaks)?;
     let (epoch, part_target_ms) = (open.epoch, open.part_target_ms);
     shared.writers.take(&stream, epoch, &peer)?;
+    if open.beside.is_some() {
+        // An origin that was started anew is to be given the window by the other, which begins before this one's.
+        shared.streams.opened(&stream, FOLLOWER_PATIENCE).await;
+    }
     let marks = shared.streams.open(shared.clock.mono(), &stream, open)?;
     tracing::info!(%stream, %epoch, "stream opened");
     let opened = Decision::of(DecisionKind::Opened).stream(&stream).epoch(epoch);

@@ -33,7 +33,7 @@ use crate::{
 /// it has seen asks for parts that are not here.
 const RESTORE_PATIENCE: Duration = PARK_LIMIT;
 /// How long another writer may take to come behind one that said so: it leaves that one half a second.
-const FOLLOWER_PATIENCE: Duration = Duration::from_millis(1_500);
+pub(crate) const FOLLOWER_PATIENCE: Duration = Duration::from_millis(1_500);
 /// A writer of whom something came within this time has more: parts come three times a second, less often from a host that is short of time.
 const GETS_ON: Duration = Duration::from_secs(1);
 /// A writer that has pushed nothing for so long has nothing to hand over.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use millrace_hls::{Refusal, StreamOpen};
 use millrace_telemetry::DecisionLog;
 use millrace_types::{Because, Decision, DecisionKind, Mark, Mono, StreamId};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::stream::Stream;
 
@@ -43,6 +43,12 @@ impl Streams {
     /// Streams that players find.
     pub(crate) fn watchable(&self) -> Vec<Arc<Stream>> {
         self.by_id.borrow().values().filter(|stream| stream.is_known()).cloned().collect()
+    }
+
+    /// Waits until somebody has opened a stream, or `patience` has passed.
+    pub(crate) async fn opened(&self, id: &StreamId, patience: Duration) {
+        let mut changes = self.changes();
+        let _ = timeout(patience, changes.wait_for(|streams| streams.contains_key(id))).await;
     }
 
     /// Opens a stream, or lets a newer writer go on with it.

@@ -3,7 +3,10 @@
 
 mod farm;
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use farm::{DEADLINE, FIRST, Farm, PARTS, epoch, free_ports, media, part, request, rung};
 use millrace_hls::{
@@ -14,6 +17,8 @@ use millrace_origin::Config;
 use millrace_registry::{OriginRecord, Registry, StreamRecord};
 use millrace_types::{Epoch, Mark, MediaTime, Msn, NodeId, PartNo, Versions, Wall};
 use tokio::time::timeout;
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 /// Origins `a` and `b` of one farm.
 struct Two {
@@ -74,14 +79,7 @@ async fn open_restoring(at: &mut Farm, epoch: Epoch, up_to: (u64, u32)) {
     announce(at, epoch, up_to, None, false).await;
 }
 
-/// The same for one of two writers.
-async fn announce(
-    at: &mut Farm,
-    epoch: Epoch,
-    up_to: (u64, u32),
-    beside: Option<Epoch>,
-    followed: bool,
-) {
+fn opening(epoch: Epoch, up_to: (u64, u32), beside: Option<Epoch>, followed: bool) -> StreamOpen {
     let mark = |name: &str| Mark {
         rung: rung(name),
         msn: Msn(FIRST + up_to.0),
@@ -89,7 +87,7 @@ async fn announce(
         end: MediaTime(0),
         closed: false,
     };
-    let open = StreamOpen {
+    StreamOpen {
         epoch,
         beside,
         rungs: ["video", "audio"].map(rung).to_vec(),
@@ -98,7 +96,18 @@ async fn announce(
         speaks: Default::default(),
         restores: ["video", "audio"].map(mark).to_vec(),
         followed,
-    };
+    }
+}
+
+/// The same for one of two writers.
+async fn announce(
+    at: &mut Farm,
+    epoch: Epoch,
+    up_to: (u64, u32),
+    beside: Option<Epoch>,
+    followed: bool,
+) {
+    let open = opening(epoch, up_to, beside, followed);
     at.epoch = epoch;
     assert_eq!(at.node_json("PUT", &intake::open_path(&at.stream), &open).await.status, 200);
     for name in ["video", "audio"] {
@@ -321,4 +330,27 @@ async fn a_writer_that_was_to_follow_and_does_not_is_waited_for_a_second_and_a_h
     let again = tokio::time::Instant::now();
     assert_eq!(two.b.get(&format!("video/{FIRST}.0.m4s")).await.status, 200);
     assert!(again.elapsed().as_millis() < 1_000, "{:?}", again.elapsed());
+}
+
+#[tokio::test]
+async fn the_second_of_two_writers_leaves_an_origin_that_has_forgotten_the_stream_to_the_first() {
+    let mut farm = Farm::start(free_ports()).await;
+    let (first, second) = (epoch(1, 1), epoch(1, 2));
+    let open = serde_json::to_vec(&opening(second, (2, 0), Some(first), false)).unwrap();
+    let (at, path) = (farm.origin.addresses.intake, intake::open_path(&farm.stream));
+    let since = Instant::now();
+    let behind = tokio::spawn(async move {
+        let answer = request(at, "PUT", &path, &JSON, &open).await;
+        (answer.status, since.elapsed())
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!behind.is_finished(), "the first comes first");
+    open_restoring(&mut farm, first, (0, PARTS - 1)).await;
+    let (status, after) = timeout(DEADLINE, behind).await.unwrap().unwrap();
+    assert!(status == 200 && after < Duration::from_millis(1_400), "{status} after {after:?}");
+
+    let mut alone = Farm::start(free_ports()).await;
+    let since = Instant::now();
+    announce(&mut alone, second, (2, 0), Some(first), false).await;
+    assert!(since.elapsed() >= Duration::from_millis(1_500), "a first that is gone never comes");
 }

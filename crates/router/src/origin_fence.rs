@@ -39,6 +39,17 @@ pub enum FenceError {
     },
 }
 
+/// What an origin says of a stream that is to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It does not answer.
+    Silent,
+    /// It has nothing of it: it was started anew, or nothing was given to it.
+    HasNothing,
+    /// It has it.
+    Has,
+}
+
 /// A client of all origins' fences; clones share connections.
 #[derive(Clone, Debug)]
 pub struct OriginFence {
@@ -86,9 +97,17 @@ impl OriginFence {
         }
     }
 
-    /// Whether the origin whose intake is `at` answers at all. `epoch` is in force there already.
-    pub async fn answers(&self, at: SocketAddr, stream: &StreamId, epoch: Epoch) -> bool {
-        self.ask(at, stream, Fence::at(epoch), PATIENCE).await.is_ok()
+    /// What the origin whose intake is `at` says of a stream. `epoch` is in force there already.
+    pub async fn asked(&self, at: SocketAddr, stream: &StreamId, epoch: Epoch) -> Answer {
+        match self.ask(at, stream, Fence::at(epoch), PATIENCE).await {
+            Ok((StatusCode::OK, body)) => {
+                let marks = serde_json::from_slice::<Marks>(&body);
+                let is_known = marks.is_ok_and(|marks| !marks.marks.is_empty());
+                if is_known { Answer::Has } else { Answer::HasNothing }
+            }
+            Ok(_) => Answer::Has,
+            Err(_) => Answer::Silent,
+        }
     }
 
     async fn ask(

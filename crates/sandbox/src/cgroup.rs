@@ -3,14 +3,24 @@
 //! The node's own cgroup becomes the root of two kinds of leaves, because a cgroup with controllers for its children may
 //! hold no process itself (cgroups(7), "no internal processes"): `daemon` for the node, `worker-<name>` for each
 //! worker. Workers keep theirs when the daemon is restarted.
+//!
+//! For the same reason a supervisor that starts the next daemon in the root of it (systemd before 254) cannot, as long as
+//! workers live below: [`Hierarchy::give_back`] takes the controllers off in between. Until the next daemon divides it again
+//! and sets them anew, no limit by cgroup holds.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// The leaf in which the node itself lives.
+/// The leaf in which the node itself lives,
 const DAEMON: &str = "daemon";
+/// and its share when CPUs are short: workers that use every core must not make it late.
+const DAEMON_CPU_WEIGHT: &str = "1000";
+/// Where systemd runs what it runs beside a unit's main process, once that has divided its cgroup.
+const CONTROL: &str = ".control";
+/// Begins the name of a worker's leaf.
+const WORKER: &str = "worker-";
 /// What a host must delegate.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
@@ -53,10 +63,28 @@ impl Hierarchy {
     /// # Errors
     /// The host delegates none, and why; report it as [`crate::Measure::Cgroup`] and go on without.
     pub fn delegated() -> Result<Self, CgroupError> {
-        let mounts = read(Path::new("/proc/self/mountinfo"))?;
+        Self::divide(own_root()?)
+    }
+
+    /// Undoes what [`Hierarchy::delegated`] did, except that workers stay in their leaves: for a process that systemd runs
+    /// between two daemons of a unit, in a leaf of its own beside theirs. Anywhere else, and where nothing was divided,
+    /// nothing changes.
+    ///
+    /// # Errors
+    /// A file of the cgroup could not be read or written.
+    pub fn give_back() -> Result<(), CgroupError> {
         let own = read(Path::new("/proc/self/cgroup"))?;
-        let root = own_cgroup(&mounts, &own).map_err(CgroupError::NotDelegated)?;
-        Self::divide(root)
+        let is_beside_a_daemon = own.lines().any(|line| {
+            line.strip_prefix("0::/").is_some_and(|path| path.ends_with(&format!("/{CONTROL}")))
+        });
+        if is_beside_a_daemon { Self::undivide(&own_root()?) } else { Ok(()) }
+    }
+
+    fn undivide(root: &Path) -> Result<(), CgroupError> {
+        let divided = root.join("cgroup.subtree_control");
+        let given = read(&divided)?;
+        let taken: Vec<_> = given.split_whitespace().map(|name| format!("-{name}")).collect();
+        if taken.is_empty() { Ok(()) } else { write(&divided, &taken.join(" ")) }
     }
 
     fn divide(root: PathBuf) -> Result<Self, CgroupError> {
@@ -84,15 +112,31 @@ impl Hierarchy {
             let _ = fs::remove_dir(&daemon);
             return Err(error);
         }
-        Ok(Self { root })
+        // Without it the daemon is one among its workers, and may be late.
+        let _ = write(&daemon.join("cpu.weight"), DAEMON_CPU_WEIGHT);
+        let hierarchy = Self { root };
+        hierarchy.sweep();
+        Ok(hierarchy)
     }
 
-    /// Creates the leaf of a worker, sets its limits and moves the process in, all its threads with it.
+    /// Removes the leaves of workers that ended while no daemon was there; the kernel keeps those that live.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(&self.root) else { return };
+        let leaves = entries.flatten().map(|entry| entry.path());
+        let is_worker = |leaf: &PathBuf| {
+            let name = leaf.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(WORKER))
+        };
+        leaves.filter(is_worker).for_each(|leaf| drop(fs::remove_dir(leaf)));
+    }
+
+    /// Creates the leaf of a worker, or takes the one that an earlier daemon gave it, sets its limits and moves the process in,
+    /// all its threads with it.
     ///
     /// # Errors
     /// The kernel refused one of them; the leaf is gone again.
     pub fn place(&self, name: &str, pid: u32, limits: CgroupLimits) -> Result<Cgroup, CgroupError> {
-        let leaf = self.root.join(format!("worker-{name}"));
+        let leaf = self.root.join(format!("{WORKER}{name}"));
         create(&leaf)?;
         let cgroup = Cgroup { path: leaf };
         let set = || {
@@ -111,12 +155,6 @@ impl Hierarchy {
             return Err(error);
         }
         Ok(cgroup)
-    }
-
-    /// The leaf of a worker that an earlier daemon placed.
-    pub fn adopt(&self, name: &str) -> Option<Cgroup> {
-        let path = self.root.join(format!("worker-{name}"));
-        path.is_dir().then_some(Cgroup { path })
     }
 }
 
@@ -146,8 +184,14 @@ impl Cgroup {
     }
 }
 
+fn own_root() -> Result<PathBuf, CgroupError> {
+    let mounts = read(Path::new("/proc/self/mountinfo"))?;
+    let own = read(Path::new("/proc/self/cgroup"))?;
+    own_cgroup(&mounts, &own).map_err(CgroupError::NotDelegated)
+}
+
 /// Where the calling process's cgroup v2 is: the mount point of `cgroup2` plus its path in `/proc/self/cgroup`, without
-/// the leaf that an earlier call has moved it to.
+/// the leaf that an earlier call has moved it to, or its supervisor.
 fn own_cgroup(mountinfo: &str, own: &str) -> Result<PathBuf, String> {
     let mount = mountinfo
         .lines()
@@ -158,7 +202,8 @@ fn own_cgroup(mountinfo: &str, own: &str) -> Result<PathBuf, String> {
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
         .ok_or("the process is in no cgroup v2")?;
-    let path = path.strip_suffix(DAEMON).unwrap_or(path).trim_end_matches('/');
+    let in_leaf = [DAEMON, CONTROL].into_iter().find_map(|leaf| path.strip_suffix(leaf));
+    let path = in_leaf.unwrap_or(path).trim_end_matches('/');
     Ok(if path.is_empty() { PathBuf::from(mount) } else { Path::new(mount).join(path) })
 }
 
@@ -194,6 +239,7 @@ mod tests {
         for own in [
             "0::/system.slice/millrace-node.service\n",
             "1:cpu:/\n0::/system.slice/millrace-node.service/daemon\n",
+            "0::/system.slice/millrace-node.service/.control\n",
         ] {
             assert_eq!(own_cgroup(UNIFIED, own).as_deref(), Ok(unit));
         }
@@ -219,7 +265,21 @@ mod tests {
         assert_eq!(written("worker-demo/pids.max"), "64");
         assert_eq!(written("worker-demo/cpu.weight"), "100");
         assert_eq!(written("worker-demo/cgroup.procs"), "4321");
-        assert_eq!(hierarchy.adopt("demo").unwrap().oom_kills().unwrap(), 2);
+        assert_eq!(written("daemon/cpu.weight"), "1000");
+        assert_eq!(cgroup.oom_kills().unwrap(), 2);
+
+        // As the kernel shows it.
+        fs::write(root.join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+        fs::create_dir(root.join("worker-gone")).unwrap();
+        Hierarchy::undivide(&root).unwrap();
+        assert_eq!(written("cgroup.subtree_control"), "-cpu -memory -pids");
+        fs::write(root.join("cgroup.subtree_control"), "\n").unwrap();
+        Hierarchy::undivide(&root).unwrap();
+        assert_eq!(written("cgroup.subtree_control"), "\n", "there is nothing to give back");
+        let next = Hierarchy::divide(root.clone()).unwrap();
+        assert!(!root.join("worker-gone").exists(), "its worker has ended meanwhile");
+        next.place("demo", 4321, CgroupLimits { threads: 32, ..limits }).unwrap();
+        assert_eq!(written("worker-demo/pids.max"), "32");
         fs::remove_dir_all(root).unwrap();
     }
 

@@ -21,7 +21,7 @@ impl Death {
         match self {
             Self::Exited(code) => WorkerExit::from_code(code).reason(),
             Self::Signal(libc::SIGSYS) => EndReason::KilledSeccomp,
-            Self::Signal(_) if out_of_memory => EndReason::KilledMemory,
+            Self::Signal(_) | Self::Unobserved if out_of_memory => EndReason::KilledMemory,
             Self::Signal(_) | Self::Unobserved => EndReason::KilledSignal,
         }
     }
@@ -47,6 +47,7 @@ mod tests {
             (Death::Signal(libc::SIGKILL), true, EndReason::KilledMemory),
             (Death::Signal(libc::SIGABRT), true, EndReason::KilledMemory),
             (Death::Signal(libc::SIGKILL), false, EndReason::KilledSignal),
+            (Death::Unobserved, true, EndReason::KilledMemory),
             (Death::Unobserved, false, EndReason::KilledSignal),
         ] {
             assert_eq!(death.reason(out_of_memory), reason, "{death:?}");

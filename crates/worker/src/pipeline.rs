@@ -122,16 +122,34 @@ impl<B: Backend> Pipeline<B> {
     }
 
     /// Nothing came for a while: if the last picture, or the last sound, closed its segment, encoded rungs need not wait for
-    /// another picture either. While only the pictures stop, a tick follows such sound, and decoders keep what they have.
+    /// another picture either. Decoders go on, and keep what they have: of a slow source the next picture refers to it.
     ///
     /// # Errors
     /// The backend cannot go on.
     pub fn idle(&mut self, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
-        let end = self.video_cuts.segment_end().or(self.pictures_end);
-        match (end, &mut self.transcoder) {
-            (Some(end), Some(transcoder)) => transcoder.flush(Some(end), out),
+        match (self.idle_end(), &mut self.transcoder) {
+            (Some(end), Some(transcoder)) => transcoder.close_segment(end, out),
             _ => Ok(()),
         }
+    }
+
+    /// Nothing has come for so long that nothing more is expected before a keyframe: decoders give what they kept back too.
+    ///
+    /// # Errors
+    /// The backend cannot go on.
+    pub fn stalled(&mut self, out: &mut Vec<Message>) -> Result<(), TranscodeError> {
+        match (self.idle_end(), &mut self.transcoder) {
+            (Some(end), Some(transcoder)) if transcoder.keeps_back() => {
+                transcoder.flush(Some(end), out)
+            }
+            _ => self.idle(out),
+        }
+    }
+
+    /// Where the last segment ends, if the last picture or the last sound closed it. While only the pictures stop, a tick
+    /// follows such sound.
+    fn idle_end(&self) -> Option<MediaTime> {
+        self.video_cuts.segment_end().or(self.pictures_end)
     }
 
     /// The stream is over: flushes every rung and closes its segment.

@@ -29,8 +29,11 @@ use crate::{
 
 /// How often a worker says that it lives.
 const BEAT: Duration = Duration::from_millis(200);
-/// Silence after which what a publisher left behind is flushed.
+/// Silence after which what a publisher left behind is flushed,
 const IDLE: Duration = Duration::from_millis(500);
+/// and what a decoder keeps back for the next picture too. Of a source that goes on after all, encoded rungs lack what comes
+/// before its next keyframe.
+const STALLED: Duration = Duration::from_secs(5);
 /// How long a worker waits for its next daemon.
 const ORPHAN: Duration = Duration::from_secs(60);
 /// How long a finished worker waits for its last acknowledgement.
@@ -278,10 +281,12 @@ impl<B: Backend + Clone> Worker<B> {
     }
 
     fn idle(&mut self) -> Result<(), ProcessError> {
+        let silence = self.clock.mono().since(self.last_item);
+        let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         let mut out = Vec::new();
-        if let (Some(pipeline), true) =
-            (&mut self.pipeline, self.clock.mono().since(self.last_item) >= IDLE)
-        {
+        if silence >= STALLED {
+            pipeline.stalled(&mut out)?;
+        } else if silence >= IDLE {
             pipeline.idle(&mut out)?;
         }
         self.say(out);

@@ -115,6 +115,11 @@ impl<B: Backend> Transcoder<B> {
         self.rungs.iter_mut().try_for_each(|scaled| scaled.rung.flush(end, out))
     }
 
+    /// Whether the decoder keeps pictures back.
+    pub(crate) fn keeps_back(&self) -> bool {
+        !self.expected.is_empty()
+    }
+
     /// No picture follows in the open segment, whose last one ends at `end`: every rung closes it, unless the decoder still
     /// keeps pictures back. It stays open for what refers to them.
     pub(crate) fn close_segment(
@@ -122,7 +127,7 @@ impl<B: Backend> Transcoder<B> {
         end: MediaTime,
         out: &mut Vec<Message>,
     ) -> Result<(), TranscodeError> {
-        if !self.expected.is_empty() {
+        if self.keeps_back() {
             return Ok(());
         }
         self.rungs.iter_mut().try_for_each(|scaled| scaled.rung.flush(Some(end), out))

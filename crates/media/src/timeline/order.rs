@@ -11,10 +11,13 @@ use millrace_types::{MEDIA_TIMESCALE, MediaTime};
 const TICKS_PER_MS: i64 = MEDIA_TIMESCALE as i64 / 1_000;
 /// Frames that a decoder may hold back at most: `max_dec_frame_buffering` (ITU-T H.264, A.3.1).
 const MAX_REORDERED_FRAMES: i64 = 16;
+/// Frames between a picture's decoding and its presentation at most: 16 that are shown before it come after it, decoding runs a
+/// few ahead, and timestamps are not exact.
+const MAX_COMPOSITION_FRAMES: i64 = 20;
 /// The bounds of what they last, ticks: at 30 fps, since a rate that was announced may be wrong, and at 5, the slowest one known.
-const REORDER_BOUNDS: (i64, i64) = (48_000, 288_000);
+const COMPOSITION_BOUNDS: (i64, i64) = (60_000, 360_000);
 /// Pictures whose presentation times no other may have.
-const REMEMBERED_PICTURES: usize = MAX_REORDERED_FRAMES as usize + 1;
+const REMEMBERED_PICTURES: usize = MAX_COMPOSITION_FRAMES as usize + 1;
 
 /// The order of one connection's pictures.
 #[derive(Clone, Debug, Default)]
@@ -42,8 +45,9 @@ impl Order {
     /// The composition time of a picture that says `sent`, ticks. One that no decoder could follow is taken for that of the
     /// last IDR: such a picture comes in its turn, and others stay where they are.
     pub(super) fn composition(&mut self, sent: i64, frame: Option<i64>, idr: bool) -> i64 {
-        let (least, most) = REORDER_BOUNDS;
-        let bound = frame.map_or(most, |frame| (frame * MAX_REORDERED_FRAMES).clamp(least, most));
+        let (least, most) = COMPOSITION_BOUNDS;
+        let longest = |frame: i64| (frame * MAX_COMPOSITION_FRAMES).clamp(least, most);
+        let bound = frame.map_or(most, longest);
         let composition = if sent.abs() <= bound { sent } else { self.idr_composition };
         if idr {
             self.idr_composition = composition;

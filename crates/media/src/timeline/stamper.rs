@@ -20,6 +20,10 @@ const PREFERRED: i64 = SECOND * 19 / 10;
 const SHORTEST: i64 = SECOND;
 /// A segment is cut here at any frame.
 const LONGEST: i64 = SECOND * 24 / 10;
+/// What `EXT-X-TARGETDURATION` of 2 s allows a segment: its length is rounded.
+const LONGEST_LISTED: i64 = SECOND * 5 / 2;
+/// Pictures further apart than this are more than a part apart.
+const SLOW: i64 = SECOND * 4 / 10;
 /// A forced cut comes up to this many frames early where no picture shown before it is decoded behind it: as many as
 /// x264 decodes out of order by default.
 const REORDERED_FRAMES: i64 = 4;
@@ -311,6 +315,9 @@ impl Stamper {
         if !cut_may_fall(rule, at, segment.start) {
             return Cut::None;
         }
+        if elapsed >= SHORTEST && self.next_would_be_too_late(at, elapsed) {
+            return Cut::Segment;
+        }
         let left = self.forced_length(at, segment.start, half_step) - elapsed - half_step;
         let is_clean = self.latest_pts + rule.frame() / 2 <= at;
         let may_be_early = self.reorder_delay > 0 && is_clean && !other_idr_in_time();
@@ -319,6 +326,12 @@ impl Stamper {
         }
         let is_full = at + rule.step() - self.part_start > rule.part_target;
         if is_full || at + half_step >= self.part_due { Cut::Part } else { Cut::None }
+    }
+
+    /// Whether a segment that goes on until the next picture would be too long, if a slow source goes on as slowly.
+    fn next_would_be_too_late(&self, at: MediaTime, elapsed: i64) -> bool {
+        let distance = at - self.latest_pts;
+        self.reorder_delay == 0 && distance > SLOW && elapsed + distance >= LONGEST_LISTED
     }
 
     /// How long a segment may become without an IDR: the time to the next expected one, in equal segments.

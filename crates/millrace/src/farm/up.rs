@@ -279,9 +279,10 @@ impl Farm {
                 Some(status) => {
                     let log = self.programs[at].planned.file(self.folder.path(), "log");
                     crate::output::say(format_args!(
-                        "{name} died: {status}; started again in {} s; its words are in {}",
+                        "{name} died: {status}; started again in {} s; its words are in {}{}",
                         PAUSE.as_secs(),
                         log.display(),
+                        last_words(&log),
                     ));
                     self.programs[at].died = Some(Instant::now());
                 }
@@ -394,6 +395,14 @@ fn check_free(planned: &Planned) -> Result<(), Prerequisite> {
         return Err(Prerequisite(format!("{name} cannot have {address} ({listener}): {why}")));
     }
     Ok(())
+}
+
+/// What a program says that cannot start is no line of its log.
+fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    let last = last.filter(|line| !line.starts_with('{'));
+    last.map(|words| format!(":\n  {words}")).unwrap_or_default()
 }
 
 #[cfg(test)]

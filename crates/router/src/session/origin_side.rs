@@ -4,7 +4,8 @@
 //! The change raises the epoch, so that the origin that is left knows by the stream's record that it does not own it any
 //! more, whatever the order in which it hears of things. Where a change does not help (there is no other origin, none answers
 //! the node, it has just lost another one, or pushes to one of its own), the router asks the origin itself: if that answers, it is the node that
-//! is cut off, and the stream goes to another node. If it does not, the node tries on.
+//! is cut off, and the stream goes to another node. If it does not, the node tries on. One that has just come back the node gets to
+//! a moment after this router: it has the window, which that origin may have forgotten, and has time to give it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,11 +18,14 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use tracing::{info, warn};
 
 use super::Session;
+use crate::origin_fence::Answer;
 
 /// From one change to the next, and from one question to the next, at least.
 const EVERY: Duration = Duration::from_secs(1);
 /// A node that loses an origin so soon after another may be the one that is cut off.
 const SOON: Duration = Duration::from_secs(5);
+/// For so long a node may still not reach an origin that has come back, or was started anew: giving it the window takes time.
+pub(super) const BACK_PATIENCE: Duration = Duration::from_secs(6);
 /// For so long others are chosen before an origin that was lost.
 const LOST_FOR: Duration = Duration::from_secs(30);
 
@@ -38,8 +42,12 @@ pub(super) struct OriginSide {
     in_doubt: bool,
     changed_at: Option<Mono>,
     /// Whether it answers this router: what was asked, and when.
-    asked: Option<oneshot::Receiver<bool>>,
+    asked: Option<oneshot::Receiver<Answer>>,
     asked_at: Option<Mono>,
+    /// It did not answer this router either since it was lost,
+    was_away: bool,
+    /// and is back since then.
+    back_at: Option<Mono>,
 }
 
 impl OriginSide {
@@ -82,6 +90,7 @@ impl Session {
     /// The node's pushes arrive.
     pub(super) fn origin_takes(&mut self) {
         (self.origin.is_lost, self.origin.in_doubt, self.origin.asked) = (false, false, None);
+        (self.origin.was_away, self.origin.back_at) = (false, None);
     }
 
     /// While the node does not reach its origin: gives the stream to another origin, or to another node.
@@ -129,11 +138,30 @@ impl Session {
         }
         self.origin.asked = None;
         match answered {
-            Some(Ok(true)) if self.has_other_node() => self.blame_node(),
+            Some(Ok(answer @ (Answer::Has | Answer::HasNothing))) if self.has_other_node() => {
+                if !self.is_just_back(answer) {
+                    self.blame_node();
+                }
+            }
             // The others may have gone with it: a change is tried as well.
-            Some(_) => self.origin.in_doubt = false,
+            Some(answer) => {
+                if answer == Ok(Answer::Silent) {
+                    (self.origin.was_away, self.origin.back_at) = (true, None);
+                }
+                self.origin.in_doubt = false;
+            }
             None => self.ask_origin(),
         }
+    }
+
+    /// Whether the origin answers since a moment ago only, so that the node may not have tried again yet.
+    fn is_just_back(&mut self, answer: Answer) -> bool {
+        let has_forgotten = answer == Answer::HasNothing && !self.published.is_empty();
+        if !self.origin.was_away && !has_forgotten {
+            return false;
+        }
+        let now = self.now();
+        now.since(*self.origin.back_at.get_or_insert(now)) < BACK_PATIENCE
     }
 
     fn ask_origin(&mut self) {
@@ -146,7 +174,7 @@ impl Session {
         let (tell, asked) = oneshot::channel();
         let (fence, stream) = (self.context.fence.clone(), self.stream.clone());
         let epoch = self.machine.epoch();
-        tokio::spawn(async move { tell.send(fence.answers(at, &stream, epoch).await) });
+        tokio::spawn(async move { tell.send(fence.asked(at, &stream, epoch).await) });
         (self.origin.asked, self.origin.asked_at) = (Some(asked), Some(now));
     }
 
@@ -191,7 +219,8 @@ impl Session {
         self.note(changed.because(Because::ByName).instead_of(gone));
         self.context.metrics.origin_changes.inc();
         self.origin.now = Some(next);
-        (self.origin.is_lost, self.origin.changed_at) = (false, Some(now));
+        self.origin_takes();
+        self.origin.changed_at = Some(now);
         true
     }
 }

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use millrace_lifecycle::Leaver;
@@ -29,6 +29,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use super::origin_side::BACK_PATIENCE;
 use crate::{Config, Router, moves::Departures, placement::tests::node};
 
 /// Longer than anything that is waited for takes.
@@ -316,6 +317,37 @@ async fn a_node_that_no_origin_answers_is_left_at_once_and_the_stream_keeps_its_
     timeout(PATIENCE, left).await.expect("it is left").unwrap();
     assert_eq!(next.hello.origin_intake, Some(intake));
     assert!(!next.hello.standby, "{:?}", next.hello);
+    drop(playing);
+    router.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_is_not_left_for_an_origin_that_has_just_come_back_before_it_had_time_to_reach_it() {
+    let registry = Registry::in_memory();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = gone.local_addr().unwrap();
+    drop(gone);
+    register_origin(&registry, "only", at).await;
+    let (writer, other) = (Node::new().await, Node::new().await);
+    writer.register(&registry, "a", NodeState::Ready).await;
+    let router = router(&registry).await;
+    let playing = play(&registry, &router).await;
+    let mut taken = writer.taken().await;
+    let intake = taken.hello.origin_intake.expect("there is an origin");
+
+    other.register(&registry, "b", NodeState::Ready).await;
+    let lost = OriginLost { intake, with_all: true };
+    taken.writer.send(&Message::OriginLost(lost)).await.unwrap();
+    let writes = tokio::spawn(taken.until_left());
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let back = TcpListener::bind(at).await.unwrap();
+    let since = Instant::now();
+    tokio::spawn(answers_everybody(back));
+
+    let next = timeout(2 * BACK_PATIENCE, other.taken()).await.expect("it is left in the end");
+    assert!(since.elapsed() >= BACK_PATIENCE, "{:?}", since.elapsed());
+    assert!(!next.hello.standby, "{:?}", next.hello);
+    timeout(PATIENCE, writes).await.expect("it is left").unwrap();
     drop(playing);
     router.stop().await;
 }

@@ -364,7 +364,7 @@ fn a_publisher_that_stalls_before_it_leaves_has_all_published_and_its_segment_cl
         let start = start(ladder(vec![video("360p", 640, 360, 30, false)]), vec![]);
         let (mut pipeline, mut out) = (Pipeline::new(Software::default(), &start)?, Vec::new());
         gone.iter().try_for_each(|item| pipeline.take(item, &mut out))?;
-        pipeline.idle(&mut out)?;
+        pipeline.stalled(&mut out)?;
         for (rung, track) in
             [("source", Track::Video), ("360p", Track::Video), ("audio", Track::Audio)]
         {
@@ -382,6 +382,27 @@ fn a_publisher_that_stalls_before_it_leaves_has_all_published_and_its_segment_cl
             let numbers: Vec<_> = told.iter().map(|(discontinuity, _)| *discontinuity).collect();
             assert_eq!(numbers, [0, 0, 1, 1], "{x264}: {rung}");
             assert_eq!(told[0].1, told[1].1, "{x264}: {rung} ends under another description");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_a_slow_source_every_picture_comes_although_it_is_silent_between_any_two() -> Result<()> {
+    for x264 in ["bframes=0", "bframes=3:b-pyramid=normal"] {
+        let clip = Clip { seconds: 14, fps: 1, gop_seconds: 250.0, x264, ..clip::SMALL };
+        let items = clip.items()?;
+        let start = start(ladder(vec![video("360p", 640, 360, 30, false)]), vec![]);
+        let (mut pipeline, mut out) = (Pipeline::new(Software::default(), &start)?, Vec::new());
+        for item in &items {
+            pipeline.take(item, &mut out)?;
+            pipeline.idle(&mut out)?;
+        }
+        pipeline.finish(&mut out)?;
+        for rung in ["source", "360p"] {
+            let rendition = Rendition::of(&out, rung);
+            assert_eq!(pts_of(&rendition)?, presented(&items, Track::Video), "{x264}: {rung}");
+            assert_eq!(rendition.decoded_frames()?, 14, "{x264}: {rung}");
         }
     }
     Ok(())
