@@ -330,7 +330,7 @@ async fn the_only_origin_dies_while_a_second_encoder_joins_and_is_given_the_whol
     farm.kill(&first).unwrap();
     second(&farm, false).await;
     let made_by = farm.made_by("router-1", "live", None).await.unwrap();
-    farm.kill("origin-1").unwrap();
+    farm.kill_in_place("origin-1").unwrap();
     tokio::time::sleep(Duration::from_secs(4)).await;
     farm.start_again("origin-1").await.unwrap();
     let late = watch(farm.address("origin-1", "playback").unwrap());

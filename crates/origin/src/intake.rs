@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use crate::{
     peer::{PLAYERS_HEADER, RELAY_PREFIX},
     player::{Asked, Player},
-    stream::{FOLLOWER_PATIENCE, Stream},
+    stream::Stream,
     writers::NotTheWriter,
 };
 
@@ -67,6 +67,8 @@ enum IntakeError {
     Version(#[from] NoCommonVersion),
     #[error("the writer before still hands over")]
     Flushing,
+    #[error("the writer that this one comes beside has not restored the stream yet: ask again")]
+    Restoring,
 }
 
 impl IntoResponse for IntakeError {
@@ -81,6 +83,7 @@ impl IntoResponse for IntakeError {
             Self::WrongRole => (StatusCode::FORBIDDEN, "wrong_role"),
             Self::Version(_) => (StatusCode::CONFLICT, RefusalReason::Version.as_str()),
             Self::Flushing => (StatusCode::SERVICE_UNAVAILABLE, FLUSHING),
+            Self::Restoring => (StatusCode::SERVICE_UNAVAILABLE, "restoring"),
         };
         let refused = match &self {
             Self::Refused(refusal) => Refused::from(refusal),
@@ -150,9 +153,8 @@ async fn open(
     let version = shared.speaks.common(open.speaks)?;
     let (epoch, part_target_ms) = (open.epoch, open.part_target_ms);
     shared.writers.take(&stream, epoch, &peer)?;
-    if open.beside.is_some() {
-        // An origin that was started anew is to be given the window by the other, which begins before this one's.
-        shared.streams.opened(&stream, FOLLOWER_PATIENCE).await;
+    if open.beside.is_some() && !shared.streams.takes_second(shared.clock.mono(), &stream) {
+        return Err(IntakeError::Restoring);
     }
     let marks = shared.streams.open(shared.clock.mono(), &stream, open)?;
     tracing::info!(%stream, %epoch, "stream opened");

@@ -157,6 +157,11 @@ impl Stream {
         state.window.is_restored() || state.announced.elapsed() >= state.restore_patience()
     }
 
+    /// Whether the second of two writers may come: both at once where the first says so, else once that has restored what it has.
+    pub(crate) fn takes_second(&self) -> bool {
+        self.state.borrow().window.awaits_follower() || self.is_restored()
+    }
+
     pub(crate) fn is_owned_as_of(&self, change: u64) -> bool {
         self.owned_as_of.load(Relaxed) == change
     }

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use millrace_hls::{Refusal, StreamOpen};
 use millrace_telemetry::DecisionLog;
 use millrace_types::{Because, Decision, DecisionKind, Mark, Mono, StreamId};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
-use crate::stream::Stream;
+use crate::stream::{FOLLOWER_PATIENCE, Stream};
 
 /// How long the fence of an ended stream is remembered.
 const FENCE_KEPT: Duration = Duration::from_secs(3600);
@@ -28,6 +28,8 @@ pub(crate) type ById = BTreeMap<StreamId, Arc<Stream>>;
 #[derive(Default)]
 pub(crate) struct Streams {
     by_id: watch::Sender<ById>,
+    /// Streams that are not here, and since when the second of two writers has wanted to open them.
+    early_seconds: watch::Sender<BTreeMap<StreamId, Mono>>,
 }
 
 impl Streams {
@@ -45,10 +47,19 @@ impl Streams {
         self.by_id.borrow().values().filter(|stream| stream.is_known()).cloned().collect()
     }
 
-    /// Waits until somebody has opened a stream, or `patience` has passed.
-    pub(crate) async fn opened(&self, id: &StreamId, patience: Duration) {
-        let mut changes = self.changes();
-        let _ = timeout(patience, changes.wait_for(|streams| streams.contains_key(id))).await;
+    /// Whether the second of two writers may come: not before the first has given an origin that was started anew what it has, which
+    /// begins before the second's. A first that never comes is waited for as long as a follower.
+    pub(crate) fn takes_second(&self, now: Mono, id: &StreamId) -> bool {
+        if let Some(stream) = self.get(id) {
+            return stream.takes_second();
+        }
+        let mut is_due = false;
+        self.early_seconds.send_modify(|early| {
+            early.retain(|_, since| now.since(*since) < 2 * FOLLOWER_PATIENCE);
+            let since = *early.entry(id.clone()).or_insert(now);
+            is_due = now.since(since) >= FOLLOWER_PATIENCE;
+        });
+        is_due
     }
 
     /// Opens a stream, or lets a newer writer go on with it.
