@@ -300,14 +300,14 @@ async fn the_only_origin_is_given_the_whole_window_when_it_comes_back() {
     Live::end(publisher, &clip, vec![late]).await;
 }
 
-/// Waits until a node makes the stream beside the first, or is about to.
-async fn second(farm: &ManyFarm, paired: bool) {
+/// Waits until a node makes the stream beside the first, or is about to; which.
+async fn second(farm: &ManyFarm, paired: bool) -> String {
     let asked = until_some("a second encoder", PATIENCE, async || {
         let view = farm.stream("router-1", "live").await.ok()?;
         let second = view.rest.get("second")?;
-        (second["node"].is_string() && second["paired"] == paired).then_some(())
+        second["node"].as_str().filter(|_| second["paired"] == paired).map(str::to_owned)
     });
-    asked.await.unwrap();
+    asked.await.unwrap()
 }
 
 /// The second comes to the empty origin with nothing but what is new, and must not begin there before the first has given it the rest.
@@ -328,10 +328,13 @@ async fn the_only_origin_dies_while_a_second_encoder_joins_and_is_given_the_whol
     second(&farm, true).await;
     // Who goes on alone was announced as the second.
     farm.kill(&first).unwrap();
-    second(&farm, false).await;
+    let joining = second(&farm, false).await;
     let made_by = farm.made_by("router-1", "live", None).await.unwrap();
     farm.kill_in_place("origin-1").unwrap();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    let publishes = until_some("the second has something to publish", PATIENCE, async || {
+        farm.log(&joining).contains("standby publishes").then_some(())
+    });
+    publishes.await.unwrap();
     farm.start_again("origin-1").await.unwrap();
     let late = watch(farm.address("origin-1", "playback").unwrap());
     Live::end(publisher, &clip, vec![late]).await;
